@@ -1,0 +1,2 @@
+//! Turns spans and metric points with their resource into OTLP.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Answers: which container, pod and workload is this process?
+#![forbid(unsafe_code)]

@@ -1,0 +1,91 @@
+//! Attributes: a key of the semantic conventions and its value.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+/// Text that is usually a constant (a semantic-convention key) and sometimes owned.
+pub type Text = Cow<'static, str>;
+
+/// The value of an attribute, in the OpenTelemetry data model's own types.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// A boolean.
+    Bool(bool),
+    /// A signed 64-bit integer.
+    I64(i64),
+    /// A double.
+    F64(f64),
+    /// UTF-8 text.
+    Str(Text),
+    /// A homogeneous list of texts, for example `container.image.tags`.
+    StrArray(Vec<Text>),
+}
+
+/// One key with its value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attribute {
+    /// The key, as the semantic conventions spell it, or `spandrel.*` for our own.
+    pub key: Text,
+    /// The value.
+    pub value: Value,
+}
+
+impl Attribute {
+    /// An attribute from anything that converts into a [`Value`].
+    pub fn new(key: impl Into<Text>, value: impl Into<Value>) -> Self {
+        Self {
+            key: key.into(),
+            value: value.into(),
+        }
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::I64(value)
+    }
+}
+
+impl From<u16> for Value {
+    fn from(value: u16) -> Self {
+        Self::I64(value.into())
+    }
+}
+
+impl From<u32> for Value {
+    fn from(value: u32) -> Self {
+        Self::I64(value.into())
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Self::F64(value)
+    }
+}
+
+impl From<&'static str> for Value {
+    fn from(value: &'static str) -> Self {
+        Self::Str(Cow::Borrowed(value))
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Str(Cow::Owned(value))
+    }
+}
+
+impl From<Text> for Value {
+    fn from(value: Text) -> Self {
+        Self::Str(value)
+    }
+}

@@ -1,0 +1,37 @@
+//! Measurements: what one exchange adds to the metrics.
+
+use smallvec::SmallVec;
+
+use crate::attribute::Attribute;
+use crate::span::SpanRecord;
+
+/// A histogram instrument of the semantic conventions.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Instrument {
+    /// Name, for example `http.server.request.duration`.
+    pub name: &'static str,
+    /// UCUM unit, for example `s` or `By`.
+    pub unit: &'static str,
+    /// Description of the semantic conventions.
+    pub description: &'static str,
+}
+
+/// One value for one instrument.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measurement {
+    /// What was measured; compared by address first, so use a `static`.
+    pub instrument: &'static Instrument,
+    /// The value, in the instrument's unit.
+    pub value: f64,
+}
+
+/// A span with what it adds to the metrics, before sampling: metrics count every exchange.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// The span; also the exemplar of the measurements.
+    pub span: SpanRecord,
+    /// The attributes that all measurements share, in the order of their keys.
+    pub metric_attributes: SmallVec<[Attribute; 8]>,
+    /// The measurements.
+    pub measurements: SmallVec<[Measurement; 3]>,
+}

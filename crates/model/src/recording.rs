@@ -1,0 +1,282 @@
+//! Recordings: events as JSON lines that a person can read, cut and shuffle.
+//!
+//! The first line is a [`Header`]; every other line is an [`Entry`]. Entries may stand in any order: reading sorts
+//! events by their [`Stamp`](crate::Stamp).
+
+use std::io::{self, BufRead, Write};
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Event;
+use crate::process::ProcessKey;
+use crate::resource::Resource;
+use crate::time::ClockOffset;
+
+/// Version of the format, raised when a reader of the old version would misread a file.
+pub const VERSION: u32 = 1;
+
+/// Longest line that is read, in bytes: a message of 64 KiB in base64 with room to spare.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// The first line: what all entries share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// [`VERSION`].
+    pub spandrel_recording: u32,
+    /// Kernel time to Unix time at the start.
+    pub clock_offset: ClockOffset,
+    /// Seed of the trace and span ids of this run.
+    pub id_seed: u64,
+    /// The program and version that wrote it, for people.
+    pub written_by: String,
+}
+
+/// A line after the first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Entry {
+    /// An event.
+    Event(Event),
+    /// What was found out about a process, so that a replay needs no `/proc`.
+    Identity {
+        /// The process.
+        identity: ProcessKey,
+        /// Its resource attributes.
+        attributes: Vec<crate::Attribute>,
+    },
+}
+
+impl Entry {
+    /// The entry that carries a process' resource.
+    pub fn identity(process: ProcessKey, resource: &Resource) -> Self {
+        Self::Identity {
+            identity: process,
+            attributes: resource.attributes().to_vec(),
+        }
+    }
+}
+
+/// Why a recording cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Reading failed.
+    #[error("cannot read the recording: {0}")]
+    Io(#[from] io::Error),
+    /// A line is not what it should be.
+    #[error("line {line} of the recording is not valid: {problem}")]
+    Line {
+        /// 1-based.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Written by a newer version.
+    #[error("the recording has format version {found}, this program reads version {VERSION}")]
+    Version {
+        /// The file's version.
+        found: u32,
+    },
+}
+
+/// A whole recording, its events in their total order.
+#[derive(Debug)]
+pub struct Recording {
+    /// The first line.
+    pub header: Header,
+    /// Resources of processes, in file order.
+    pub identities: Vec<(ProcessKey, Vec<crate::Attribute>)>,
+    /// The events, sorted by stamp.
+    pub events: Vec<Event>,
+}
+
+impl Recording {
+    /// Reads all of it. The file is held in memory: a replay is not bounded by less than its input.
+    pub fn read(mut input: impl BufRead) -> Result<Self, ReadError> {
+        let mut line = Vec::new();
+        let mut number = 0;
+        let mut header = None;
+        let mut identities = Vec::new();
+        let mut events = Vec::new();
+        loop {
+            line.clear();
+            number += 1;
+            let limit = MAX_LINE as u64 + 1;
+            let read = io::Read::take(&mut input, limit).read_until(b'\n', &mut line)?;
+            if read == 0 {
+                break;
+            }
+            if line.len() > MAX_LINE {
+                let problem = format!("longer than {MAX_LINE} bytes");
+                return Err(ReadError::Line {
+                    line: number,
+                    problem,
+                });
+            }
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            let problem = |error: serde_json::Error| ReadError::Line {
+                line: number,
+                problem: error.to_string(),
+            };
+            if header.is_none() {
+                let first: Header = serde_json::from_slice(&line).map_err(problem)?;
+                if first.spandrel_recording != VERSION {
+                    return Err(ReadError::Version {
+                        found: first.spandrel_recording,
+                    });
+                }
+                header = Some(first);
+                continue;
+            }
+            match serde_json::from_slice(&line).map_err(problem)? {
+                Entry::Event(event) => events.push(event),
+                Entry::Identity {
+                    identity,
+                    attributes,
+                } => identities.push((identity, attributes)),
+            }
+        }
+        let header = header.ok_or(ReadError::Line {
+            line: 1,
+            problem: "the file is empty; expected a header".to_owned(),
+        })?;
+        events.sort_by_key(Event::stamp);
+        Ok(Self {
+            header,
+            identities,
+            events,
+        })
+    }
+}
+
+/// Writes one line.
+pub fn write_line(mut output: impl Write, line: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut output, line)?;
+    output.write_all(b"\n")
+}
+
+/// Bytes as text where they are printable ASCII with line ends, else as base64.
+pub mod payload {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Form<'a> {
+        Text(std::borrow::Cow<'a, str>),
+        Base64(String),
+    }
+
+    /// Writes `{"text": ...}` or `{"base64": ...}`.
+    pub fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        let printable = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t');
+        match std::str::from_utf8(bytes) {
+            Ok(text) if bytes.iter().all(printable) => Form::Text(text.into()),
+            _ => Form::Base64(STANDARD.encode(bytes)),
+        }
+        .serialize(serializer)
+    }
+
+    /// Reads either form.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        match Form::deserialize(deserializer)? {
+            Form::Text(text) => Ok(Bytes::from(text.into_owned())),
+            Form::Base64(text) => STANDARD
+                .decode(text)
+                .map(Bytes::from)
+                .map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{ConnectionId, Direction, KernelTime, Message, Stamp};
+
+    fn message(cpu: u16, time: u64, payload: &'static [u8]) -> Event {
+        Event::Message(Message {
+            stamp: Stamp {
+                time: KernelTime(time),
+                cpu,
+                sequence: time,
+            },
+            connection: ConnectionId(7),
+            direction: Direction::Ingress,
+            position: 0,
+            length: payload.len() as u32,
+            payload: Bytes::from_static(payload),
+            tail: Bytes::new(),
+            started: None,
+            arrived: Some(KernelTime(1)),
+            process: ProcessKey {
+                tgid: 1,
+                started: 2,
+            },
+            tid: 1,
+            lineage: 0,
+            cgroup: 3,
+            srtt_us: 4,
+            retransmits: 5,
+        })
+    }
+
+    fn written(events: &[Event]) -> Vec<u8> {
+        let mut file = Vec::new();
+        let header = Header {
+            spandrel_recording: VERSION,
+            clock_offset: ClockOffset(9),
+            id_seed: 1,
+            written_by: "test".to_owned(),
+        };
+        write_line(&mut file, &header).unwrap();
+        for event in events {
+            write_line(&mut file, &Entry::Event(event.clone())).unwrap();
+        }
+        file
+    }
+
+    #[test]
+    fn a_shuffled_recording_reads_as_the_original() {
+        let events = [
+            message(0, 1, b"GET / HTTP/1.1\r\n"),
+            message(1, 2, b"\0\xff"),
+            message(0, 3, b"x"),
+        ];
+        let mut shuffled = events.clone();
+        shuffled.reverse();
+        let original = Recording::read(written(&events).as_slice()).unwrap();
+        assert_eq!(original.events, events);
+        assert_eq!(
+            Recording::read(written(&shuffled).as_slice())
+                .unwrap()
+                .events,
+            events
+        );
+    }
+
+    #[test]
+    fn printable_bytes_stay_readable_in_the_file() {
+        let text = String::from_utf8(written(&[message(0, 1, b"GET / HTTP/1.1\r\n")])).unwrap();
+        assert!(
+            text.contains(r#""payload":{"text":"GET / HTTP/1.1\r\n"}"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_bad_line_is_named_by_its_number() {
+        let mut file = written(&[]);
+        file.extend_from_slice(b"{\"event\":\"nonsense\"}\n");
+        let error = Recording::read(file.as_slice()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("line 2 of the recording is not valid"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! Turns kernel activity into events.
