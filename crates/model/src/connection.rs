@@ -62,6 +62,19 @@ pub enum Transport {
     Unix,
 }
 
+/// How much of a connection's bytes the kernel side copies; user space decides once it knows the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CapturePolicy {
+    /// Not decided yet: a generous first copy of each message, so that detection sees whole heads.
+    Undecided,
+    /// Not ours to look at: nothing is copied and nothing is reported but the close.
+    Ignore,
+    /// The first `copy_bytes` of each message, and its tail.
+    Headers,
+    /// As much of each message as the kernel side can copy, up to this many bytes.
+    Full(u32),
+}
+
 /// An address of one side of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -23,7 +23,7 @@ pub mod span;
 pub mod time;
 
 pub use attribute::{Attribute, Text, Value};
-pub use connection::{ConnectionId, Direction, Endpoint, Origin, Role, Transport};
+pub use connection::{CapturePolicy, ConnectionId, Direction, Endpoint, Origin, Role, Transport};
 pub use event::{
     ConnectionClosed, ConnectionHalfClosed, ConnectionOpened, Event, Message, ProcessExited,
     ProcessStarted, Stamp,
