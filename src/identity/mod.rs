@@ -1,0 +1,324 @@
+//! Whose telemetry it is: the resource of the service instance behind a process.
+//!
+//! A process is looked at when its first message asks for it, and only believed when its start time is that of the
+//! key: a reused process id is never mistaken for the process before it. What cannot be read is left out.
+
+mod attributes;
+mod environment;
+mod host;
+mod interpreter;
+mod naming;
+mod procfs;
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use spandrel_k8s_meta::cgroup::Placement;
+use spandrel_model::{Attribute, KernelTime, ProcessExited, ProcessKey, ProcessStarted, Resource};
+
+use host::Host;
+
+/// How identities are found out.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where `/proc` is; `None` in a replay, which knows only what was recorded.
+    pub proc_root: Option<PathBuf>,
+    /// Where the host's `/etc` is.
+    pub etc: PathBuf,
+    /// Report `process.command_args`. Off by default: command lines carry secrets.
+    pub command_args: bool,
+    /// Most processes, and most control groups, remembered at once.
+    pub max_processes: usize,
+    /// How long an ended process is remembered for events that arrive late, in nanoseconds.
+    pub grace: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            proc_root: Some(PathBuf::from("/proc")),
+            etc: PathBuf::from("/etc"),
+            command_args: false,
+            max_processes: 16_384,
+            grace: 30_000_000_000,
+        }
+    }
+}
+
+impl Settings {
+    /// For a replay: nothing of this machine is looked at.
+    pub fn replay() -> Self {
+        Self {
+            proc_root: None,
+            ..Self::default()
+        }
+    }
+}
+
+/// What selectors decide by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The process.
+    pub process: ProcessKey,
+    /// The executable, if it could be read.
+    pub executable: Option<PathBuf>,
+    /// The container, if it runs in one.
+    pub container_id: Option<String>,
+}
+
+/// What is left of a process that nobody looked at in time.
+#[derive(Debug, Default)]
+struct Hint {
+    comm: String,
+    filename: Option<String>,
+    parent: u32,
+}
+
+#[derive(Debug)]
+struct Known {
+    resource: Arc<Resource>,
+    candidate: Candidate,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    hint: Hint,
+    known: Option<Known>,
+    exited: Option<KernelTime>,
+    used: u64,
+}
+
+/// What a recording says about a process: one identity per program it executed.
+#[derive(Debug, Default)]
+struct Seeds {
+    attributes: VecDeque<Vec<Attribute>>,
+    used: bool,
+}
+
+/// The identities of the processes of this host, bounded.
+#[derive(Debug)]
+pub struct Identities {
+    settings: Settings,
+    host: Host,
+    entries: HashMap<ProcessKey, Entry>,
+    seeds: HashMap<ProcessKey, Seeds>,
+    groups: HashMap<u64, Placement>,
+    exits: VecDeque<(KernelTime, ProcessKey)>,
+    uses: u64,
+    evicted: u64,
+}
+
+impl Identities {
+    /// Reads the host; processes are read when they are asked for.
+    pub fn new(settings: Settings) -> Self {
+        let host = settings
+            .proc_root
+            .as_deref()
+            .map(|proc_root| Host::read(proc_root, &settings.etc))
+            .unwrap_or_default();
+        Self {
+            settings,
+            host,
+            entries: HashMap::new(),
+            seeds: HashMap::new(),
+            groups: HashMap::new(),
+            exits: VecDeque::new(),
+            uses: 0,
+            evicted: 0,
+        }
+    }
+
+    /// A process executed a program: what was known about the one before no longer holds.
+    pub fn started(&mut self, event: &ProcessStarted) {
+        self.forget_ended(event.stamp.time);
+        if let Some(seeds) = self.seeds.get_mut(&event.process)
+            && seeds.used
+            && seeds.attributes.len() > 1
+        {
+            seeds.attributes.pop_front();
+            seeds.used = false;
+        }
+        let entry = self.entry(event.process);
+        entry.known = None;
+        entry.exited = None;
+        entry.hint = Hint {
+            comm: event.comm.clone(),
+            filename: event.filename.clone(),
+            parent: event.parent,
+        };
+    }
+
+    /// A process ended. It stays known for the time of grace.
+    pub fn exited(&mut self, event: &ProcessExited) {
+        let now = event.stamp.time;
+        self.forget_ended(now);
+        if let Some(entry) = self.entries.get_mut(&event.process)
+            && entry.exited.replace(now).is_none()
+        {
+            self.exits.push_back((now, event.process));
+        }
+    }
+
+    /// Gives a process its recorded attributes; several for one process count in the order of its programs.
+    pub fn seed(&mut self, process: ProcessKey, attributes: Vec<Attribute>) {
+        self.seeds
+            .entry(process)
+            .or_default()
+            .attributes
+            .push_back(attributes);
+    }
+
+    /// The resource of a process in the control group of this id (0 if unknown). Always the same `Arc` until the
+    /// process executes another program or is forgotten.
+    pub fn resource(&mut self, process: ProcessKey, cgroup: u64) -> Arc<Resource> {
+        Arc::clone(&self.known(process, cgroup).resource)
+    }
+
+    /// What selectors decide by.
+    pub fn decide(&mut self, process: ProcessKey) -> Candidate {
+        self.known(process, 0).candidate.clone()
+    }
+
+    /// The process that has this id now, for `explain`. Its start is exact to the clock tick only.
+    pub fn find(&self, pid: u32) -> Option<ProcessKey> {
+        procfs::key_of(self.settings.proc_root.as_deref()?, pid)
+    }
+
+    /// Processes remembered now.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no process is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Processes forgotten for want of room since the start.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    fn known(&mut self, process: ProcessKey, cgroup: u64) -> &Known {
+        let known = match self.entry(process).known.take() {
+            Some(known) => known,
+            None => self.look(process, cgroup),
+        };
+        self.entry(process).known.insert(known)
+    }
+
+    fn look(&mut self, process: ProcessKey, cgroup: u64) -> Known {
+        let seed = self.seeds.get_mut(&process).and_then(|seeds| {
+            seeds.used = true;
+            seeds.attributes.front().cloned()
+        });
+        if let Some(attributes) = seed {
+            return from_seed(process, attributes);
+        }
+        let root = self.settings.proc_root.as_deref();
+        let observed = root.and_then(|root| procfs::observe(root, process));
+        if let Some(seen) = observed {
+            let attributes =
+                attributes::of_observed(process, &seen, &self.host, self.settings.command_args);
+            let container = seen.placement.container.as_ref();
+            let known = Known {
+                resource: Arc::new(Resource::new(attributes)),
+                candidate: Candidate {
+                    process,
+                    container_id: container.map(|container| container.id.clone()),
+                    executable: seen.executable,
+                },
+            };
+            if let Some(placement) = seen.unified.filter(|_| cgroup != 0) {
+                self.remember_group(cgroup, placement);
+            }
+            return known;
+        }
+        // Its neighbours in the same control group tell the container.
+        let placement = self.groups.get(&cgroup);
+        let nothing = Hint::default();
+        let hint = self
+            .entries
+            .get(&process)
+            .map_or(&nothing, |entry| &entry.hint);
+        let attributes = attributes::of_hint(process, hint, placement, &self.host);
+        let container = placement.and_then(|placement| placement.container.as_ref());
+        Known {
+            candidate: Candidate {
+                process,
+                executable: None,
+                container_id: container.map(|container| container.id.clone()),
+            },
+            resource: Arc::new(Resource::new(attributes)),
+        }
+    }
+
+    /// Group ids are not reused soon, so dropping all of them now and then costs nothing but a look.
+    fn remember_group(&mut self, cgroup: u64, placement: Placement) {
+        if self.groups.len() >= self.settings.max_processes {
+            self.groups.clear();
+        }
+        self.groups.insert(cgroup, placement);
+    }
+
+    fn entry(&mut self, process: ProcessKey) -> &mut Entry {
+        if self.entries.len() >= self.settings.max_processes && !self.entries.contains_key(&process)
+        {
+            self.evict();
+        }
+        self.uses += 1;
+        let entry = self.entries.entry(process).or_default();
+        entry.used = self.uses;
+        entry
+    }
+
+    /// Makes room for an eighth at once, so that the search for the least recently used is paid rarely.
+    fn evict(&mut self) {
+        let mut uses: Vec<u64> = self.entries.values().map(|entry| entry.used).collect();
+        uses.sort_unstable();
+        let Some(limit) = uses.get(uses.len() / 8).copied() else {
+            return;
+        };
+        let before = self.entries.len();
+        self.entries.retain(|_, entry| entry.used > limit);
+        self.exits
+            .retain(|(_, process)| self.entries.contains_key(process));
+        self.evicted += u64::try_from(before - self.entries.len()).unwrap_or(u64::MAX);
+    }
+
+    /// Time comes from the events themselves, so that a replay forgets what the run forgot.
+    fn forget_ended(&mut self, now: KernelTime) {
+        while let Some((exited, process)) = self.exits.front().copied() {
+            if now.since(exited) <= self.settings.grace {
+                return;
+            }
+            self.exits.pop_front();
+            // It may have been seen to start again: then it has not ended after all.
+            if self
+                .entries
+                .get(&process)
+                .is_some_and(|entry| entry.exited == Some(exited))
+            {
+                self.entries.remove(&process);
+            }
+        }
+    }
+}
+
+fn from_seed(process: ProcessKey, attributes: Vec<Attribute>) -> Known {
+    let resource = Resource::new(attributes);
+    Known {
+        candidate: Candidate {
+            process,
+            executable: resource
+                .text("process.executable.path")
+                .map(|path| Path::new(path).to_owned()),
+            container_id: resource.text("container.id").map(str::to_owned),
+        },
+        resource: Arc::new(resource),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! A process as `/proc` shows it, read with bounds and checked against the reuse of its id.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use spandrel_k8s_meta::cgroup::{self, Placement};
+use spandrel_model::ProcessKey;
+
+use super::environment::Declared;
+
+/// Length of a clock tick of `/proc/<pid>/stat` in nanoseconds: `USER_HZ` is 100 wherever Linux runs today.
+pub(super) const TICK: u64 = 10_000_000;
+const MAX_ENVIRON: u64 = 128 * 1024;
+const MAX_ARGUMENTS: u64 = 32 * 1024;
+const MAX_SMALL: u64 = 16 * 1024;
+
+/// What `/proc` says about a process. What cannot be read is missing, never an error.
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    pub(super) parent: Option<u32>,
+    pub(super) comm: String,
+    pub(super) executable: Option<PathBuf>,
+    pub(super) arguments: Vec<String>,
+    pub(super) directory: Option<PathBuf>,
+    pub(super) declared: Declared,
+    pub(super) placement: Placement,
+    /// Where its group in the version 2 hierarchy alone tells the container.
+    pub(super) unified: Option<Placement>,
+    pub(super) uid: Option<u32>,
+}
+
+/// Reads a process, or `None` when it is gone or its id now belongs to another one.
+pub(super) fn observe(root: &Path, key: ProcessKey) -> Option<Observed> {
+    let folder = root.join(key.tgid.to_string());
+    let before = Stat::read(&folder).filter(|stat| stat.is(key))?;
+    let cgroup = text(&folder.join("cgroup"), MAX_SMALL).unwrap_or_default();
+    let observed = Observed {
+        parent: Some(before.parent),
+        comm: before.comm,
+        executable: link(&folder.join("exe")),
+        arguments: arguments(&folder.join("cmdline")),
+        directory: link(&folder.join("cwd")),
+        declared: bytes(&folder.join("environ"), MAX_ENVIRON)
+            .map(|environ| Declared::from_environ(&environ))
+            .unwrap_or_default(),
+        placement: cgroup::parse(&cgroup),
+        unified: cgroup::unified_path(&cgroup)
+            .map(cgroup::parse_path)
+            .filter(|placement| placement.container.is_some()),
+        uid: text(&folder.join("status"), MAX_SMALL).and_then(|status| real_uid(&status)),
+    };
+    // The id may have changed hands while the files were read.
+    Stat::read(&folder).filter(|stat| stat.is(key))?;
+    Some(observed)
+}
+
+/// The key of the process that has this id now; its start is known to the clock tick only.
+pub(super) fn key_of(root: &Path, pid: u32) -> Option<ProcessKey> {
+    let stat = Stat::read(&root.join(pid.to_string()))?;
+    Some(ProcessKey {
+        tgid: pid,
+        started: stat.start_ticks.checked_mul(TICK)?,
+    })
+}
+
+struct Stat {
+    comm: String,
+    parent: u32,
+    start_ticks: u64,
+}
+
+impl Stat {
+    fn read(folder: &Path) -> Option<Self> {
+        let stat = String::from_utf8_lossy(&bytes(&folder.join("stat"), MAX_SMALL)?).into_owned();
+        // The name may hold blanks and parentheses itself: the last one closes it.
+        let open = stat.find('(')?;
+        let close = stat.rfind(')').filter(|close| *close > open)?;
+        let mut fields = stat.get(close + 1..)?.split_ascii_whitespace();
+        let parent = fields.nth(1)?.parse().ok()?;
+        // From the 4th field, the parent, to the 22nd.
+        let start_ticks = fields.nth(17)?.parse().ok()?;
+        Some(Self {
+            comm: stat.get(open + 1..close)?.to_owned(),
+            parent,
+            start_ticks,
+        })
+    }
+
+    fn is(&self, key: ProcessKey) -> bool {
+        (key.started / TICK).abs_diff(self.start_ticks) <= 1
+    }
+}
+
+fn bytes(path: &Path, limit: u64) -> Option<Vec<u8>> {
+    let mut read = Vec::new();
+    File::open(path)
+        .ok()?
+        .take(limit)
+        .read_to_end(&mut read)
+        .ok()?;
+    Some(read)
+}
+
+/// The first `limit` bytes of a text file.
+pub(super) fn text(path: &Path, limit: u64) -> Option<String> {
+    Some(String::from_utf8_lossy(&bytes(path, limit)?).into_owned())
+}
+
+fn link(path: &Path) -> Option<PathBuf> {
+    let target = std::fs::read_link(path).ok()?;
+    let text = target.to_str()?;
+    Some(PathBuf::from(
+        text.strip_suffix(" (deleted)").unwrap_or(text),
+    ))
+}
+
+/// A program that sets its title leaves zeros behind it, so the empty arguments at the end are not its own.
+fn arguments(path: &Path) -> Vec<String> {
+    let read = bytes(path, MAX_ARGUMENTS).unwrap_or_default();
+    let mut arguments: Vec<String> = read
+        .split(|byte| *byte == 0)
+        .map(|argument| String::from_utf8_lossy(argument).into_owned())
+        .collect();
+    while arguments.last().is_some_and(String::is_empty) {
+        arguments.pop();
+    }
+    arguments
+}
+
+fn real_uid(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}

@@ -1,0 +1,431 @@
+//! Identities of processes on a made-up proc tree, and of a real child.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::{Child, Command, Stdio};
+
+use spandrel_model::{Stamp, Value};
+use tempfile::TempDir;
+
+use super::*;
+
+const CONTAINER: &str = "a4f1c3d5e7b9a4f1c3d5e7b9a4f1c3d5e7b9a4f1c3d5e7b9a4f1c3d5e7b9a4f1";
+
+/// A host with nothing but the files a test writes.
+struct Tree(TempDir);
+
+struct Seen<'a> {
+    pid: u32,
+    ticks: u64,
+    exe: &'a str,
+    cmdline: &'a str,
+    environ: &'a str,
+    cgroup: &'a str,
+}
+
+impl Default for Seen<'_> {
+    fn default() -> Self {
+        Self {
+            pid: 42,
+            ticks: 500,
+            exe: "/usr/bin/shop",
+            cmdline: "shop\0--password=hunter2\0",
+            environ: "PATH=/bin\0",
+            cgroup: "0::/user.slice\n",
+        }
+    }
+}
+
+impl Tree {
+    fn new() -> Self {
+        let tree = Self(tempfile::tempdir().unwrap());
+        tree.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+        tree.write(
+            "etc/passwd",
+            "root:x:0:0::/root:/bin/sh\nshop:x:33:33::/:/bin/sh\n",
+        );
+        tree.write(
+            "etc/os-release",
+            "PRETTY_NAME=\"Debian\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\n",
+        );
+        tree.write("proc/sys/kernel/hostname", "web-1\n");
+        tree.write("proc/sys/kernel/random/boot_id", "b\n");
+        tree
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn process(&self, seen: &Seen<'_>) {
+        let folder = format!("proc/{}", seen.pid);
+        self.stat(seen.pid, seen.ticks);
+        self.write(&format!("{folder}/cmdline"), seen.cmdline);
+        self.write(&format!("{folder}/environ"), seen.environ);
+        self.write(&format!("{folder}/cgroup"), seen.cgroup);
+        self.write(&format!("{folder}/status"), "Name:\tx\nUid:\t33\t0\t0\t0\n");
+        let folder = self.0.path().join(folder);
+        for (name, target) in [("exe", seen.exe), ("cwd", "/")] {
+            drop(fs::remove_file(folder.join(name)));
+            symlink(target, folder.join(name)).unwrap();
+        }
+    }
+
+    fn stat(&self, pid: u32, ticks: u64) {
+        let zeros = "0 ".repeat(17);
+        let stat = format!("{pid} (a) b (c)) S 7 {zeros}{ticks} 0\n");
+        self.write(&format!("proc/{pid}/stat"), &stat);
+    }
+
+    fn end(&self, pid: u32) {
+        fs::remove_dir_all(self.0.path().join(format!("proc/{pid}"))).unwrap();
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            proc_root: Some(self.0.path().join("proc")),
+            etc: self.0.path().join("etc"),
+            ..Settings::default()
+        }
+    }
+
+    fn identities(&self) -> Identities {
+        Identities::new(self.settings())
+    }
+}
+
+fn key(tgid: u32, ticks: u64) -> ProcessKey {
+    ProcessKey {
+        tgid,
+        started: ticks * procfs::TICK + 3_141_592,
+    }
+}
+
+fn at(seconds: u64) -> Stamp {
+    Stamp {
+        time: KernelTime(seconds * 1_000_000_000),
+        ..Stamp::default()
+    }
+}
+
+fn started(process: ProcessKey, comm: &str, filename: Option<&str>) -> ProcessStarted {
+    ProcessStarted {
+        stamp: at(1),
+        process,
+        parent: 7,
+        comm: comm.to_owned(),
+        filename: filename.map(str::to_owned),
+        cgroup: 0,
+    }
+}
+
+fn exited(process: ProcessKey, seconds: u64) -> ProcessExited {
+    ProcessExited {
+        stamp: at(seconds),
+        process,
+    }
+}
+
+#[test]
+fn a_process_is_described_by_what_proc_says_and_no_more() {
+    let tree = Tree::new();
+    tree.process(&Seen::default());
+    let resource = tree.identities().resource(key(42, 500), 0);
+    let found: Vec<String> = resource
+        .attributes()
+        .iter()
+        .filter(|attribute| {
+            ![
+                "host.arch",
+                "service.instance.id",
+                "telemetry.distro.version",
+            ]
+            .contains(&attribute.key.as_ref())
+        })
+        .map(|attribute| match &attribute.value {
+            Value::Str(text) => format!("{}={text}", attribute.key),
+            Value::I64(number) => format!("{}={number}", attribute.key),
+            other => format!("{}={other:?}", attribute.key),
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "host.id=0123456789abcdef0123456789abcdef",
+            "host.name=web-1",
+            "os.name=Debian GNU/Linux",
+            "os.type=linux",
+            "os.version=12",
+            "process.executable.name=shop",
+            "process.executable.path=/usr/bin/shop",
+            "process.owner=shop",
+            "process.parent_pid=7",
+            "process.pid=42",
+            "service.name=shop",
+            "telemetry.distro.name=spandrel",
+        ]
+    );
+}
+
+#[test]
+fn command_lines_are_reported_only_when_asked_for() {
+    let tree = Tree::new();
+    tree.process(&Seen::default());
+    let mut identities = Identities::new(Settings {
+        command_args: true,
+        ..tree.settings()
+    });
+    let resource = identities.resource(key(42, 500), 0);
+    let arguments = Value::StrArray(vec!["shop".into(), "--password=hunter2".into()]);
+    let expected = Attribute::new("process.command_args", arguments);
+    assert!(resource.attributes().contains(&expected));
+}
+
+#[test]
+fn the_name_is_declared_then_the_unit_then_the_program() {
+    let tree = Tree::new();
+    let mut pid = 100;
+    for (environ, cgroup, expected) in [
+        (
+            "OTEL_SERVICE_NAME=a\0OTEL_RESOURCE_ATTRIBUTES=service.name=b",
+            "0::/system.slice/c.service",
+            "a",
+        ),
+        (
+            "OTEL_RESOURCE_ATTRIBUTES=service.name=b",
+            "0::/system.slice/c.service",
+            "b",
+        ),
+        ("", "0::/system.slice/c.service", "c"),
+        ("", "0::/system.slice/cron.service", "shop"),
+        ("", "0::/user.slice/user-1.slice/session-1.scope", "shop"),
+    ] {
+        pid += 1;
+        tree.process(&Seen {
+            pid,
+            environ,
+            cgroup,
+            ..Seen::default()
+        });
+        let resource = tree.identities().resource(key(pid, 500), 0);
+        assert_eq!(resource.service_name(), expected);
+    }
+}
+
+#[test]
+fn declared_attributes_override_what_is_derived_but_not_what_is_measured() {
+    let tree = Tree::new();
+    let declared = "service.version=1%2E2,host.name=front,process.pid=1,container.id=x,\
+                    telemetry.distro.name=y,service.instance.id=i";
+    tree.process(&Seen {
+        environ: &format!("OTEL_RESOURCE_ATTRIBUTES={declared}"),
+        cgroup: &format!("0::/system.slice/docker-{CONTAINER}.scope"),
+        ..Seen::default()
+    });
+    let resource = tree.identities().resource(key(42, 500), 0);
+    assert_eq!(resource.text("service.version"), Some("1.2"));
+    assert_eq!(resource.text("host.name"), Some("front"));
+    assert_eq!(resource.text("service.instance.id"), Some("i"));
+    assert_eq!(resource.text("container.id"), Some(CONTAINER));
+    assert_eq!(resource.text("telemetry.distro.name"), Some("spandrel"));
+    assert_eq!(resource.text("process.owner"), None);
+    let pid = Attribute::new("process.pid", 42_u32);
+    assert!(resource.attributes().contains(&pid));
+}
+
+#[test]
+fn a_reused_process_id_is_not_mistaken() {
+    let tree = Tree::new();
+    tree.process(&Seen::default());
+    let mut identities = tree.identities();
+    for (ticks, name) in [
+        (498, "unknown_service"),
+        (499, "shop"),
+        (501, "shop"),
+        (502, "unknown_service"),
+    ] {
+        let resource = identities.resource(key(42, ticks), 0);
+        assert_eq!(resource.service_name(), name, "started at tick {ticks}");
+    }
+}
+
+#[test]
+fn a_process_that_is_gone_is_named_by_what_its_start_said() {
+    let tree = Tree::new();
+    let mut identities = tree.identities();
+    for (pid, comm, filename, expected) in [
+        (1, "curl", Some("/usr/bin/curl"), "curl"),
+        (2, "python3", Some("./jobs.py"), "jobs"),
+        (3, "worker", None, "worker"),
+        (4, "", None, "unknown_service"),
+    ] {
+        identities.started(&started(key(pid, 500), comm, filename));
+        let resource = identities.resource(key(pid, 500), 0);
+        assert_eq!(resource.service_name(), expected);
+        assert_eq!(resource.text("process.executable.path"), None);
+        assert_eq!(resource.text("host.name"), Some("web-1"));
+    }
+}
+
+#[test]
+fn a_process_that_is_gone_shares_the_container_of_its_control_group() {
+    let tree = Tree::new();
+    tree.process(&Seen {
+        cgroup: &format!("0::/system.slice/docker-{CONTAINER}.scope"),
+        ..Seen::default()
+    });
+    let mut identities = tree.identities();
+    identities.resource(key(42, 500), 9000);
+    let in_group = |identities: &mut Identities, pid, cgroup| {
+        let resource = identities.resource(key(pid, 500), cgroup);
+        resource.text("container.id").map(str::to_owned)
+    };
+    assert_eq!(
+        in_group(&mut identities, 1, 9000).as_deref(),
+        Some(CONTAINER)
+    );
+    assert_eq!(in_group(&mut identities, 2, 9001), None);
+    assert_eq!(in_group(&mut identities, 3, 0), None);
+}
+
+#[test]
+fn another_program_in_the_same_process_replaces_the_identity() {
+    let tree = Tree::new();
+    tree.process(&Seen::default());
+    let mut identities = tree.identities();
+    let before = identities.resource(key(42, 500), 0);
+    let again = identities.resource(key(42, 500), 0);
+    assert!(Arc::ptr_eq(&before, &again));
+    tree.process(&Seen {
+        exe: "/usr/bin/cart",
+        ..Seen::default()
+    });
+    identities.started(&started(key(42, 500), "cart", None));
+    let after = identities.resource(key(42, 500), 0);
+    assert_eq!(
+        (before.service_name(), after.service_name()),
+        ("shop", "cart")
+    );
+}
+
+#[test]
+fn an_ended_process_is_known_for_the_time_of_grace_and_no_longer() {
+    let tree = Tree::new();
+    tree.process(&Seen::default());
+    let mut identities = tree.identities();
+    let alive = identities.resource(key(42, 500), 0);
+    tree.end(42);
+    identities.exited(&exited(key(42, 500), 10));
+    identities.exited(&exited(key(1, 1), 40));
+    assert!(Arc::ptr_eq(&alive, &identities.resource(key(42, 500), 0)));
+    identities.exited(&exited(key(1, 1), 41));
+    assert!(identities.is_empty());
+}
+
+#[test]
+fn memory_is_bounded_and_the_least_recently_used_go_first() {
+    let tree = Tree::new();
+    let mut identities = Identities::new(Settings {
+        max_processes: 16,
+        ..tree.settings()
+    });
+    let kept = identities.resource(key(1, 1), 0);
+    for pid in 2..500 {
+        identities.resource(key(pid, 1), 0);
+        assert!(Arc::ptr_eq(&kept, &identities.resource(key(1, 1), 0)));
+        assert!(identities.len() <= 16);
+    }
+    let evicted = usize::try_from(identities.evicted()).unwrap();
+    assert_eq!(evicted + identities.len(), 499);
+}
+
+#[test]
+fn a_replay_knows_what_was_recorded_and_nothing_of_this_machine() {
+    let mut identities = Identities::new(Settings::replay());
+    let myself = identities.find(std::process::id());
+    assert_eq!(myself, None);
+    let process = key(std::process::id(), 1);
+    let recorded = |name: &'static str| {
+        vec![
+            Attribute::new("service.name", name),
+            Attribute::new("process.executable.path", "/bin/x"),
+            Attribute::new("container.id", CONTAINER),
+        ]
+    };
+    identities.seed(process, recorded("first"));
+    identities.seed(process, recorded("second"));
+    identities.started(&started(process, "x", None));
+    let first = identities.resource(process, 0);
+    assert_eq!(first.attributes().len(), 3);
+    assert_eq!(first.service_name(), "first");
+    identities.started(&started(process, "y", None));
+    assert_eq!(identities.resource(process, 0).service_name(), "second");
+    let candidate = identities.decide(process);
+    assert_eq!(candidate.executable.as_deref(), Some(Path::new("/bin/x")));
+    assert_eq!(candidate.container_id.as_deref(), Some(CONTAINER));
+
+    let unknown = identities.resource(key(1, 1), 0);
+    let keys: HashSet<&str> = unknown
+        .attributes()
+        .iter()
+        .map(|it| it.key.as_ref())
+        .collect();
+    let expected = [
+        "process.pid",
+        "service.name",
+        "telemetry.distro.name",
+        "telemetry.distro.version",
+    ];
+    assert_eq!(keys, HashSet::from(expected));
+}
+
+#[test]
+fn instance_ids_differ_by_process_and_start_and_survive_a_restart_of_the_agent() {
+    let tree = Tree::new();
+    let id = |pid, ticks| {
+        let resource = tree.identities().resource(key(pid, ticks), 0);
+        resource.text("service.instance.id").unwrap().to_owned()
+    };
+    let ids = [id(1, 1), id(1, 2), id(2, 1)];
+    assert_eq!(HashSet::from(ids.clone()).len(), 3);
+    assert_eq!(ids[0], id(1, 1));
+}
+
+/// A child that waits on its standard input and ends with the test.
+struct Waiting(Child);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn a_real_child_is_found_and_gone_after_it_was_reaped() {
+    let mut command = Command::new("cat");
+    command
+        .env("OTEL_SERVICE_NAME", "real-child")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    // The spawn returns after the exec, so that /proc already shows the new program.
+    let mut child = Waiting(command.spawn().unwrap());
+    let mut identities = Identities::new(Settings::default());
+    let process = identities.find(child.0.id()).unwrap();
+    let resource = identities.resource(process, 0);
+    assert_eq!(resource.service_name(), "real-child");
+    let parent = Attribute::new("process.parent_pid", std::process::id());
+    assert!(resource.attributes().contains(&parent));
+    let candidate = identities.decide(process);
+    let path = candidate.executable.unwrap();
+    assert!(path.is_absolute() && path.exists(), "{}", path.display());
+
+    child.0.kill().unwrap();
+    child.0.wait().unwrap();
+    assert_eq!(identities.find(process.tgid), None);
+    let late = Identities::new(Settings::default()).resource(process, 0);
+    assert_eq!(late.service_name(), "unknown_service");
+}
