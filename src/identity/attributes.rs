@@ -24,14 +24,20 @@ pub(super) fn of_observed(
     with_arguments: bool,
 ) -> Vec<Attribute> {
     let executable = seen.executable.as_deref();
-    let name = seen.declared.name().map(str::to_owned).or_else(|| {
-        let unit = seen.placement.unit.as_deref();
-        unit.and_then(naming::from_unit)
-            .or_else(|| {
-                naming::from_program(executable, &seen.arguments, seen.directory.as_deref())
-            })
-            .or_else(|| (!seen.comm.is_empty()).then(|| seen.comm.clone()))
-    });
+    let told = executable
+        .and_then(file_name)
+        .and_then(|name| interpreter::declared_name(name, &seen.arguments));
+    let name = told
+        .or_else(|| seen.declared.name())
+        .map(str::to_owned)
+        .or_else(|| {
+            let unit = seen.placement.unit.as_deref();
+            unit.and_then(naming::from_unit)
+                .or_else(|| {
+                    naming::from_program(executable, &seen.arguments, seen.directory.as_deref())
+                })
+                .or_else(|| (!seen.comm.is_empty()).then(|| seen.comm.clone()))
+        });
     let mut attributes = Vec::with_capacity(24);
     attributes.extend(name.map(|name| Attribute::new("service.name", name)));
     // Of equal keys the first counts, so what the program declares goes before what is only derived.

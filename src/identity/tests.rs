@@ -216,6 +216,19 @@ fn the_name_is_declared_then_the_unit_then_the_program() {
 }
 
 #[test]
+fn a_java_property_names_a_service_before_its_environment() {
+    let tree = Tree::new();
+    tree.process(&Seen {
+        exe: "/usr/lib/jvm/17/bin/java",
+        cmdline: "java\0-Dotel.service.name=told\0-jar\0shop.jar\0",
+        environ: "OTEL_SERVICE_NAME=environment",
+        ..Seen::default()
+    });
+    let resource = tree.identities().resource(key(42, 500), 0);
+    assert_eq!(resource.service_name(), "told");
+}
+
+#[test]
 fn declared_attributes_override_what_is_derived_but_not_what_is_measured() {
     let tree = Tree::new();
     let declared = "service.version=1%2E2,host.name=front,process.pid=1,container.id=x,\
@@ -402,6 +415,27 @@ impl Drop for Waiting {
         drop(self.0.kill());
         drop(self.0.wait());
     }
+}
+
+#[test]
+fn a_real_script_is_named_by_its_stem() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("telling.sh");
+    fs::write(&script, "read -r line\n").unwrap();
+    let mut command = Command::new("sh");
+    command.arg(&script).stdin(Stdio::piped());
+    let child = Waiting(command.spawn().unwrap());
+    let process = Identities::new(Settings::default())
+        .find(child.0.id())
+        .unwrap();
+    // Not its service name: the test may run in a unit of systemd, which would come first.
+    let seen = procfs::observe(Path::new("/proc"), process).unwrap();
+    let name = naming::from_program(
+        seen.executable.as_deref(),
+        &seen.arguments,
+        seen.directory.as_deref(),
+    );
+    assert_eq!(name.as_deref(), Some("telling"));
 }
 
 #[test]
