@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
 
@@ -410,6 +411,19 @@ fn instance_ids_differ_by_process_and_start_and_survive_a_restart_of_the_agent()
 /// A child that waits on its standard input and ends with the test.
 struct Waiting(Child);
 
+impl Waiting {
+    /// Spawning may return in the middle of the exec, before /proc shows the new program: its first line tells.
+    fn spawn(command: &mut Command) -> Self {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = Self(command.spawn().unwrap());
+        child.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        let mut answer = [0];
+        let output = child.0.stdout.as_mut().unwrap();
+        output.read_exact(&mut answer).unwrap();
+        child
+    }
+}
+
 impl Drop for Waiting {
     fn drop(&mut self) {
         drop(self.0.kill());
@@ -421,10 +435,8 @@ impl Drop for Waiting {
 fn a_real_script_is_named_by_its_stem() {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("telling.sh");
-    fs::write(&script, "read -r line\n").unwrap();
-    let mut command = Command::new("sh");
-    command.arg(&script).stdin(Stdio::piped());
-    let child = Waiting(command.spawn().unwrap());
+    fs::write(&script, "read -r line; echo; read -r line\n").unwrap();
+    let child = Waiting::spawn(Command::new("sh").arg(&script));
     let process = Identities::new(Settings::default())
         .find(child.0.id())
         .unwrap();
@@ -440,13 +452,7 @@ fn a_real_script_is_named_by_its_stem() {
 
 #[test]
 fn a_real_child_is_found_and_gone_after_it_was_reaped() {
-    let mut command = Command::new("cat");
-    command
-        .env("OTEL_SERVICE_NAME", "real-child")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
-    // The spawn returns after the exec, so that /proc already shows the new program.
-    let mut child = Waiting(command.spawn().unwrap());
+    let mut child = Waiting::spawn(Command::new("cat").env("OTEL_SERVICE_NAME", "real-child"));
     let mut identities = Identities::new(Settings::default());
     let process = identities.find(child.0.id()).unwrap();
     let resource = identities.resource(process, 0);

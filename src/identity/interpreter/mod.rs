@@ -5,7 +5,7 @@ mod names;
 
 use std::path::Path;
 
-use language::{Program, language, program};
+use language::{Language, Program, language, program};
 use names::{folder_name, name_of_module, stem};
 pub(super) use names::{is_script, name_of_script};
 
@@ -61,6 +61,10 @@ pub(super) fn script_name(
     if let Some(title) = title(arguments) {
         return Some(title);
     }
+    run_by(language, arguments, directory).filter(|name| !name.is_empty())
+}
+
+fn run_by(language: &Language, arguments: &[String], directory: Option<&Path>) -> Option<String> {
     let (program, rest) = program(language, arguments.get(1..)?)?;
     let name = match &program {
         Program::Inline => return None,
@@ -108,7 +112,8 @@ fn title(arguments: &[String]) -> Option<String> {
         .map(|(_, name)| name)
         .filter(|name| !name.is_empty() && !name.contains(char::is_whitespace));
     if let Some(name) = bracketed {
-        return Some(name_of_module(name.split(':').next().unwrap_or(name), None));
+        let module = name.split(':').next().unwrap_or(name);
+        return Some(name_of_module(module, None)).filter(|name| !name.is_empty());
     }
     let word = only.split([' ', ':']).next().unwrap_or(only);
     let word = word.rsplit('/').next().unwrap_or(word);

@@ -1,5 +1,7 @@
 //! Command lines as they are seen in the field, and the names they should give.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn name(line: &str, directory: &str) -> Option<String> {
@@ -137,4 +139,19 @@ fn only_interpreters_with_one_implementation_name_their_runtime() {
     assert_eq!(runtime("node"), Some("nodejs"));
     assert_eq!(runtime("java"), None);
     assert_eq!(runtime("bash"), None);
+}
+
+proptest! {
+    #[test]
+    fn any_command_line_gives_no_name_or_one_that_is_not_empty(
+        executable in "python3|java|sh|node|php|bun|dotnet|\\PC{0,5}",
+        arguments in prop::collection::vec(
+            "-[a-zA-Z]{0,3}|--|\\[x\\]|[a-z]{0,3}:[a-z]{0,3}|(/|[.]{1,2}/)?(main|é|gunicorn|x-1)?[.](py|jar|js)?|\\PC{0,6}",
+            0..6,
+        ),
+        directory in "/[a-z]{0,3}/\\PC{0,4}",
+    ) {
+        let name = script_name(&executable, &arguments, Some(Path::new(&directory)));
+        prop_assert!(name.is_none_or(|name| !name.is_empty()));
+    }
 }
