@@ -73,6 +73,7 @@ struct Hint {
     comm: String,
     filename: Option<String>,
     parent: u32,
+    cgroup: u64,
 }
 
 #[derive(Debug)]
@@ -146,6 +147,7 @@ impl Identities {
             comm: event.comm.clone(),
             filename: event.filename.clone(),
             parent: event.parent,
+            cgroup: event.cgroup,
         };
     }
 
@@ -216,6 +218,12 @@ impl Identities {
         if let Some(attributes) = seed {
             return from_seed(process, attributes);
         }
+        let nothing = Hint::default();
+        let hint = self
+            .entries
+            .get(&process)
+            .map_or(&nothing, |entry| &entry.hint);
+        let cgroup = if cgroup == 0 { hint.cgroup } else { cgroup };
         let root = self.settings.proc_root.as_deref();
         let observed = root.and_then(|root| procfs::observe(root, process));
         if let Some(seen) = observed {
@@ -237,11 +245,6 @@ impl Identities {
         }
         // Its neighbours in the same control group tell the container.
         let placement = self.groups.get(&cgroup);
-        let nothing = Hint::default();
-        let hint = self
-            .entries
-            .get(&process)
-            .map_or(&nothing, |entry| &entry.hint);
         let attributes = attributes::of_hint(process, hint, placement, &self.host);
         let container = placement.and_then(|placement| placement.container.as_ref());
         Known {

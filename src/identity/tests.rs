@@ -303,6 +303,11 @@ fn a_process_that_is_gone_shares_the_container_of_its_control_group() {
     );
     assert_eq!(in_group(&mut identities, 2, 9001), None);
     assert_eq!(in_group(&mut identities, 3, 0), None);
+    identities.started(&ProcessStarted {
+        cgroup: 9000,
+        ..started(key(4, 500), "curl", None)
+    });
+    assert_eq!(in_group(&mut identities, 4, 0).as_deref(), Some(CONTAINER));
 }
 
 #[test]
