@@ -1,0 +1,86 @@
+//! A request with what has become of it so far.
+
+use spandrel_model::KernelTime;
+
+use super::head::{RequestHead, ResponseHead};
+use crate::stream::Meta;
+
+/// What holding an exchange costs besides its texts.
+const OVERHEAD: usize = 512;
+
+/// Why an exchange ended without a whole response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    Closed,
+    Reset,
+}
+
+impl Broken {
+    /// The value of `error.type`.
+    pub(crate) fn error_type(self) -> &'static str {
+        match self {
+            Self::Closed => "connection_closed",
+            Self::Reset => "connection_reset",
+        }
+    }
+}
+
+/// The request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RequestBody {
+    /// Still coming: the exchange waits for it.
+    Coming,
+    /// So many bytes.
+    Whole(u64),
+    /// Its size cannot be told.
+    Unknown,
+}
+
+/// How the response ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ending {
+    /// Not yet.
+    Open,
+    /// With its last byte, in this message; and the body's size where it can be told.
+    Whole { last: Meta, body: Option<u64> },
+    /// With the connection.
+    Broken { time: KernelTime, cause: Broken },
+    /// It cannot be told: the exchange is counted under a reason.
+    Dropped(&'static str),
+}
+
+/// One exchange.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) request: RequestHead,
+    /// Position of the request's first byte.
+    pub(crate) position: u64,
+    /// The message of the request's first byte.
+    pub(crate) first: Meta,
+    /// That message begins with the request: its arrival is the request's.
+    pub(crate) arrival_known: bool,
+    pub(crate) request_body: RequestBody,
+    /// Requests may have been lost before this one.
+    pub(crate) after_gap: bool,
+    pub(crate) response: Option<ResponseHead>,
+    pub(crate) ending: Ending,
+}
+
+impl Exchange {
+    /// When the request began, as far as this end can tell.
+    pub(crate) fn began(&self) -> KernelTime {
+        self.first.started.unwrap_or(self.first.time)
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        match self.ending {
+            Ending::Open => false,
+            Ending::Whole { .. } => self.request_body != RequestBody::Coming,
+            Ending::Broken { .. } | Ending::Dropped(_) => true,
+        }
+    }
+
+    pub(crate) fn cost(&self) -> usize {
+        OVERHEAD + self.request.cost()
+    }
+}

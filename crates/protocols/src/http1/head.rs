@@ -1,0 +1,460 @@
+//! Heads of requests and responses: start line and header fields, whole or cut by the copy limit.
+
+use std::borrow::Cow;
+use std::mem::MaybeUninit;
+
+use httparse::{Header, ParserConfig};
+use spandrel_model::Text;
+
+use crate::protocol::{Detection, Sign};
+use crate::trace_context::{MAX_TRACE_STATE, TraceParent};
+
+/// Header fields of one head; a head with more is treated as cut.
+const MAX_FIELDS: usize = 128;
+
+/// Longest unknown method token.
+const MAX_METHOD: usize = 32;
+
+/// Methods of the semantic conventions' default list: all others are `_OTHER`.
+const METHODS: [&str; 10] = [
+    "GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE", "QUERY",
+];
+
+/// How a message's body is delimited (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// There is none.
+    Empty,
+    /// By `Content-Length`.
+    Length(u64),
+    /// By the chunked coding.
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
+    /// It cannot be told: the head was cut or contradicts itself.
+    Unknown,
+}
+
+/// What is kept of a request's head.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestHead {
+    pub(crate) method: Text,
+    /// As sent; `None` where the start line was cut before its end.
+    pub(crate) target: Option<String>,
+    pub(crate) version: Option<u8>,
+    pub(crate) host: Option<String>,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) trace_parent: Option<TraceParent>,
+    pub(crate) trace_state: String,
+    pub(crate) framing: Framing,
+    pub(crate) expects_continue: bool,
+    /// `CONNECT`, or an `Upgrade` field: what follows may be another protocol.
+    pub(crate) may_switch: bool,
+}
+
+impl RequestHead {
+    pub(crate) fn cost(&self) -> usize {
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        length(&self.target)
+            + length(&self.host)
+            + length(&self.user_agent)
+            + self.trace_state.len()
+            + self.method.len()
+    }
+}
+
+/// What is kept of a response's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ResponseHead {
+    pub(crate) status: u16,
+    pub(crate) version: u8,
+    pub(crate) framing: Framing,
+}
+
+/// Outcome of reading a head from the beginning of some bytes.
+#[derive(Debug)]
+pub(crate) enum Read<T> {
+    /// A head of so many bytes.
+    Head(T, usize),
+    /// More bytes are needed.
+    Partial,
+    /// Not a head.
+    Invalid,
+}
+
+/// What the fields say of the body.
+#[derive(Default)]
+struct Body {
+    length: Option<u64>,
+    coding: Option<bool>,
+    contradictory: bool,
+}
+
+impl Body {
+    fn content_length(&mut self, value: &[u8]) {
+        // A list of equal values is allowed; anything else makes the framing void.
+        for part in value.split(|&byte| byte == b',') {
+            let digits = part.trim_ascii();
+            let number = std::str::from_utf8(digits)
+                .ok()
+                .filter(|_| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+                .and_then(|text| text.parse::<u64>().ok());
+            match (number, self.length) {
+                (None, _) => self.contradictory = true,
+                (Some(new), Some(old)) if new != old => self.contradictory = true,
+                (number, _) => self.length = number,
+            }
+        }
+    }
+
+    fn transfer_encoding(&mut self, value: &[u8]) {
+        let last = value.rsplit(|&byte| byte == b',').next().unwrap_or(value);
+        self.coding = Some(last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    }
+
+    fn framing(&self, version: u8, without: Framing, not_chunked: Framing) -> Framing {
+        match (self.coding, self.length) {
+            // HTTP/1.0 knows no transfer codings: the framing is faulty, says section 6.1.
+            (Some(_), _) if version == 0 => Framing::Unknown,
+            // Transfer-Encoding overrides Content-Length.
+            (Some(true), _) => Framing::Chunked,
+            (Some(false), _) => not_chunked,
+            (None, _) if self.contradictory => Framing::Unknown,
+            (None, Some(0)) => Framing::Empty,
+            (None, Some(length)) => Framing::Length(length),
+            (None, None) => without,
+        }
+    }
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).into_owned()
+}
+
+fn known_method(token: &str) -> Text {
+    METHODS.iter().find(|method| **method == token).map_or_else(
+        || Cow::Owned(token.to_owned()),
+        |method| Cow::Borrowed(*method),
+    )
+}
+
+/// Whether a method is one the conventions list.
+pub(crate) fn is_known(method: &str) -> bool {
+    METHODS.contains(&method)
+}
+
+fn fields<'a>() -> [MaybeUninit<Header<'a>>; MAX_FIELDS] {
+    [const { MaybeUninit::uninit() }; MAX_FIELDS]
+}
+
+/// Reads a request's head.
+pub(crate) fn read_request(bytes: &[u8]) -> Read<RequestHead> {
+    let mut storage = fields();
+    let mut parsed = httparse::Request::new(&mut []);
+    let length = match ParserConfig::default().parse_request_with_uninit_headers(
+        &mut parsed,
+        bytes,
+        &mut storage,
+    ) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Read::Partial,
+        // The start line may be sound although a field is not: the server answers such a request too.
+        Err(_) => return read_start_line_only(bytes),
+    };
+    let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
+    else {
+        return Read::Invalid;
+    };
+    let mut head = RequestHead {
+        method: known_method(method),
+        target: Some(target.to_owned()),
+        version: Some(version),
+        host: None,
+        user_agent: None,
+        trace_parent: None,
+        trace_state: String::new(),
+        framing: Framing::Unknown,
+        expects_continue: false,
+        may_switch: method == "CONNECT",
+    };
+    let mut body = Body::default();
+    let mut trace_parents = 0;
+    for field in parsed.headers.iter() {
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        match field.name.len() {
+            4 if is("host") => head.host = Some(text(field.value)),
+            6 if is("expect") => {
+                head.expects_continue = field.value.eq_ignore_ascii_case(b"100-continue");
+            }
+            7 if is("upgrade") => head.may_switch = true,
+            10 if is("user-agent") => head.user_agent = Some(text(field.value)),
+            10 if is("tracestate") => {
+                if !head.trace_state.is_empty() {
+                    head.trace_state.push(',');
+                }
+                head.trace_state.push_str(&text(field.value));
+            }
+            11 if is("traceparent") => {
+                trace_parents += 1;
+                head.trace_parent = TraceParent::parse(field.value);
+            }
+            14 if is("content-length") => body.content_length(field.value),
+            17 if is("transfer-encoding") => body.transfer_encoding(field.value),
+            _ => {}
+        }
+    }
+    // More than one traceparent is as good as none, and tracestate counts only with a valid one.
+    if trace_parents != 1 {
+        head.trace_parent = None;
+    }
+    if head.trace_parent.is_none() || head.trace_state.len() > MAX_TRACE_STATE {
+        head.trace_state.clear();
+    }
+    head.framing = body.framing(version, Framing::Empty, Framing::Unknown);
+    Read::Head(head, length)
+}
+
+/// Reads a response's head; `method` is the request's.
+pub(crate) fn read_response(bytes: &[u8], method: &str) -> Read<ResponseHead> {
+    let mut storage = fields();
+    let mut parsed = httparse::Response::new(&mut []);
+    let length = match ParserConfig::default().parse_response_with_uninit_headers(
+        &mut parsed,
+        bytes,
+        &mut storage,
+    ) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Read::Partial,
+        Err(_) => {
+            return match (detect(bytes), head_end(bytes, 0), cut_response(bytes)) {
+                (Detection::More, None, _) => Read::Partial,
+                (
+                    Detection::Found {
+                        sign: Sign::Response,
+                        ..
+                    },
+                    None,
+                    _,
+                ) => Read::Partial,
+                (_, Some(length), Some(head)) => Read::Head(head, length),
+                _ => Read::Invalid,
+            };
+        }
+    };
+    let (Some(status), Some(version)) = (parsed.code, parsed.version) else {
+        return Read::Invalid;
+    };
+    let mut body = Body::default();
+    for field in parsed.headers.iter() {
+        match field.name.len() {
+            14 if field.name.eq_ignore_ascii_case("content-length") => {
+                body.content_length(field.value);
+            }
+            17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
+                body.transfer_encoding(field.value);
+            }
+            _ => {}
+        }
+    }
+    let framing = match status {
+        100..=199 | 204 | 304 => Framing::Empty,
+        _ if method == "HEAD" => Framing::Empty,
+        200..=299 if method == "CONNECT" => Framing::Empty,
+        _ => body.framing(version, Framing::UntilClose, Framing::UntilClose),
+    };
+    let head = ResponseHead {
+        status,
+        version,
+        framing,
+    };
+    Read::Head(head, length)
+}
+
+/// Length of the head that begins here, if its end is among the bytes; `old` bytes were searched before.
+pub(crate) fn head_end(bytes: &[u8], old: usize) -> Option<usize> {
+    let leading = bytes
+        .iter()
+        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+        .count();
+    let from = old.saturating_sub(3).max(leading);
+    let new = bytes.get(from..)?;
+    memchr::memchr_iter(b'\n', new).find_map(|at| match new.get(at + 1..)? {
+        [b'\n', ..] => Some(from + at + 2),
+        [b'\r', b'\n', ..] => Some(from + at + 3),
+        _ => None,
+    })
+}
+
+/// A request whose fields are unsound still is one if its start line is sound: the server answers it too.
+fn read_start_line_only(bytes: &[u8]) -> Read<RequestHead> {
+    match (detect(bytes), head_end(bytes, 0)) {
+        (
+            Detection::Found {
+                sign: Sign::Response,
+                ..
+            }
+            | Detection::No,
+            _,
+        ) => Read::Invalid,
+        (_, None) => Read::Partial,
+        (_, Some(length)) => {
+            let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+            let line = start
+                .and_then(|start| bytes.get(start..))
+                .unwrap_or_default();
+            let end = memchr::memchr(b'\n', line).unwrap_or(line.len());
+            match line.get(..end).and_then(start_line) {
+                Some(head) => Read::Head(head, length),
+                None => Read::Invalid,
+            }
+        }
+    }
+}
+
+/// What a head that was cut still says: the start line and the whole fields. Its framing is unknown.
+pub(crate) fn cut_request(bytes: &[u8]) -> Option<RequestHead> {
+    let start = bytes
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+    let bytes = bytes.get(start..)?;
+    let Some(line_end) = memchr::memchr(b'\n', bytes) else {
+        // Not even the start line is whole. The path is, if the query has begun.
+        let (method, rest) = split_method(bytes)?;
+        let path = memchr::memchr(b'?', rest).and_then(|end| rest.get(..end));
+        return Some(bare(method, path.map(text), None));
+    };
+    // Most cut heads are sound up to the cut: close them after their last whole field.
+    let last = memchr::memrchr(b'\n', bytes).unwrap_or(line_end);
+    let mut closed = bytes.get(..=last)?.to_vec();
+    closed.extend_from_slice(b"\r\n");
+    let mut storage = fields();
+    let mut parsed = httparse::Request::new(&mut []);
+    let sound = ParserConfig::default()
+        .parse_request_with_uninit_headers(&mut parsed, &closed, &mut storage)
+        .is_ok_and(|status| status.is_complete());
+    if !sound {
+        return start_line(bytes.get(..line_end)?);
+    }
+    match read_request(&closed) {
+        Read::Head(mut head, _) => {
+            head.framing = Framing::Unknown;
+            Some(head)
+        }
+        _ => None,
+    }
+}
+
+fn start_line(line: &[u8]) -> Option<RequestHead> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let (method, rest) = split_method(line)?;
+    let space = memchr::memchr(b' ', rest)?;
+    let version = match rest.get(space + 1..)? {
+        b"HTTP/1.1" => 1,
+        b"HTTP/1.0" => 0,
+        _ => return None,
+    };
+    Some(bare(method, Some(text(rest.get(..space)?)), Some(version)))
+}
+
+fn bare(method: &str, target: Option<String>, version: Option<u8>) -> RequestHead {
+    RequestHead {
+        method: known_method(method),
+        target,
+        version,
+        host: None,
+        user_agent: None,
+        trace_parent: None,
+        trace_state: String::new(),
+        framing: Framing::Unknown,
+        expects_continue: false,
+        may_switch: method == "CONNECT",
+    }
+}
+
+fn split_method(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let space = memchr::memchr(b' ', bytes.get(..bytes.len().min(MAX_METHOD + 1))?)?;
+    let token = bytes.get(..space)?;
+    let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    if token.is_empty() || !token.iter().all(legal) {
+        return None;
+    }
+    Some((std::str::from_utf8(token).ok()?, bytes.get(space + 1..)?))
+}
+
+/// What a response head that was cut still says.
+pub(crate) fn cut_response(bytes: &[u8]) -> Option<ResponseHead> {
+    let start = bytes
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+    let line = bytes.get(start..)?;
+    let version = match line.get(..9)? {
+        b"HTTP/1.1 " => 1,
+        b"HTTP/1.0 " => 0,
+        _ => return None,
+    };
+    let digits = line.get(9..12)?;
+    let status = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    let after = line.get(12).copied().unwrap_or(b' ');
+    let legal = (100..=999).contains(&status) && matches!(after, b' ' | b'\r' | b'\n');
+    legal.then_some(ResponseHead {
+        status,
+        version,
+        framing: match status {
+            100..=199 | 204 | 304 => Framing::Empty,
+            _ => Framing::Unknown,
+        },
+    })
+}
+
+/// Whether bytes at a message's beginning can be a head.
+pub(crate) fn detect(bytes: &[u8]) -> Detection {
+    let start = bytes
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'))
+        .unwrap_or(bytes.len());
+    let bytes = bytes.get(start..).unwrap_or_default();
+    if bytes.is_empty() {
+        return Detection::More;
+    }
+    let prefix = b"HTTP/1.";
+    if bytes.starts_with(prefix) {
+        return match bytes.get(7..12) {
+            Some([b'0' | b'1', b' ', status @ ..]) if status.iter().all(u8::is_ascii_digit) => {
+                Detection::found(100, Sign::Response)
+            }
+            Some(_) => Detection::No,
+            None => Detection::More,
+        };
+    }
+    if prefix.starts_with(bytes) {
+        return Detection::More;
+    }
+    let line = memchr::memchr(b'\n', bytes).and_then(|end| bytes.get(..end));
+    if let Some(line) = line {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let sound = split_method(line).is_some()
+            && (line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0"));
+        return match sound {
+            true => Detection::found(100, Sign::Request),
+            false => Detection::No,
+        };
+    }
+    match split_method(bytes) {
+        Some((method, [])) if is_known(method) => Detection::More,
+        Some((method, [first, ..])) if is_known(method) => match first {
+            b'/' | b'*' | b'h' | b'H' => Detection::found(60, Sign::Request),
+            _ if method == "CONNECT" => Detection::More,
+            _ => Detection::No,
+        },
+        Some(_) => Detection::More,
+        None if bytes.len() <= MAX_METHOD && bytes.iter().all(u8::is_ascii_alphabetic) => {
+            Detection::More
+        }
+        None => Detection::No,
+    }
+}
+
+/// Whether a message that begins so begins a head of this kind, as far as it can be told.
+pub(crate) fn begins(bytes: &[u8], sign: Sign) -> bool {
+    matches!(detect(bytes), Detection::Found { sign: found, .. } if found == sign)
+}

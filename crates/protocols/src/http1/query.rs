@@ -1,0 +1,97 @@
+//! Query strings without their secrets.
+
+/// What stands in the place of a value.
+const REDACTED: &str = "REDACTED";
+
+/// Which values of a query string are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum QueryValues {
+    /// None: keys only.
+    #[default]
+    Redacted,
+    /// All but those of keys that carry credentials.
+    Shown,
+}
+
+/// Keys whose values are never shown: those the semantic conventions list, and customary names of credentials.
+const SECRET_KEYS: [&str; 22] = [
+    "awsaccesskeyid",
+    "signature",
+    "sig",
+    "x-goog-signature",
+    "x-amz-signature",
+    "x-amz-security-token",
+    "x-amz-credential",
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "token",
+    "api_key",
+    "apikey",
+    "api-key",
+    "key",
+    "password",
+    "passwd",
+    "pwd",
+    "secret",
+    "client_secret",
+    "code",
+    "session",
+];
+
+fn is_secret(key: &str) -> bool {
+    SECRET_KEYS
+        .iter()
+        .any(|secret| key.eq_ignore_ascii_case(secret))
+}
+
+/// Appends a query string, its values redacted as the settings ask.
+pub(crate) fn push_redacted(query: &str, values: &QueryValues, output: &mut String) {
+    for (index, pair) in query.split('&').enumerate() {
+        if index > 0 {
+            output.push('&');
+        }
+        match pair.split_once('=') {
+            Some((key, value)) => {
+                output.push_str(key);
+                output.push('=');
+                let shown = value.is_empty() || *values == QueryValues::Shown && !is_secret(key);
+                output.push_str(if shown { value } else { REDACTED });
+            }
+            // Without a key it may itself be a value.
+            None if pair.is_empty() || *values == QueryValues::Shown => output.push_str(pair),
+            None => output.push_str(REDACTED),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redacted(query: &str, values: &QueryValues) -> String {
+        let mut output = String::new();
+        push_redacted(query, values, &mut output);
+        output
+    }
+
+    #[test]
+    fn values_are_redacted_and_keys_stay() {
+        let all = QueryValues::Redacted;
+        assert_eq!(
+            redacted("q=secret&page=2&x=", &all),
+            "q=REDACTED&page=REDACTED&x="
+        );
+        assert_eq!(redacted("bare", &all), "REDACTED");
+        assert_eq!(redacted("", &all), "");
+    }
+
+    #[test]
+    fn credentials_are_redacted_even_where_values_are_shown() {
+        let shown = QueryValues::Shown;
+        assert_eq!(
+            redacted("q=a&X-Goog-Signature=b&Password=c", &shown),
+            "q=a&X-Goog-Signature=REDACTED&Password=REDACTED"
+        );
+    }
+}

@@ -1,0 +1,519 @@
+//! Exchange to span and measurements, by the HTTP semantic conventions (stable) and our own `spandrel.*`.
+
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
+
+use smallvec::SmallVec;
+use spandrel_model::{
+    Attribute, Direction, Instrument, KernelTime, Measured, Measurement, SpanKind, SpanRecord,
+    SpanStatus, Text, Transport, Value,
+};
+
+use super::exchange::{Ending, Exchange, RequestBody};
+use super::head;
+use super::query::push_redacted;
+use crate::protocol::Context;
+use crate::route::ServiceKey;
+use crate::trace_context;
+
+const fn instrument(
+    name: &'static str,
+    unit: &'static str,
+    description: &'static str,
+) -> Instrument {
+    Instrument {
+        name,
+        unit,
+        description,
+    }
+}
+
+static SERVER_DURATION: Instrument = instrument(
+    "http.server.request.duration",
+    "s",
+    "Duration of HTTP server requests.",
+);
+static SERVER_REQUEST_SIZE: Instrument = instrument(
+    "http.server.request.body.size",
+    "By",
+    "Size of HTTP server request bodies.",
+);
+static SERVER_RESPONSE_SIZE: Instrument = instrument(
+    "http.server.response.body.size",
+    "By",
+    "Size of HTTP server response bodies.",
+);
+static CLIENT_DURATION: Instrument = instrument(
+    "http.client.request.duration",
+    "s",
+    "Duration of HTTP client requests.",
+);
+static CLIENT_REQUEST_SIZE: Instrument = instrument(
+    "http.client.request.body.size",
+    "By",
+    "Size of HTTP client request bodies.",
+);
+static CLIENT_RESPONSE_SIZE: Instrument = instrument(
+    "http.client.response.body.size",
+    "By",
+    "Size of HTTP client response bodies.",
+);
+
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// The parts of a request target (RFC 9112 section 3.2).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Target<'a> {
+    pub(crate) scheme: Option<&'a str>,
+    pub(crate) authority: Option<&'a str>,
+    pub(crate) path: Option<&'a str>,
+    pub(crate) query: Option<&'a str>,
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn parse(method: &str, target: &'a str) -> Self {
+        if method == "CONNECT" {
+            return Self {
+                authority: Some(without_user(target)),
+                ..Self::default()
+            };
+        }
+        let mut parts = Self::default();
+        let mut rest = target;
+        if !target.starts_with('/')
+            && let Some((scheme, after)) = target.split_once("://")
+        {
+            let end = after.find(['/', '?', '#']).unwrap_or(after.len());
+            let (authority, path) = after.split_at(end);
+            parts.scheme = Some(scheme);
+            parts.authority = Some(without_user(authority));
+            rest = path;
+        }
+        let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
+        let (path, query) = match rest.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (rest, None),
+        };
+        parts.path = Some(match path {
+            "" => "/",
+            path => path,
+        });
+        parts.query = query;
+        parts
+    }
+}
+
+/// Credentials before the `@` are nobody's business.
+fn without_user(authority: &str) -> &str {
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host)
+}
+
+/// Host and port of an authority; `None` where it is not one.
+pub(crate) fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (host, after) = rest.split_once(']')?;
+        host.parse::<Ipv6Addr>().ok()?;
+        return match after.strip_prefix(':') {
+            Some(port) => Some((host, Some(port.parse().ok()?))),
+            None => after.is_empty().then_some((host, None)),
+        };
+    }
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, Some(port.parse().ok()?)),
+        None => (authority, None),
+    };
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
+    (!host.is_empty() && host.bytes().all(legal)).then_some((host, port))
+}
+
+struct Spot {
+    kind: SpanKind,
+    start: KernelTime,
+    end: KernelTime,
+    address: Option<String>,
+    port: Option<u16>,
+    route: Option<String>,
+    status: Option<u16>,
+    error: Option<Text>,
+    method: Text,
+    version: Option<&'static str>,
+    scheme: Text,
+    response_size: Option<u64>,
+    request_size: Option<u64>,
+}
+
+/// Counts the exchange and hands its span over.
+pub(crate) fn finish(cx: &mut Context<'_>, mut exchange: Exchange, requests: Direction) {
+    let own = exchange.request.user_agent.as_ref().is_some_and(|agent| {
+        let prefixes = &cx.shared.settings.http.own_user_agents;
+        prefixes
+            .iter()
+            .any(|prefix| agent.starts_with(prefix.as_str()))
+    });
+    if own {
+        let exchanges = &cx.shared.ledger.exchanges;
+        exchanges.drop_for("exchange.own_export", 1);
+        return;
+    }
+    cx.shared.ledger.exchanges.settle(1);
+    let target_text = exchange.request.target.take();
+    let target = target_text.as_deref().map_or_else(Target::default, |text| {
+        Target::parse(&exchange.request.method, text)
+    });
+    let spot = locate(cx, &exchange, requests, &target);
+    let measured = measure(cx, exchange, spot, &target);
+    cx.output.measured.push(measured);
+}
+
+fn locate(
+    cx: &mut Context<'_>,
+    exchange: &Exchange,
+    requests: Direction,
+    target: &Target<'_>,
+) -> Spot {
+    let server = requests == Direction::Ingress;
+    let first = &exchange.first;
+    let start = match server {
+        true => first.time,
+        false => exchange.began(),
+    };
+    let (end, response_size, broken) = match exchange.ending {
+        Ending::Whole { last, body } => (last.time, body, None),
+        Ending::Broken { time, cause } => (time, None, Some(cause)),
+        Ending::Open | Ending::Dropped(_) => (start, None, None),
+    };
+    let status = exchange.response.map(|response| response.status);
+    let failing = |status: u16| status >= if server { 500 } else { 400 };
+    let error = match (broken, status) {
+        (Some(cause), _) => Some(Text::Borrowed(cause.error_type())),
+        (None, Some(status)) if failing(status) => Some(status_text(status)),
+        _ => None,
+    };
+    let authority = target
+        .authority
+        .or(exchange.request.host.as_deref())
+        .and_then(split_authority);
+    let socket = match server {
+        true => &cx.facts.local,
+        false => &cx.facts.peer,
+    };
+    let address = match authority {
+        Some((host, _)) => Some(host.to_owned()),
+        None if server => socket.ip().map(|ip| ip.to_string()),
+        None => cx.facts.peer_text.clone(),
+    };
+    let port = match authority {
+        Some((_, Some(port))) => Some(port),
+        // A forward proxy's own port is not the server's.
+        Some((_, None)) if !server && target.authority.is_some() => match target.scheme {
+            Some("https") => Some(443),
+            Some(_) => Some(80),
+            None => None,
+        },
+        _ => socket.port(),
+    };
+    let routable = server
+        && broken.is_none()
+        && status.is_some_and(|status| !matches!(status, 400 | 404 | 405 | 501));
+    let route = target.path.filter(|_| routable).and_then(|path| {
+        let service = ServiceKey {
+            cgroup: first.cgroup,
+            port: cx.facts.local.port().unwrap_or(0),
+        };
+        cx.shared.routes.route(service, path)
+    });
+    let version = exchange
+        .response
+        .map(|response| response.version)
+        .or(exchange.request.version)
+        .map(|minor| if minor == 0 { "1.0" } else { "1.1" });
+    Spot {
+        kind: match server {
+            true => SpanKind::Server,
+            false => SpanKind::Client,
+        },
+        start,
+        end: end.max(start),
+        address,
+        port,
+        route,
+        status,
+        error,
+        method: match head::is_known(&exchange.request.method) {
+            true => exchange.request.method.clone(),
+            false => Text::Borrowed("_OTHER"),
+        },
+        version,
+        scheme: match target.scheme {
+            Some(scheme) if scheme.eq_ignore_ascii_case("https") => Text::Borrowed("https"),
+            _ => Text::Borrowed("http"),
+        },
+        response_size,
+        request_size: match exchange.request_body {
+            RequestBody::Whole(size) => Some(size),
+            RequestBody::Coming | RequestBody::Unknown => None,
+        },
+    }
+}
+
+fn status_text(status: u16) -> Text {
+    Cow::Borrowed(match status {
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        409 => "409",
+        429 => "429",
+        500 => "500",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        other => return Cow::Owned(other.to_string()),
+    })
+}
+
+fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, target: &Target<'_>) -> Measured {
+    let server = spot.kind == SpanKind::Server;
+    let request = exchange.request;
+    let name = match (&*spot.method, &spot.route) {
+        ("_OTHER", Some(route)) => Text::Owned(format!("HTTP {route}")),
+        ("_OTHER", None) => Text::Borrowed("HTTP"),
+        (method, Some(route)) => Text::Owned([method, " ", route].concat()),
+        (_, None) => spot.method.clone(),
+    };
+    let metric_attributes = metric_attributes(&spot, server);
+    let measurements = measurements(&spot, server);
+
+    let mut list = Vec::with_capacity(20);
+    let mut put = |key: &'static str, value: Value| {
+        list.push(Attribute {
+            key: Cow::Borrowed(key),
+            value,
+        });
+    };
+    let full_url = (!server).then(|| full_url(cx, &spot, target)).flatten();
+    put("http.request.method", spot.method.clone().into());
+    if spot.method == "_OTHER" {
+        put("http.request.method_original", request.method.into());
+    }
+    if let Some(status) = spot.status {
+        put("http.response.status_code", status.into());
+    }
+    put("url.scheme", spot.scheme.into());
+    if server {
+        if let Some(path) = target.path {
+            put("url.path", path.to_owned().into());
+        }
+        if let Some(query) = target.query.filter(|query| !query.is_empty()) {
+            let mut redacted = String::with_capacity(query.len() + 8);
+            let values = &cx.shared.settings.http.query_values;
+            push_redacted(query, values, &mut redacted);
+            put("url.query", redacted.into());
+        }
+        if let Some(route) = spot.route {
+            put("http.route", route.into());
+        }
+    } else if let Some(url) = full_url {
+        put("url.full", url.into());
+    }
+    if let Some(address) = spot.address {
+        put("server.address", address.into());
+        if let Some(port) = spot.port {
+            put("server.port", port.into());
+        }
+    }
+    let peer_port = cx.facts.peer.port();
+    if let Some(peer) = &cx.facts.peer_text {
+        if server && cx.facts.transport == Transport::Tcp {
+            put("client.address", peer.clone().into());
+            if let Some(port) = peer_port {
+                put("client.port", port.into());
+            }
+        }
+        put("network.peer.address", peer.clone().into());
+        if let Some(port) = peer_port {
+            put("network.peer.port", port.into());
+        }
+    }
+    if cx.facts.transport == Transport::Unix {
+        put("network.transport", "unix".into());
+    }
+    if let Some(version) = spot.version {
+        put("network.protocol.version", version.into());
+    }
+    if let Some(agent) = request.user_agent {
+        put("user_agent.original", agent.into());
+    }
+    if let Some(size) = spot.request_size {
+        put("http.request.body.size", (size as i64).into());
+    }
+    if let Some(size) = spot.response_size {
+        put("http.response.body.size", (size as i64).into());
+    }
+    let status = match spot.error {
+        Some(error) => {
+            put("error.type", error.into());
+            SpanStatus::Error(Text::Borrowed(""))
+        }
+        None => SpanStatus::Unset,
+    };
+    let first = exchange.first;
+    if let Some(arrived) = first.arrived.filter(|_| server && exchange.arrival_known) {
+        put(
+            "spandrel.queue.duration",
+            seconds(first.time.since(arrived)).into(),
+        );
+    }
+    let last = match exchange.ending {
+        Ending::Whole { last, .. } => last,
+        _ => first,
+    };
+    let rtt = if last.srtt_us > 0 {
+        last.srtt_us
+    } else {
+        first.srtt_us
+    };
+    if rtt > 0 {
+        put("spandrel.tcp.rtt", seconds(u64::from(rtt) * 1000).into());
+    }
+    if cx.facts.transport == Transport::Tcp {
+        let during = last.retransmits.saturating_sub(first.retransmits);
+        put("spandrel.tcp.retransmits", during.into());
+    }
+    if !server
+        && exchange.position == 0
+        && let Some(nanos) = cx.facts.connect_nanos
+    {
+        put("spandrel.connect.duration", seconds(nanos).into());
+    }
+
+    let id = cx.facts.id;
+    let seed = cx.shared.id_seed;
+    let (own_trace, span_id) = trace_context::ids(seed, id, exchange.position);
+    let (trace_id, parent_span_id, parent_is_remote, trace_flags) = match request.trace_parent {
+        Some(parent) => (parent.trace_id, Some(parent.parent_id), true, parent.flags),
+        None => match cx.facts.twin.filter(|_| server) {
+            Some(twin) => {
+                let (trace, parent) = trace_context::ids(seed, twin, exchange.position);
+                (trace, Some(parent), true, 1)
+            }
+            None => (own_trace, None, false, 1),
+        },
+    };
+    Measured {
+        span: SpanRecord {
+            trace_id,
+            span_id,
+            parent_span_id,
+            parent_is_remote,
+            trace_flags,
+            trace_state: request.trace_state.into(),
+            name,
+            kind: spot.kind,
+            start: cx.shared.offset.to_unix(spot.start),
+            end: cx.shared.offset.to_unix(spot.end),
+            attributes: list,
+            dropped_attributes: 0,
+            status,
+            process: first.process,
+            cgroup: first.cgroup,
+        },
+        metric_attributes,
+        measurements,
+    }
+}
+
+/// The URL a client asked for; `None` where the host or the path is not known.
+fn full_url(cx: &Context<'_>, spot: &Spot, target: &Target<'_>) -> Option<String> {
+    let path = target.path?;
+    let host = spot.address.as_deref()?;
+    let default = if spot.scheme == "https" { 443 } else { 80 };
+    let query = target.query.unwrap_or_default();
+    let mut url = String::with_capacity(24 + host.len() + path.len() + query.len());
+    url.push_str(&spot.scheme);
+    url.push_str("://");
+    if host.contains(':') {
+        url.push('[');
+        url.push_str(host);
+        url.push(']');
+    } else {
+        url.push_str(host);
+    }
+    if let Some(port) = spot.port.filter(|port| *port != default) {
+        url.push(':');
+        url.push_str(&port.to_string());
+    }
+    if path != "*" {
+        url.push_str(path);
+    }
+    if target.query.is_some() {
+        url.push('?');
+        push_redacted(query, &cx.shared.settings.http.query_values, &mut url);
+    }
+    Some(url)
+}
+
+/// In the order of their keys.
+fn metric_attributes(spot: &Spot, server: bool) -> SmallVec<[Attribute; 8]> {
+    let mut list = SmallVec::new();
+    let mut put = |key: &'static str, value: Value| {
+        list.push(Attribute {
+            key: Cow::Borrowed(key),
+            value,
+        });
+    };
+    if let Some(error) = &spot.error {
+        put("error.type", error.clone().into());
+    }
+    put("http.request.method", spot.method.clone().into());
+    if let Some(status) = spot.status {
+        put("http.response.status_code", status.into());
+    }
+    if let Some(route) = &spot.route {
+        put("http.route", route.clone().into());
+    }
+    if let Some(version) = spot.version {
+        put("network.protocol.version", version.into());
+    }
+    if let Some(address) = spot.address.as_ref().filter(|_| !server) {
+        put("server.address", address.clone().into());
+        if let Some(port) = spot.port {
+            put("server.port", port.into());
+        }
+    }
+    put("url.scheme", spot.scheme.clone().into());
+    list
+}
+
+fn measurements(spot: &Spot, server: bool) -> SmallVec<[Measurement; 3]> {
+    let (duration, request, response) = match server {
+        true => (
+            &SERVER_DURATION,
+            &SERVER_REQUEST_SIZE,
+            &SERVER_RESPONSE_SIZE,
+        ),
+        false => (
+            &CLIENT_DURATION,
+            &CLIENT_REQUEST_SIZE,
+            &CLIENT_RESPONSE_SIZE,
+        ),
+    };
+    let mut list = SmallVec::new();
+    list.push(Measurement {
+        instrument: duration,
+        value: seconds(spot.end.since(spot.start)),
+    });
+    for (instrument, size) in [(request, spot.request_size), (response, spot.response_size)] {
+        if let Some(size) = size {
+            list.push(Measurement {
+                instrument,
+                value: size as f64,
+            });
+        }
+    }
+    list
+}

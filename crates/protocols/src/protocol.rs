@@ -1,0 +1,163 @@
+//! What a protocol has to bring: detection, and a parser that turns ordered bytes into exchanges.
+
+use std::sync::Arc;
+
+use spandrel_model::{
+    CapturePolicy, ClockOffset, ConnectionId, Direction, Endpoint, KernelTime, Ledger, Measured,
+    Origin, Role, Transport,
+};
+
+use crate::Settings;
+use crate::route::Routes;
+use crate::stream::Item;
+
+/// Which side of an exchange some bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// They begin a request.
+    Request,
+    /// They begin a response.
+    Response,
+}
+
+/// Opinion of a protocol on the first bytes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detection {
+    /// Not this protocol.
+    No,
+    /// Too few bytes to tell.
+    More,
+    /// It may be.
+    Found {
+        /// 1 to 100: the highest of all protocols is tried first.
+        score: u8,
+        /// What the bytes begin.
+        sign: Sign,
+    },
+}
+
+impl Detection {
+    pub(crate) fn found(score: u8, sign: Sign) -> Self {
+        Self::Found { score, sign }
+    }
+}
+
+/// A protocol. One static per folder, one line in the registry.
+pub(crate) trait Protocol: Sync {
+    /// Name of the folder and of `testdata/<name>`.
+    fn name(&self) -> &'static str;
+
+    /// Looks at the first captured bytes of a message.
+    fn detect(&self, bytes: &[u8]) -> Detection;
+
+    /// Begins to parse a connection whose requests go in this direction.
+    fn open(&self, facts: &Facts, requests: Direction) -> Box<dyn Parser>;
+}
+
+/// Whether a parser was right about a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Not known yet.
+    Open,
+    /// It has parsed an exchange.
+    Confirmed,
+    /// The bytes do not parse: another protocol may try.
+    Refuted,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Close {
+    pub(crate) time: KernelTime,
+    pub(crate) reset: bool,
+    /// Bytes that passed but were not reported.
+    pub(crate) missing_ingress: u64,
+    pub(crate) missing_egress: u64,
+}
+
+impl Close {
+    pub(crate) fn missing(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Ingress => self.missing_ingress > 0,
+            Direction::Egress => self.missing_egress > 0,
+        }
+    }
+}
+
+/// State of one connection in one protocol. The result depends on the order of bytes in each
+/// direction and on times, not on which direction was reported first.
+pub(crate) trait Parser: Send {
+    /// The next bytes of a direction, or how many of them were lost.
+    fn item(&mut self, cx: &mut Context<'_>, direction: Direction, item: Item);
+
+    /// A direction has ended; bytes already sent may still be read.
+    fn half_closed(&mut self, cx: &mut Context<'_>, direction: Direction, time: KernelTime);
+
+    /// No more bytes come.
+    fn closed(&mut self, cx: &mut Context<'_>, close: Close);
+
+    /// Everything that was to arrive before `now` less the settle time has arrived.
+    fn settle(&mut self, cx: &mut Context<'_>, now: KernelTime);
+
+    /// Whether [`Self::settle`] has something to do.
+    fn wants_settle(&self) -> bool;
+
+    /// No more events come. Exchanges that are not complete are counted under `reason`.
+    fn abandon(&mut self, cx: &mut Context<'_>, reason: &'static str);
+
+    /// Bytes held.
+    fn cost(&self) -> usize;
+
+    /// Whether the bytes were of this protocol.
+    fn verdict(&self) -> Verdict;
+}
+
+/// What is known of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) id: ConnectionId,
+    pub(crate) origin: Origin,
+    pub(crate) transport: Transport,
+    pub(crate) role: Option<Role>,
+    pub(crate) local: Endpoint,
+    pub(crate) peer: Endpoint,
+    /// The peer's address as text, made once.
+    pub(crate) peer_text: Option<String>,
+    /// Nanoseconds from SYN to established.
+    pub(crate) connect_nanos: Option<u64>,
+    /// The other end of a loopback connection, where both are seen from their first byte.
+    pub(crate) twin: Option<ConnectionId>,
+}
+
+/// What parsers share.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) id_seed: u64,
+    pub(crate) offset: ClockOffset,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) routes: Routes,
+    /// Messages of a body that came after its likely end had been taken for the end.
+    pub(crate) late_body_messages: u64,
+}
+
+/// What the tracker says; the caller drains it.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Completed exchanges.
+    pub measured: Vec<Measured>,
+    /// What to copy of a connection from now on.
+    pub policies: Vec<(ConnectionId, CapturePolicy)>,
+}
+
+/// What a parser may use while it works.
+pub(crate) struct Context<'a> {
+    pub(crate) facts: &'a mut Facts,
+    pub(crate) shared: &'a mut Shared,
+    pub(crate) output: &'a mut Output,
+}
+
+impl Context<'_> {
+    pub(crate) fn policy(&mut self, policy: CapturePolicy) {
+        self.output.policies.push((self.facts.id, policy));
+    }
+}

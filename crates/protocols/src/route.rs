@@ -1,0 +1,269 @@
+//! Route templates told from paths, with a bound on how many there can be.
+//!
+//! A segment that looks like an identifier becomes `{id}` at once. Of the others a service may have a bounded
+//! number at each place; from then on all of that place are `{id}`.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+/// Placeholder of a segment that varies.
+const PLACEHOLDER: &str = "{id}";
+
+/// Bounds of what is learned.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Templates such as `/users/{id}` that are tried first; `*` at the end takes any rest.
+    pub templates: Vec<String>,
+    /// Different values that one place may have before it counts as variable.
+    pub max_values: usize,
+    /// Services for which routes are learned.
+    pub max_services: usize,
+    /// Places and values learned per service.
+    pub max_nodes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            templates: Vec::new(),
+            max_values: 32,
+            max_services: 1024,
+            max_nodes: 1024,
+        }
+    }
+}
+
+/// Longest path that is made into a route.
+const MAX_PATH: usize = 512;
+/// Segments of a route; a longer path ends in `*`.
+const MAX_SEGMENTS: usize = 12;
+
+/// What tells one service from another here: its cgroup and the port it listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ServiceKey {
+    pub(crate) cgroup: u64,
+    pub(crate) port: u16,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    children: HashMap<Box<str>, usize, FixedState>,
+    placeholder: Option<usize>,
+    /// Too many values have been seen here.
+    variable: bool,
+}
+
+#[derive(Debug)]
+struct Tree(Vec<Node>);
+
+impl Tree {
+    fn add(&mut self, max_nodes: usize) -> Option<usize> {
+        (self.0.len() < max_nodes).then(|| {
+            self.0.push(Node::default());
+            self.0.len() - 1
+        })
+    }
+
+    /// The node below `at` for a segment, and whether the segment stands there as it is.
+    fn step(&mut self, at: usize, segment: &str, settings: &Settings) -> Option<(usize, bool)> {
+        let node = self.0.get(at)?;
+        if !node.variable && !is_identifier(segment) {
+            if let Some(&child) = node.children.get(segment) {
+                return Some((child, true));
+            }
+            if node.children.len() < settings.max_values {
+                if let Some(child) = self.add(settings.max_nodes) {
+                    self.0.get_mut(at)?.children.insert(segment.into(), child);
+                    return Some((child, true));
+                }
+            } else {
+                let node = self.0.get_mut(at)?;
+                node.variable = true;
+                node.children = HashMap::default();
+            }
+        }
+        if let Some(child) = self.0.get(at)?.placeholder {
+            return Some((child, false));
+        }
+        let child = self.add(settings.max_nodes)?;
+        self.0.get_mut(at)?.placeholder = Some(child);
+        Some((child, false))
+    }
+}
+
+/// The routes of all services.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    settings: Settings,
+    services: HashMap<ServiceKey, Tree, FixedState>,
+}
+
+impl Routes {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            services: HashMap::default(),
+        }
+    }
+
+    /// The route of a path, where it can be told within the bounds.
+    pub(crate) fn route(&mut self, service: ServiceKey, path: &str) -> Option<String> {
+        if !path.starts_with('/') || path.len() > MAX_PATH {
+            return None;
+        }
+        for template in &self.settings.templates {
+            if matches(template, path) {
+                return Some(template.clone());
+            }
+        }
+        let full = self.services.len() >= self.settings.max_services;
+        if full && !self.services.contains_key(&service) {
+            return None;
+        }
+        let tree = self
+            .services
+            .entry(service)
+            .or_insert_with(|| Tree(vec![Node::default()]));
+        let mut route = String::with_capacity(path.len());
+        let mut at = 0;
+        for (index, segment) in path.split('/').skip(1).enumerate() {
+            route.push('/');
+            if index == MAX_SEGMENTS {
+                route.push('*');
+                break;
+            }
+            if segment.is_empty() {
+                continue;
+            }
+            let (child, literal) = tree.step(at, segment, &self.settings)?;
+            route.push_str(if literal { segment } else { PLACEHOLDER });
+            at = child;
+        }
+        Some(route)
+    }
+}
+
+fn matches(template: &str, path: &str) -> bool {
+    let mut wanted = template.split('/');
+    let mut given = path.split('/');
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return true,
+            (Some("*"), Some(_)) => return true,
+            (Some(pattern), Some(segment)) => {
+                let variable = pattern.starts_with('{') && pattern.ends_with('}');
+                if pattern != segment && !(variable && !segment.is_empty()) {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// Whether a segment looks like a value and not like a name.
+fn is_identifier(segment: &str) -> bool {
+    let bytes = segment.as_bytes();
+    let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let punctuation = |byte: &u8| matches!(byte, b'-' | b'_' | b'.' | b':');
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || punctuation(byte);
+    if bytes.len() > 40 || !bytes.iter().all(plain) {
+        return true;
+    }
+    // `v1` and `2fa` are names; numbers, dates, UUIDs and hashes are not.
+    let number = digits > 0
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || punctuation(byte));
+    let hex = bytes.len() >= 8
+        && digits > 0
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_hexdigit() || *byte == b'-');
+    let random = bytes.len() >= 16 && digits >= 4 && !bytes.contains(&b'.');
+    number || hex || random
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVICE: ServiceKey = ServiceKey {
+        cgroup: 1,
+        port: 80,
+    };
+
+    fn route(path: &str) -> Option<String> {
+        Routes::new(Settings::default()).route(SERVICE, path)
+    }
+
+    #[test]
+    fn identifiers_become_placeholders_and_names_stay() {
+        for (path, expected) in [
+            ("/", "/"),
+            ("/users/42/orders", "/users/{id}/orders"),
+            (
+                "/v1/items/3f2504e0-4f89-11d3-9a0c-0305e82c3301",
+                "/v1/items/{id}",
+            ),
+            ("/commits/da39a3ee5e6b4b0d", "/commits/{id}"),
+            ("/days/2026-11-23/", "/days/{id}/"),
+            ("/a%20b/x", "/{id}/x"),
+            ("/static/app.js", "/static/app.js"),
+            ("/login/2fa", "/login/2fa"),
+        ] {
+            assert_eq!(route(path).as_deref(), Some(expected));
+        }
+        assert_eq!(route("*"), None);
+    }
+
+    #[test]
+    fn a_place_with_too_many_values_becomes_variable() {
+        let mut routes = Routes::new(Settings::default());
+        let name = |number: usize| {
+            let letter = |digit: usize| char::from(b'a' + digit as u8);
+            format!("/u/{}{}", letter(number / 26), letter(number % 26))
+        };
+        let made: std::collections::BTreeSet<_> = (0..600)
+            .map(|number| routes.route(SERVICE, &name(number)).unwrap())
+            .collect();
+        assert_eq!(made.len(), Settings::default().max_values + 1);
+        assert_eq!(routes.route(SERVICE, "/u/aa").as_deref(), Some("/u/{id}"));
+    }
+
+    #[test]
+    fn what_is_learned_is_bounded_however_wild_the_paths() {
+        let settings = Settings {
+            max_nodes: 50,
+            max_services: 2,
+            ..Settings::default()
+        };
+        let mut routes = Routes::new(settings);
+        for service in 0..10 {
+            for first in "abcdefghijkl".chars() {
+                for second in "abcdefghijkl".chars() {
+                    let key = ServiceKey {
+                        cgroup: service,
+                        port: 1,
+                    };
+                    routes.route(key, &format!("/{first}/{second}"));
+                }
+            }
+        }
+        assert_eq!(routes.services.len(), 2);
+        assert!(routes.services.values().all(|tree| tree.0.len() <= 50));
+    }
+
+    #[test]
+    fn configured_templates_come_first() {
+        let settings = Settings {
+            templates: vec!["/shop/{name}/cart".to_owned(), "/files/*".to_owned()],
+            ..Settings::default()
+        };
+        let mut routes = Routes::new(settings);
+        let mut route = |path| routes.route(SERVICE, path).unwrap();
+        assert_eq!(route("/shop/anna/cart"), "/shop/{name}/cart");
+        assert_eq!(route("/files/a/b"), "/files/*");
+        assert_eq!(route("/shop/anna"), "/shop/anna");
+    }
+}

@@ -1,0 +1,318 @@
+//! All connections: events in, measured exchanges out, within bounds.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use spandrel_model::{
+    ClockOffset, ConnectionId, ConnectionOpened, Event, KernelTime, Ledger, Message, Origin, Role,
+};
+
+use crate::Settings;
+use crate::connection::Connection;
+use crate::protocol::{Output, Protocol, Shared};
+use crate::registry::PROTOCOLS;
+use crate::route::Routes;
+
+/// Network namespace, local and peer address.
+pub(crate) type Ends = (u32, SocketAddr, SocketAddr);
+
+/// How often connections are looked through for idle ones.
+const SWEEP_NANOS: u64 = 10_000_000_000;
+
+/// Turns events into measured exchanges.
+///
+/// Deterministic: the same events and ticks give the same output, ids included.
+pub struct Tracker {
+    shared: Shared,
+    protocols: &'static [&'static dyn Protocol],
+    connections: HashMap<ConnectionId, Connection, FixedState>,
+    /// Observed connections by their addresses, so that both ends of one find each other.
+    ends: HashMap<Ends, ConnectionId, FixedState>,
+    /// Connections that wait for time to pass, earliest first.
+    due: VecDeque<(KernelTime, ConnectionId)>,
+    buffered: usize,
+    next_sweep: KernelTime,
+}
+
+impl std::fmt::Debug for Tracker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tracker")
+            .field("connections", &self.connections.len())
+            .field("buffered", &self.buffered)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tracker {
+    /// A tracker without connections. `id_seed` decides the ids of traces that no program has begun.
+    pub fn new(settings: Settings, id_seed: u64, ledger: Arc<Ledger>) -> Self {
+        Self::with_protocols(settings, id_seed, ledger, PROTOCOLS)
+    }
+
+    pub(crate) fn with_protocols(
+        settings: Settings,
+        id_seed: u64,
+        ledger: Arc<Ledger>,
+        protocols: &'static [&'static dyn Protocol],
+    ) -> Self {
+        Self {
+            shared: Shared {
+                id_seed,
+                offset: ClockOffset(0),
+                ledger,
+                routes: Routes::new(settings.routes.clone()),
+                late_body_messages: 0,
+                settings,
+            },
+            protocols,
+            connections: HashMap::default(),
+            ends: HashMap::default(),
+            due: VecDeque::new(),
+            buffered: 0,
+            next_sweep: KernelTime(0),
+        }
+    }
+
+    /// Bytes held for all connections.
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffered
+    }
+
+    /// Connections that are tracked.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Messages of a response that came after its likely end had been taken for the end.
+    pub fn late_body_messages(&self) -> u64 {
+        self.shared.late_body_messages
+    }
+
+    /// Takes one event. Events come in the order of their stamps, or nearly so.
+    pub fn handle(&mut self, event: &Event, output: &mut Output) {
+        match event {
+            Event::ClockSynced { offset, .. } => self.shared.offset = *offset,
+            Event::ProcessStarted(_) | Event::ProcessExited(_) => {}
+            Event::ConnectionOpened(opened) => self.open(opened),
+            Event::ConnectionHalfClosed(event) => {
+                let time = event.stamp.time;
+                self.with(event.connection, output, |connection, tracker, output| {
+                    connection.half_closed(event.direction, time, &mut tracker.shared, output);
+                });
+            }
+            Event::ConnectionClosed(event) => {
+                self.with(event.connection, output, |connection, _, _| {
+                    connection.closing(event);
+                });
+            }
+            Event::Message(message) => self.message(message, output),
+        }
+    }
+
+    fn open(&mut self, event: &ConnectionOpened) {
+        if let Some(known) = self.connections.get_mut(&event.connection) {
+            known.learn(event);
+            return;
+        }
+        if self.connections.len() >= self.shared.settings.max_connections {
+            return;
+        }
+        let mut connection = Connection::opened(event);
+        self.pair_ends(event, &mut connection);
+        self.connections.insert(event.connection, connection);
+    }
+
+    /// Finds the other end of a loopback connection.
+    fn pair_ends(&mut self, event: &ConnectionOpened, connection: &mut Connection) {
+        let (Some(local), Some(peer)) = (address(&event.local), address(&event.peer)) else {
+            return;
+        };
+        if event.origin != Origin::Observed || event.netns == 0 {
+            return;
+        }
+        let key = (event.netns, local, peer);
+        connection.ends = Some(key);
+        self.ends.insert(key, event.connection);
+        let Some(other) = self.ends.get(&(event.netns, peer, local)).copied() else {
+            return;
+        };
+        match event.role {
+            Some(Role::Server) => connection.facts.twin = Some(other),
+            Some(Role::Client) => {
+                let other = self.connections.get_mut(&other);
+                if let Some(server) = other.filter(|other| other.role() == Some(Role::Server)) {
+                    server.facts.twin = Some(event.connection);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn message(&mut self, message: &Message, output: &mut Output) {
+        let settings = &self.shared.settings;
+        let limit = settings.max_buffered_bytes_per_connection;
+        let total_limit = settings.max_buffered_bytes;
+        let id = message.connection;
+        if !self.connections.contains_key(&id) {
+            if self.connections.len() >= settings.max_connections {
+                let messages = &self.shared.ledger.messages;
+                messages.drop_for("stream.connections_full", 1);
+                return;
+            }
+            let connection = Connection::unknown(id, message.stamp.time);
+            self.connections.insert(id, connection);
+        }
+        let cost = message.payload.len() + message.tail.len() + crate::stream::CHUNK_OVERHEAD;
+        let buffered = self.buffered;
+        self.with(id, output, |connection, tracker, output| {
+            let before = connection.cost();
+            if before + cost > limit || buffered + cost > total_limit {
+                connection.release(tracker.protocols, &mut tracker.shared, output);
+                let after = connection.cost();
+                if after + cost > limit || buffered - before + after + cost > total_limit {
+                    tracker.shared.ledger.messages.drop_for("stream.memory", 1);
+                    return;
+                }
+            }
+            if connection.is_ignored() {
+                let messages = &tracker.shared.ledger.messages;
+                messages.drop_for("stream.ignored", 1);
+                return;
+            }
+            connection.last_event = connection.last_event.max(message.stamp.time);
+            let new = connection.message(message, tracker.protocols, &mut tracker.shared, output);
+            match new {
+                true => tracker.shared.ledger.messages.settle(1),
+                false => tracker
+                    .shared
+                    .ledger
+                    .messages
+                    .drop_for("stream.duplicate", 1),
+            }
+        });
+    }
+
+    /// Works on one connection and does what follows from it.
+    fn with(
+        &mut self,
+        id: ConnectionId,
+        output: &mut Output,
+        work: impl FnOnce(&mut Connection, &mut Parts<'_>, &mut Output),
+    ) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let before = connection.cost();
+        let mut parts = Parts {
+            shared: &mut self.shared,
+            protocols: self.protocols,
+        };
+        work(connection, &mut parts, output);
+        let done = connection.is_done();
+        if done {
+            connection.finish_close(self.protocols, &mut self.shared, output);
+        } else if !connection.scheduled && connection.wants_settle() {
+            connection.scheduled = true;
+            let settle = self.shared.settings.settle.as_nanos() as u64;
+            let due = connection.last_event.0.saturating_add(settle);
+            self.due.push_back((KernelTime(due), id));
+        }
+        self.buffered = (self.buffered + connection.cost()).saturating_sub(before);
+        if done {
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.remove(&id) {
+            self.buffered = self.buffered.saturating_sub(connection.cost());
+            if let Some(ends) = connection.ends
+                && self.ends.get(&ends) == Some(&id)
+            {
+                self.ends.remove(&ends);
+            }
+        }
+    }
+
+    /// Lets time pass: late messages are given up, likely ends become ends, idle connections are forgotten.
+    pub fn tick(&mut self, now: KernelTime, output: &mut Output) {
+        for _ in 0..self.due.len() {
+            let Some(&(due, id)) = self.due.front() else {
+                break;
+            };
+            if due > now {
+                break;
+            }
+            self.due.pop_front();
+            let Some(connection) = self.connections.get_mut(&id) else {
+                continue;
+            };
+            let before = connection.cost();
+            let done = connection.settle(now, self.protocols, &mut self.shared, output);
+            connection.scheduled = !done && connection.wants_settle();
+            if connection.scheduled {
+                let settle = self.shared.settings.settle.as_nanos() as u64;
+                let due = KernelTime(now.0.saturating_add(settle));
+                self.due.push_back((due, id));
+            }
+            self.buffered = (self.buffered + connection.cost()).saturating_sub(before);
+            if done {
+                self.forget(id);
+            }
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = KernelTime(now.0.saturating_add(SWEEP_NANOS));
+            self.sweep(now, output);
+        }
+    }
+
+    fn sweep(&mut self, now: KernelTime, output: &mut Output) {
+        let idle = self.shared.settings.idle_timeout.as_nanos() as u64;
+        let mut ids: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| now.since(connection.last_event) >= idle)
+            .map(|(id, _)| *id)
+            .collect();
+        ids.sort_unstable();
+        for id in ids {
+            self.abandon(id, "exchange.idle", output);
+        }
+    }
+
+    /// End of input: exchanges that are not complete are counted, never made up.
+    pub fn finish(&mut self, output: &mut Output) {
+        let mut ids: Vec<_> = self.connections.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            self.abandon(id, "exchange.unfinished", output);
+        }
+        self.due.clear();
+    }
+
+    fn abandon(&mut self, id: ConnectionId, reason: &'static str, output: &mut Output) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let before = connection.cost();
+        connection.abandon(reason, self.protocols, &mut self.shared, output);
+        self.buffered = (self.buffered + connection.cost()).saturating_sub(before);
+        self.forget(id);
+    }
+}
+
+/// What work on a connection may use.
+struct Parts<'a> {
+    shared: &'a mut Shared,
+    protocols: &'static [&'static dyn Protocol],
+}
+
+fn address(endpoint: &spandrel_model::Endpoint) -> Option<SocketAddr> {
+    match endpoint {
+        spandrel_model::Endpoint::Socket(address) => Some(*address),
+        _ => None,
+    }
+}
