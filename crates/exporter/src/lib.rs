@@ -1,2 +1,38 @@
-//! Turns spans and metric points with their resource into OTLP.
+//! Turns spans and metric points with their resource into OTLP, and delivers them.
+//!
+//! ```text
+//! SpanRecord ──> batch (encoded as they come) ──┐
+//!                                               ├──> queue ──> workers ──> sender (gRPC, HTTP, stream)
+//! Measured ──> metrics::Aggregator ──> requests ┘      bytes     retry
+//! ```
+//!
+//! The pipeline's thread encodes and never waits; the workers are tasks of the runtime. Each request carries its
+//! share of the ledger with it ([`Carried`]), so what is not acknowledged is always counted with a reason
+//! ([`reason`]).
 #![forbid(unsafe_code)]
+
+mod batch;
+mod carried;
+mod error;
+mod exporter;
+pub mod metrics;
+#[cfg(test)]
+mod oracle;
+pub mod otlp;
+mod queue;
+pub mod reason;
+mod retry;
+pub mod sdk;
+pub mod self_telemetry;
+mod sender;
+mod settings;
+mod worker;
+
+pub use carried::{Carried, Signal};
+pub use error::ExporterError;
+pub use exporter::{Exporter, ShutdownReport};
+pub use sender::USER_AGENT;
+pub use settings::{
+    BatchSettings, Compression, ConsoleFormat, Destination, ExporterSettings, OtlpSettings,
+    Protocol, QueueSettings, RetrySettings, TlsSettings,
+};

@@ -1,0 +1,139 @@
+//! Protobuf on the wire: one description of a message serves both to measure and to write it.
+
+use bytes::BufMut;
+
+/// Takes the parts of a message, either to count their bytes or to write them.
+pub(crate) trait Sink: Sized {
+    fn raw(&mut self, bytes: &[u8]);
+    fn varint(&mut self, value: u64);
+    /// An embedded message, whose length comes before it.
+    fn message<M: Message>(&mut self, field: u32, message: &M);
+
+    fn tag(&mut self, field: u32, wire_type: u32) {
+        self.varint(u64::from(field << 3 | wire_type));
+    }
+
+    fn bytes(&mut self, field: u32, value: &[u8]) {
+        self.tag(field, 2);
+        self.varint(value.len() as u64);
+        self.raw(value);
+    }
+
+    fn text(&mut self, field: u32, value: &str) {
+        if !value.is_empty() {
+            self.bytes(field, value.as_bytes());
+        }
+    }
+
+    /// A varint, left out where it is zero, as proto3 does.
+    fn number(&mut self, field: u32, value: u64) {
+        if value != 0 {
+            self.tag(field, 0);
+            self.varint(value);
+        }
+    }
+
+    fn signed(&mut self, field: u32, value: i32) {
+        // ZigZag; the casts only reinterpret the bits.
+        self.number(field, u64::from(((value << 1) ^ (value >> 31)) as u32));
+    }
+
+    fn fixed64(&mut self, field: u32, value: u64) {
+        self.tag(field, 1);
+        self.raw(&value.to_le_bytes());
+    }
+
+    fn fixed32(&mut self, field: u32, value: u32) {
+        self.tag(field, 5);
+        self.raw(&value.to_le_bytes());
+    }
+
+    fn double(&mut self, field: u32, value: f64) {
+        self.fixed64(field, value.to_bits());
+    }
+}
+
+/// Something with fields of its own.
+pub(crate) trait Message {
+    fn write<S: Sink>(&self, sink: &mut S);
+}
+
+/// Counts bytes.
+#[derive(Default)]
+pub(crate) struct Length(pub(crate) usize);
+
+impl Sink for Length {
+    #[inline]
+    fn raw(&mut self, bytes: &[u8]) {
+        self.0 += bytes.len();
+    }
+
+    #[inline]
+    fn varint(&mut self, value: u64) {
+        self.0 += varint_len(value);
+    }
+
+    #[inline]
+    fn message<M: Message>(&mut self, field: u32, message: &M) {
+        self.0 += field_len(field, length_of(message));
+    }
+}
+
+impl Sink for Vec<u8> {
+    #[inline]
+    fn raw(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.put_u8(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.put_u8(value as u8);
+    }
+
+    #[inline]
+    fn message<M: Message>(&mut self, field: u32, message: &M) {
+        self.tag(field, 2);
+        self.varint(length_of(message) as u64);
+        message.write(self);
+    }
+}
+
+/// Length of a message without its tag.
+#[inline]
+pub(crate) fn length_of<M: Message>(message: &M) -> usize {
+    let mut length = Length::default();
+    message.write(&mut length);
+    length.0
+}
+
+/// Length of a field that holds `len` bytes: tag, length and content.
+#[inline]
+pub(crate) fn field_len(field: u32, len: usize) -> usize {
+    varint_len(u64::from(field << 3)) + varint_len(len as u64) + len
+}
+
+#[inline]
+fn varint_len(value: u64) -> usize {
+    // Seven bits a byte, and at least one byte.
+    (70 - (value | 1).leading_zeros() as usize) / 7
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_varint_is_as_long_as_it_is_said_to_be() {
+        for shift in 0..64 {
+            for value in [(1_u64 << shift) - 1, 1 << shift, u64::MAX >> shift] {
+                let mut out = Vec::new();
+                out.varint(value);
+                assert_eq!(out.len(), varint_len(value), "{value}");
+            }
+        }
+    }
+}

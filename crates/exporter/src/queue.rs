@@ -1,0 +1,149 @@
+//! What waits to be sent: bounded in bytes, the oldest goes first, also when there is no room.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::carried::{Carried, Signal};
+use crate::reason;
+use crate::settings::QueueSettings;
+
+/// One encoded export request with what is in it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) signal: Signal,
+    pub(crate) body: Bytes,
+    pub(crate) carried: Carried,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Request>,
+    bytes: usize,
+    /// Requests that wait or are being sent.
+    outstanding: usize,
+    closed: bool,
+}
+
+/// The queue between the pipeline's thread and the workers of one destination.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    settings: QueueSettings,
+    state: Mutex<State>,
+    filled: Notify,
+    changed: Condvar,
+}
+
+impl Queue {
+    pub(crate) fn new(settings: QueueSettings) -> Self {
+        Self {
+            settings,
+            state: Mutex::default(),
+            filled: Notify::new(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Takes a request in. Drops the oldest ones, or waits, where there is no room.
+    pub(crate) fn push(&self, mut request: Request) {
+        // What still waits when the workers are gone was lost to the shutdown.
+        request.carried.lost_as(reason::SHUTDOWN_DEADLINE);
+        let size = request.body.len();
+        let mut lost = Vec::new();
+        let mut state = self.lock();
+        if state.closed {
+            return;
+        }
+        // A request larger than the whole queue is let in alone: it is bounded by max_request_bytes.
+        while state.bytes + size > self.settings.queue_size && !state.waiting.is_empty() {
+            if self.settings.block_on_overflow && !state.closed {
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+            } else if let Some(oldest) = state.waiting.pop_front() {
+                state.bytes -= oldest.body.len();
+                state.outstanding -= 1;
+                lost.push(oldest);
+            }
+        }
+        state.bytes += size;
+        state.outstanding += 1;
+        state.waiting.push_back(request);
+        drop(state);
+        self.filled.notify_one();
+        for request in lost {
+            request.carried.drop_for(reason::QUEUE_FULL);
+        }
+    }
+
+    /// The next request; `None` when the queue is closed and empty. Each one is to be followed by [`Self::done`].
+    pub(crate) async fn pop(&self) -> Option<Request> {
+        loop {
+            let mut filled = pin!(self.filled.notified());
+            filled.as_mut().enable();
+            {
+                let mut state = self.lock();
+                if let Some(request) = state.waiting.pop_front() {
+                    state.bytes -= request.body.len();
+                    self.changed.notify_all();
+                    return Some(request);
+                }
+                if state.closed {
+                    return None;
+                }
+            }
+            filled.await;
+        }
+    }
+
+    pub(crate) fn done(&self) {
+        let mut state = self.lock();
+        state.outstanding = state.outstanding.saturating_sub(1);
+        self.changed.notify_all();
+    }
+
+    /// No more requests; what waits is still handed out.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_waiters();
+        self.changed.notify_all();
+    }
+
+    /// Forgets what waits.
+    pub(crate) fn clear(&self) {
+        let waiting = std::mem::take(&mut self.lock().waiting);
+        drop(waiting);
+    }
+
+    /// Waits until everything that was pushed has ended; whether it has, in time.
+    pub(crate) fn wait_until_done(&self, timeout: Duration) -> bool {
+        let until = Instant::now() + timeout;
+        let mut state = self.lock();
+        while state.outstanding > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        true
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,209 @@
+//! What the exporter can be told. Names follow the Collector's exporter helper and the SDK specification.
+
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything.
+#[derive(Debug, Default)]
+pub struct ExporterSettings {
+    /// Where spans go; `None` counts them as dropped.
+    pub traces: Option<Destination>,
+    /// Where metric points go; `None` counts them as dropped.
+    pub metrics: Option<Destination>,
+    /// How spans are put together.
+    pub batch: BatchSettings,
+    /// What waits for the workers.
+    pub queue: QueueSettings,
+    /// What happens after a failure.
+    pub retry: RetrySettings,
+}
+
+/// Where a signal goes.
+pub enum Destination {
+    /// An OTLP endpoint.
+    Otlp(OtlpSettings),
+    /// A stream, usually standard output.
+    Console(Box<dyn Write + Send>, ConsoleFormat),
+    /// A file that is appended to, OTLP JSON lines.
+    File(PathBuf),
+    /// For metrics: the console or file of the traces, through the same queue, so that the order of the lines is the
+    /// order in which they were handed over.
+    SameStream,
+}
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Otlp(settings) => settings.fmt(f),
+            Self::Console(_, format) => f.debug_tuple("Console").field(format).finish(),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::SameStream => f.write_str("SameStream"),
+        }
+    }
+}
+
+/// How a stream is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConsoleFormat {
+    /// One OTLP/JSON `Export*ServiceRequest` a line.
+    #[default]
+    OtlpJson,
+}
+
+/// The transport of OTLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// gRPC.
+    Grpc,
+    /// Protobuf over HTTP.
+    HttpProtobuf,
+}
+
+/// Compression of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// None.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+}
+
+/// An OTLP endpoint.
+#[derive(Clone)]
+pub struct OtlpSettings {
+    /// Transport.
+    pub protocol: Protocol,
+    /// For HTTP the full URL of the signal (`.../v1/traces`), used as it is; for gRPC `scheme://host:port`.
+    /// Without a scheme, `tls.insecure` decides.
+    pub endpoint: String,
+    /// Sent with each request; may hold credentials, and so is never printed.
+    pub headers: Vec<(String, String)>,
+    /// Compression.
+    pub compression: Compression,
+    /// For one attempt.
+    pub timeout: Duration,
+    /// TLS.
+    pub tls: TlsSettings,
+}
+
+impl OtlpSettings {
+    /// An endpoint with the specification's defaults: 10 s, no headers, no compression, the system's roots.
+    pub fn new(protocol: Protocol, endpoint: impl Into<String>) -> Self {
+        Self {
+            protocol,
+            endpoint: endpoint.into(),
+            headers: Vec::new(),
+            compression: Compression::None,
+            timeout: Duration::from_secs(10),
+            tls: TlsSettings::default(),
+        }
+    }
+}
+
+impl fmt::Debug for OtlpSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Otlp")
+            .field("protocol", &self.protocol)
+            .field("endpoint", &self.endpoint)
+            .field("headers", &names)
+            .field("compression", &self.compression)
+            .field("timeout", &self.timeout)
+            .field("tls", &self.tls)
+            .finish()
+    }
+}
+
+/// TLS to an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// Plaintext where the endpoint names no scheme; a scheme always wins.
+    pub insecure: bool,
+    /// PEM file of the authorities to trust, in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of the client certificate chain.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of the client's private key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// How spans are put together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// Time between two consecutive exports.
+    pub schedule_delay: Duration,
+    /// How long the first span after a quiet time (longer than `schedule_delay`) waits for others.
+    pub linger: Duration,
+    /// Most spans of a request.
+    pub max_export_batch_size: usize,
+    /// Most bytes of a request before compression. Below the 4 MiB at which gRPC servers refuse by default.
+    pub max_request_bytes: usize,
+    /// Most encoded resources that are kept for the next batches.
+    pub resource_cache_size: usize,
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        Self {
+            schedule_delay: Duration::from_secs(5),
+            linger: Duration::from_millis(100),
+            max_export_batch_size: 512,
+            max_request_bytes: 4 * 1024 * 1024 - 64 * 1024,
+            resource_cache_size: 1024,
+        }
+    }
+}
+
+/// `sending_queue`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// Most bytes that wait, for each signal.
+    pub queue_size: usize,
+    /// Requests that are sent at the same time, for each signal.
+    pub num_consumers: usize,
+    /// Wait for room in place of dropping the oldest: for a replay into a file, not for a running agent.
+    pub block_on_overflow: bool,
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self {
+            queue_size: 64 * 1024 * 1024,
+            num_consumers: 4,
+            block_on_overflow: false,
+        }
+    }
+}
+
+/// `retry_on_failure`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetrySettings {
+    /// Whether to try again at all.
+    pub enabled: bool,
+    /// Wait after the first failure.
+    pub initial_interval: Duration,
+    /// Each wait is the one before times this.
+    pub multiplier: f64,
+    /// Share of a wait by which it varies at random, 0 to 1.
+    pub randomization_factor: f64,
+    /// Longest wait of our own; a server may ask for a longer one.
+    pub max_interval: Duration,
+    /// Give a request up after this time; zero is never.
+    pub max_elapsed_time: Duration,
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            initial_interval: Duration::from_secs(1),
+            multiplier: 1.5,
+            randomization_factor: 0.5,
+            max_interval: Duration::from_secs(30),
+            max_elapsed_time: Duration::ZERO,
+        }
+    }
+}
