@@ -1,0 +1,7 @@
+//! `cargo +nightly fuzz run tracker`: any bytes as events. The same body runs in tests/properties.rs.
+#![no_main]
+
+#[path = "../../tests/script/drive.rs"]
+mod drive;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| drive::drive(data));
