@@ -487,6 +487,7 @@ impl Connection {
     /// Lets go of everything that is held, at the price of what is not complete.
     pub(crate) fn release(
         &mut self,
+        now: KernelTime,
         protocols: &[&'static dyn Protocol],
         shared: &mut Shared,
         output: &mut Output,
@@ -500,7 +501,8 @@ impl Connection {
                 shared,
                 output,
             };
-            parser.settle(&mut cx, KernelTime(u64::MAX));
+            let settle = cx.shared.settings.settle.as_nanos() as u64;
+            parser.settle(&mut cx, KernelTime(now.0.saturating_add(settle)));
             self.judge(protocols, shared, output);
         }
     }
@@ -529,7 +531,7 @@ impl Connection {
         self.phase = Phase::Ignored;
     }
 
-    /// The port on which the service listens, where this end is the server.
+    /// Who opened it.
     pub(crate) fn role(&self) -> Option<Role> {
         self.facts.role
     }

@@ -152,7 +152,8 @@ fn matches(template: &str, path: &str) -> bool {
             (Some("*"), Some(_)) => return true,
             (Some(pattern), Some(segment)) => {
                 let variable = pattern.starts_with('{') && pattern.ends_with('}');
-                if pattern != segment && !(variable && !segment.is_empty()) {
+                let fits = pattern == segment || variable && !segment.is_empty();
+                if !fits {
                     return false;
                 }
             }

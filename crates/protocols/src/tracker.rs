@@ -100,7 +100,7 @@ impl Tracker {
             Event::ConnectionHalfClosed(event) => {
                 let time = event.stamp.time;
                 self.with(event.connection, output, |connection, tracker, output| {
-                    connection.half_closed(event.direction, time, &mut tracker.shared, output);
+                    connection.half_closed(event.direction, time, tracker.shared, output);
                 });
             }
             Event::ConnectionClosed(event) => {
@@ -170,7 +170,12 @@ impl Tracker {
         self.with(id, output, |connection, tracker, output| {
             let before = connection.cost();
             if before + cost > limit || buffered + cost > total_limit {
-                connection.release(tracker.protocols, &mut tracker.shared, output);
+                connection.release(
+                    message.stamp.time,
+                    tracker.protocols,
+                    tracker.shared,
+                    output,
+                );
                 let after = connection.cost();
                 if after + cost > limit || buffered - before + after + cost > total_limit {
                     tracker.shared.ledger.messages.drop_for("stream.memory", 1);
@@ -183,7 +188,7 @@ impl Tracker {
                 return;
             }
             connection.last_event = connection.last_event.max(message.stamp.time);
-            let new = connection.message(message, tracker.protocols, &mut tracker.shared, output);
+            let new = connection.message(message, tracker.protocols, tracker.shared, output);
             match new {
                 true => tracker.shared.ledger.messages.settle(1),
                 false => tracker

@@ -68,6 +68,11 @@ impl Chunked {
         passed
     }
 
+    /// This body with `count` bytes of chunk data passed over; `None` where they reach beyond the chunk.
+    pub(crate) fn skipped(mut self, count: u64) -> Option<Self> {
+        (self.skip(count) == count).then_some(self)
+    }
+
     /// Reads on.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<Progress, Malformed> {
         let mut consumed = 0;

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use spandrel_model::KernelTime;
 
-use super::body::Chunked;
-use crate::stream::{Chunk, Item, Meta};
+use super::body::{Chunked, ends_with_last_chunk};
+use crate::stream::{Chunk, Item, Meta, Region};
 
 /// Where the next byte is.
 #[derive(Clone, Copy, Debug)]
@@ -143,5 +143,28 @@ impl Half {
 
     pub(crate) fn cost(&self) -> usize {
         self.waiting_cost + self.buffer.capacity()
+    }
+}
+
+/// The state of a body whose end is not delimited, after this chunk.
+pub(super) fn open(piece: &Piece) -> State {
+    let chunk = &piece.chunk;
+    State::Open {
+        last: chunk.meta,
+        ended: ends_with_last_chunk(chunk.ending(), chunk.is_captured()),
+    }
+}
+
+/// How many bytes were read and whether the body is done; `None` where a chunk head is hidden or malformed.
+pub(super) fn read_chunked(body: &mut Chunked, region: &Region<'_>) -> Option<(u64, bool)> {
+    match region {
+        Region::Bytes(bytes) => {
+            let progress = body.read(bytes).ok()?;
+            Some((progress.consumed as u64, progress.done))
+        }
+        Region::Hidden(count) => match body.skip(*count) {
+            0 => None,
+            passed => Some((passed, false)),
+        },
     }
 }

@@ -7,6 +7,8 @@ mod half;
 mod head;
 mod parser;
 mod query;
+mod request;
+mod response;
 mod span;
 
 use spandrel_model::Direction;

@@ -10,7 +10,9 @@
 //! close 1 3000 reset                                 or without `reset`
 //! tick 5000
 //! ```
+// Every test binary uses a part of it, and a script that cannot be read is to end the test.
 #![allow(dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
