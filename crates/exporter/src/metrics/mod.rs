@@ -4,6 +4,8 @@ mod aggregator;
 mod explicit;
 mod exponential;
 mod series;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

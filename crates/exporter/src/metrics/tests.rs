@@ -1,0 +1,334 @@
+//! Tests of the aggregator: what is recorded is what is collected, within the bounds, at the right times.
+
+use std::sync::Arc;
+
+use smallvec::smallvec;
+use spandrel_model::{
+    Attribute, Instrument, Ledger, Measured, Measurement, ProcessKey, Resource, SpanId, SpanKind,
+    SpanRecord, SpanStatus, TraceId, UnixTime, Value,
+};
+
+use super::{
+    Aggregator, AggregatorSettings, ExplicitBounds, ExponentialPoint, HistogramSettings,
+    MetricData, MetricsBatch, Temporality,
+};
+
+static DURATION: Instrument = Instrument {
+    name: "http.server.request.duration",
+    unit: "s",
+    description: "Duration of HTTP server requests.",
+};
+static SIZE: Instrument = Instrument {
+    name: "http.server.request.body.size",
+    unit: "By",
+    description: "Size of HTTP server request bodies.",
+};
+
+const START: u64 = 1_000_000_000;
+
+fn resource(name: &'static str) -> Arc<Resource> {
+    Arc::new(Resource::new(vec![Attribute::new("service.name", name)]))
+}
+
+fn measured(route: &str, value: f64) -> Measured {
+    Measured {
+        span: SpanRecord {
+            trace_id: TraceId([7; 16]),
+            span_id: SpanId([value as u8; 8]),
+            parent_span_id: None,
+            parent_is_remote: false,
+            trace_flags: 1,
+            trace_state: "".into(),
+            name: "GET".into(),
+            kind: SpanKind::Server,
+            start: UnixTime(START),
+            end: UnixTime(START + 500),
+            attributes: Vec::new(),
+            dropped_attributes: 0,
+            status: SpanStatus::Unset,
+            process: ProcessKey {
+                tgid: 1,
+                started: 1,
+            },
+            cgroup: 0,
+        },
+        metric_attributes: smallvec![Attribute::new("http.route", route.to_owned())],
+        measurements: smallvec![
+            Measurement {
+                instrument: &DURATION,
+                value
+            },
+            Measurement {
+                instrument: &SIZE,
+                value: value * 100.0
+            }
+        ],
+    }
+}
+
+fn aggregator(temporality: Temporality) -> (Aggregator, Arc<Ledger>) {
+    let settings = AggregatorSettings {
+        temporality,
+        ..AggregatorSettings::default()
+    };
+    with(settings)
+}
+
+fn with(settings: AggregatorSettings) -> (Aggregator, Arc<Ledger>) {
+    let ledger = Arc::new(Ledger::default());
+    (Aggregator::new(settings, Arc::clone(&ledger)), ledger)
+}
+
+fn points<'a>(batch: &'a MetricsBatch, name: &str) -> Vec<&'a ExponentialPoint> {
+    let metrics = batch
+        .resources
+        .iter()
+        .flat_map(|resource| &resource.metrics);
+    metrics
+        .filter(|metric| metric.name == name)
+        .flat_map(|metric| match &metric.data {
+            MetricData::ExponentialHistogram(_, points) => points,
+            other => panic!("not exponential: {other:?}"),
+        })
+        .collect()
+}
+
+fn route(point: &ExponentialPoint) -> &Value {
+    &point.head.attributes[0].value
+}
+
+#[test]
+fn points_are_separate_by_resource_instrument_and_attributes() {
+    let (mut aggregator, ledger) = aggregator(Temporality::Delta);
+    let (shop, bank) = (resource("shop"), resource("bank"));
+    for (resource, route, value) in [
+        (&shop, "/a", 1.0),
+        (&bank, "/a", 2.0),
+        (&shop, "/b", 3.0),
+        (&shop, "/a", 4.0),
+    ] {
+        aggregator.record(resource, &measured(route, value));
+    }
+    let batch = aggregator.collect(UnixTime(START + 1000)).unwrap();
+    let names: Vec<_> = batch
+        .resources
+        .iter()
+        .map(|r| r.resource.service_name())
+        .collect();
+    assert_eq!(names, ["shop", "bank"]);
+    let sums: Vec<_> = points(&batch, DURATION.name)
+        .iter()
+        .map(|point| (route(point).clone(), point.summary.count, point.summary.sum))
+        .collect();
+    assert_eq!(
+        sums,
+        [
+            ("/a".into(), 2, 5.0),
+            ("/b".into(), 1, 3.0),
+            ("/a".into(), 1, 2.0)
+        ]
+    );
+    assert_eq!(points(&batch, SIZE.name)[0].summary.sum, 500.0);
+    let account = ledger.metric_points.snapshot();
+    assert_eq!((account.seen, account.in_flight), (6, 6));
+    drop(batch);
+    assert!(ledger.is_closed());
+    assert_eq!(ledger.metric_points.snapshot().in_flight, 0);
+}
+
+#[test]
+fn delta_windows_join_without_gap_and_forget_what_was_told() {
+    let (mut aggregator, _) = aggregator(Temporality::Delta);
+    let shop = resource("shop");
+    aggregator.record(&shop, &measured("/a", 1.0));
+    let first = aggregator.collect(UnixTime(START + 1000)).unwrap();
+    let head = &points(&first, DURATION.name)[0].head;
+    assert_eq!(
+        (head.start, head.time),
+        (UnixTime(START), UnixTime(START + 1000))
+    );
+    assert!(
+        aggregator.collect(UnixTime(START + 2000)).is_none(),
+        "nothing new"
+    );
+    assert_eq!(aggregator.stats().series, 0);
+    aggregator.record(&shop, &measured("/a", 8.0));
+    let third = aggregator.collect(UnixTime(START + 3000)).unwrap();
+    let point = points(&third, DURATION.name)[0];
+    assert_eq!(
+        (point.head.start, point.head.time),
+        (UnixTime(START + 2000), UnixTime(START + 3000))
+    );
+    assert_eq!(
+        (point.summary.count, point.summary.min, point.summary.max),
+        (1, 8.0, 8.0)
+    );
+}
+
+#[test]
+fn cumulative_series_keep_their_start_and_go_with_their_resource() {
+    let (mut aggregator, _) = aggregator(Temporality::Cumulative);
+    let shop = resource("shop");
+    aggregator.record(&shop, &measured("/a", 1.0));
+    drop(aggregator.collect(UnixTime(START + 1000)));
+    aggregator.record(&shop, &measured("/a", 2.0));
+    aggregator.record(&shop, &measured("/late", 2.0));
+    let second = aggregator.collect(UnixTime(START + 2000)).unwrap();
+    let heads: Vec<_> = points(&second, DURATION.name)
+        .iter()
+        .map(|point| (point.summary.count, point.head.start.0 - START))
+        .collect();
+    assert_eq!(heads, [(2, 0), (1, 1000)]);
+    drop(second);
+    // Idle, but its service is there: told again, unchanged.
+    let third = aggregator.collect(UnixTime(START + 3000)).unwrap();
+    assert_eq!(points(&third, DURATION.name)[0].summary.count, 2);
+    drop((third, shop));
+    assert!(aggregator.collect(UnixTime(START + 4000)).is_none());
+    let stats = aggregator.stats();
+    assert_eq!((stats.series, stats.resources, stats.evicted), (0, 0, 4));
+}
+
+#[test]
+fn more_sets_than_the_limit_go_into_one_overflow_series() {
+    for temporality in [Temporality::Delta, Temporality::Cumulative] {
+        let (mut aggregator, _) = with(AggregatorSettings {
+            cardinality_limit: 4,
+            temporality,
+            ..AggregatorSettings::default()
+        });
+        let (shop, bank) = (resource("shop"), resource("bank"));
+        for n in 0..10 {
+            aggregator.record(&shop, &measured(&format!("/{n}"), 1.0));
+        }
+        aggregator.record(&shop, &measured("/0", 1.0));
+        aggregator.record(&bank, &measured("/0", 1.0));
+        let batch = aggregator.collect(UnixTime(START + 1000)).unwrap();
+        let counts: Vec<_> = points(&batch, DURATION.name)
+            .iter()
+            .map(|point| (point.head.attributes[0].key.as_ref(), point.summary.count))
+            .collect();
+        assert_eq!(
+            counts,
+            [
+                ("http.route", 2),
+                ("http.route", 1),
+                ("http.route", 1),
+                ("otel.metric.overflow", 7),
+                ("http.route", 1)
+            ]
+        );
+        let overflow = &points(&batch, DURATION.name)[3].head.attributes;
+        assert_eq!(
+            overflow.to_vec(),
+            [Attribute::new("otel.metric.overflow", true)]
+        );
+        assert_eq!(aggregator.stats().overflowed, 14, "of both instruments");
+    }
+}
+
+#[test]
+fn memory_ends_at_max_series_and_what_was_refused_is_counted() {
+    let (mut aggregator, _) = with(AggregatorSettings {
+        max_series: 10,
+        ..AggregatorSettings::default()
+    });
+    for _ in 0..100 {
+        aggregator.record(&resource("shop"), &measured("/", 1.0));
+    }
+    let stats = aggregator.stats();
+    assert_eq!((stats.series, stats.refused), (10, 190));
+}
+
+#[test]
+fn the_exemplar_is_the_sampled_span_of_the_greatest_value() {
+    let (mut aggregator, _) = aggregator(Temporality::Delta);
+    let shop = resource("shop");
+    for value in [3.0, 9.0, 4.0] {
+        aggregator.record(&shop, &measured("/a", value));
+    }
+    let mut unsampled = measured("/a", 50.0);
+    unsampled.span.trace_flags = 0;
+    aggregator.record(&shop, &unsampled);
+    let batch = aggregator.collect(UnixTime(START + 1000)).unwrap();
+    let exemplars = &points(&batch, DURATION.name)[0].head.exemplars;
+    assert_eq!(exemplars.len(), 1);
+    assert_eq!(
+        (exemplars[0].value, exemplars[0].span_id),
+        (9.0, SpanId([9; 8]))
+    );
+    assert_eq!(exemplars[0].time, UnixTime(START + 500));
+}
+
+#[test]
+fn values_that_no_histogram_can_hold_are_refused() {
+    let (mut aggregator, _) = aggregator(Temporality::Delta);
+    for value in [f64::NAN, f64::INFINITY, -1.0] {
+        aggregator.record(&resource("shop"), &measured("/a", value));
+    }
+    assert_eq!(aggregator.stats().refused, 6);
+    assert!(aggregator.collect(UnixTime(START + 1000)).is_none());
+}
+
+#[test]
+fn explicit_bounds_depend_on_the_unit() {
+    let (mut aggregator, _) = with(AggregatorSettings {
+        histogram: HistogramSettings::Explicit(ExplicitBounds::default()),
+        ..AggregatorSettings::default()
+    });
+    aggregator.record(&resource("shop"), &measured("/a", 0.003));
+    let batch = aggregator.collect(UnixTime(START + 1000)).unwrap();
+    let bounds: Vec<_> = batch.resources[0]
+        .metrics
+        .iter()
+        .map(|metric| match &metric.data {
+            MetricData::Histogram(Temporality::Cumulative, points) => {
+                let at = points[0]
+                    .counts
+                    .iter()
+                    .position(|count| *count == 1)
+                    .unwrap();
+                (points[0].bounds[at - 1], points[0].bounds[at])
+            }
+            other => panic!("not explicit: {other:?}"),
+        })
+        .collect();
+    assert_eq!(bounds, [(0.0025, 0.005), (0.0, 128.0)]);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_value_is_lost_or_counted_twice_whatever_the_order(
+        records in proptest::collection::vec((0_usize..3, 0_u8..6, 0.0_f64..10.0, 0_u8..8), 1..200),
+        delta: bool,
+    ) {
+        let temporality = if delta { Temporality::Delta } else { Temporality::Cumulative };
+        let (mut aggregator, ledger) = aggregator(temporality);
+        let resources = [resource("a"), resource("b"), resource("c")];
+        let (mut count, mut now) = (0, START);
+        for (at, route, value, then) in &records {
+            aggregator.record(&resources[*at], &measured(&format!("/{route}"), *value));
+            // Now and then the window ends.
+            if *then == 0 {
+                now += 1000;
+                let batch = aggregator.collect(UnixTime(now)).unwrap();
+                let here: u64 =
+                    points(&batch, DURATION.name).iter().map(|point| point.summary.count).sum();
+                count = if delta { count + here } else { here };
+            }
+        }
+        now += 1000;
+        if let Some(batch) = aggregator.collect(UnixTime(now)) {
+            let all = points(&batch, DURATION.name);
+            let here: u64 = all.iter().map(|point| point.summary.count).sum();
+            for point in all {
+                let buckets: u64 = point.counts.iter().sum();
+                assert_eq!(buckets + point.zero_count, point.summary.count);
+                assert!(point.head.start < point.head.time);
+            }
+            count = if delta { count + here } else { here };
+        }
+        assert_eq!(count, records.len() as u64);
+        assert!(ledger.is_closed());
+    }
+}
