@@ -1,0 +1,200 @@
+//! A real Collector that writes what it gets to files.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::machine::{free_port, repository, skip, target, wait_until};
+use super::otlp::{MetricPoint, Span};
+use super::process::Process;
+
+/// A running Collector with deploy/otel-collector/config/test.yaml.
+pub(crate) struct Collector {
+    process: Process,
+    output: TempDir,
+    pub(crate) grpc_port: u16,
+    pub(crate) http_port: u16,
+    health_port: u16,
+}
+
+impl Collector {
+    /// The binary of `make collector`; skips the test where it has not been built.
+    pub(crate) fn binary(test: &str) -> Option<PathBuf> {
+        let binary = target().join("otelcol/otelcol");
+        if binary.is_file() {
+            return Some(binary);
+        }
+        skip(test, "no Collector; `make collector` builds it");
+        None
+    }
+
+    /// Starts one and waits until it is healthy; skips the test where there is none.
+    pub(crate) fn start(test: &str) -> Option<Self> {
+        Self::binary(test)?;
+        let output = TempDir::new().expect("a directory for its output");
+        let (grpc_port, http_port, health_port) = (free_port(), free_port(), free_port());
+        let process = spawn(&output, grpc_port, http_port, health_port);
+        let mut collector = Self {
+            process,
+            output,
+            grpc_port,
+            http_port,
+            health_port,
+        };
+        collector.wait_until_healthy();
+        Some(collector)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// For `OTEL_EXPORTER_OTLP_ENDPOINT` with gRPC.
+    pub(crate) fn grpc_endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.grpc_port)
+    }
+
+    /// For `OTEL_EXPORTER_OTLP_ENDPOINT` with HTTP.
+    pub(crate) fn http_endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http_port)
+    }
+
+    /// SIGKILL. What it has written stays.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on the same ports and the same files.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill();
+        self.process = spawn(
+            &self.output,
+            self.grpc_port,
+            self.http_port,
+            self.health_port,
+        );
+        self.wait_until_healthy();
+    }
+
+    /// The spans that it has written.
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        self.lines("traces.jsonl")
+            .iter()
+            .flat_map(|line| Span::of_line(line))
+            .collect()
+    }
+
+    /// The metric points that it has written.
+    pub(crate) fn metrics(&self) -> Vec<MetricPoint> {
+        self.lines("metrics.jsonl")
+            .iter()
+            .flat_map(|line| MetricPoint::of_line(line))
+            .collect()
+    }
+
+    /// Waits for spans that `enough` is content with.
+    pub(crate) fn wait_for_spans(
+        &self,
+        what: &str,
+        limit: Duration,
+        enough: impl Fn(&[Span]) -> bool,
+    ) -> Vec<Span> {
+        let mut spans = Vec::new();
+        wait_until(what, limit, || {
+            spans = self.spans();
+            enough(&spans)
+        });
+        spans
+    }
+
+    /// Waits for metric points that `enough` is content with.
+    pub(crate) fn wait_for_metrics(
+        &self,
+        what: &str,
+        limit: Duration,
+        enough: impl Fn(&[MetricPoint]) -> bool,
+    ) -> Vec<MetricPoint> {
+        let mut points = Vec::new();
+        wait_until(what, limit, || {
+            points = self.metrics();
+            enough(&points)
+        });
+        points
+    }
+
+    /// Ends it, so that everything that it has taken is in its files, and returns the spans.
+    pub(crate) fn finish(self) -> (Vec<Span>, Vec<MetricPoint>) {
+        let Self {
+            process, output, ..
+        } = self;
+        let finished = process.terminate(Duration::from_secs(30));
+        assert!(finished.status.success(), "{}", finished.stderr.join("\n"));
+        let read = |name| read_lines(&output, name);
+        (
+            read("traces.jsonl")
+                .iter()
+                .flat_map(|line| Span::of_line(line))
+                .collect(),
+            read("metrics.jsonl")
+                .iter()
+                .flat_map(|line| MetricPoint::of_line(line))
+                .collect(),
+        )
+    }
+
+    fn lines(&self, name: &str) -> Vec<String> {
+        read_lines(&self.output, name)
+    }
+
+    fn wait_until_healthy(&mut self) {
+        let address = SocketAddr::from(([127, 0, 0, 1], self.health_port));
+        wait_until("healthy Collector", Duration::from_secs(30), || {
+            assert!(
+                !self.process.has_ended(),
+                "the Collector ended: {}",
+                self.process.stderr.all().join("\n")
+            );
+            is_healthy(address)
+        });
+    }
+}
+
+fn spawn(output: &TempDir, grpc_port: u16, http_port: u16, health_port: u16) -> Process {
+    Process::start(
+        Command::new(target().join("otelcol/otelcol"))
+            .arg("--config")
+            .arg(repository().join("deploy/otel-collector/config/test.yaml"))
+            .env("OTELCOL_OUTPUT_DIR", output.path())
+            .env("OTELCOL_GRPC_PORT", grpc_port.to_string())
+            .env("OTELCOL_HTTP_PORT", http_port.to_string())
+            .env("OTELCOL_HEALTH_PORT", health_port.to_string()),
+    )
+}
+
+fn read_lines(output: &TempDir, name: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(output.path().join(name)).unwrap_or_default();
+    // A line that is being written is not one yet.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    // A kill may have cut a line; what came after it starts a new one.
+    whole
+        .lines()
+        .filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn is_healthy(address: SocketAddr) -> bool {
+    let Ok(mut connection) = TcpStream::connect(address) else {
+        return false;
+    };
+    let _ = connection.set_read_timeout(Some(Duration::from_secs(5)));
+    let request = b"GET / HTTP/1.1\r\nHost: health\r\nConnection: close\r\n\r\n";
+    let mut answer = String::new();
+    connection.write_all(request).is_ok()
+        && connection.read_to_string(&mut answer).is_ok()
+        && answer.starts_with("HTTP/1.1 200")
+}

@@ -1,0 +1,82 @@
+//! What this machine has, and how a test says that it needs more.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Says, also when output is captured, that a test cannot run here. The caller returns after it.
+pub(crate) fn skip(test: &str, reason: &str) {
+    let line = format!("{test}: {reason}\n");
+    let _ = write!(std::io::stderr(), "skipped: {line}");
+    if let Some(list) = env::var_os("SPANDREL_SKIPPED") {
+        let mut list = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(list)
+            .expect("open the list of skipped tests");
+        list.write_all(line.as_bytes()).expect("write it");
+    }
+}
+
+/// Whether all these programs are there; skips the test otherwise.
+pub(crate) fn has(test: &str, programs: &[&str]) -> bool {
+    for program in programs {
+        if find(program).is_none() {
+            skip(test, &format!("no {program} on this machine"));
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether this is root; skips the test otherwise.
+pub(crate) fn is_root(test: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skip(test, "needs root");
+    }
+    root
+}
+
+/// Where a program is: on `PATH`, or where Debian keeps servers and where Go installs itself.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/usr/local/go/bin".into()])
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// The repository.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where everything is built, whatever Cargo was told.
+pub(crate) fn target() -> PathBuf {
+    let binary = Path::new(env!("CARGO_BIN_EXE_spandrel"));
+    binary
+        .ancestors()
+        .nth(2)
+        .expect("target/<profile>/spandrel")
+        .to_owned()
+}
+
+/// A port on which nobody listens. Another program may take it before it is used: rare, and then the test fails loudly.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind any port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// Waits for something that sends no event; panics with `what` after `limit`.
+pub(crate) fn wait_until(what: &str, limit: Duration, mut met: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !met() {
+        assert!(Instant::now() < deadline, "no {what} within {limit:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,20 @@
+//! What whole-agent tests are made of: the agent, real servers and clients, a real Collector, network namespaces.
+//!
+//! Each test file takes what it needs, so some of it is unused in each. A failure here fails the test: panics are meant.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::let_underscore_must_use
+)]
+
+pub(crate) mod agent;
+pub(crate) mod collector;
+pub(crate) mod ledger;
+pub(crate) mod machine;
+pub(crate) mod netns;
+pub(crate) mod nginx;
+pub(crate) mod otlp;
+pub(crate) mod process;
+pub(crate) mod traffic;
