@@ -1,0 +1,158 @@
+//! Every default, in one place; `config/spandrel.yaml` shows them and a test compares the two.
+use std::time::Duration;
+
+use crate::settings::{
+    Aggregation, Backend, Batch, Capture, Compression, Config, Export, Exporter, Histogram, Http,
+    LogLevel, MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, SelfTelemetry,
+    SendingQueue, SpanProcessor, Temporality, Tls,
+};
+
+/// Base of the OTLP endpoint over HTTP.
+pub(crate) const HTTP_ENDPOINT: &str = "http://localhost:4318";
+/// OTLP endpoint over gRPC.
+pub(crate) const GRPC_ENDPOINT: &str = "http://localhost:4317";
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Default for Config {
+    /// Spans and metrics to a Collector on this machine, as without any configuration.
+    fn default() -> Self {
+        Self {
+            traces: vec![SpanProcessor {
+                batch: Some(Batch::default()),
+                exporter: Exporter::Otlp(Otlp::http("v1/traces")),
+            }],
+            metrics: vec![MetricReader::new(Exporter::Otlp(Otlp::http("v1/metrics")))],
+            ..Self::silent()
+        }
+    }
+}
+
+impl Config {
+    /// The defaults of a file in which no provider is configured: nothing is sent.
+    pub(crate) fn silent() -> Self {
+        Self {
+            disabled: false,
+            log_level: LogLevel::Info,
+            resource: Vec::new(),
+            traces: Vec::new(),
+            metrics: Vec::new(),
+            capture: Capture::default(),
+            http: Http::default(),
+            aggregation: Aggregation::default(),
+            export: Export::default(),
+            self_telemetry: SelfTelemetry {
+                enabled: true,
+                interval: Duration::from_secs(60),
+            },
+            shutdown_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            // The schema says 5 s. A span of a quiet service shall be seen within a second.
+            schedule_delay: Duration::from_millis(200),
+            export_timeout: Duration::from_secs(30),
+            max_queue_size: 2048,
+            max_export_batch_size: 512,
+        }
+    }
+}
+
+impl MetricReader {
+    pub(crate) fn new(exporter: Exporter) -> Self {
+        Self {
+            interval: Duration::from_secs(60),
+            timeout: Duration::from_secs(30),
+            temporality: Temporality::Cumulative,
+            // The schema says explicit. Latencies span six orders of magnitude.
+            histogram: Histogram::Exponential,
+            cardinality_limit: 2000,
+            exporter,
+        }
+    }
+}
+
+impl Otlp {
+    pub(crate) fn http(signal_path: &str) -> Self {
+        Self {
+            protocol: Protocol::HttpProtobuf,
+            endpoint: format!("{HTTP_ENDPOINT}/{signal_path}"),
+            headers: Vec::new(),
+            compression: Compression::None,
+            timeout: TIMEOUT,
+            tls: Tls::default(),
+        }
+    }
+
+    pub(crate) fn grpc() -> Self {
+        Self {
+            protocol: Protocol::Grpc,
+            endpoint: GRPC_ENDPOINT.to_owned(),
+            ..Self::http("")
+        }
+    }
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Auto,
+            ring_buffer_bytes: 8 << 20,
+            copy_bytes: 1024,
+            unix_sockets: false,
+            cgroup_messages_per_second: 200_000,
+            include: Vec::new(),
+            exclude: Vec::new(),
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            query_values: QueryValues::Redacted,
+            allowed_query_parameters: Vec::new(),
+            route_patterns: Vec::new(),
+            max_routes_per_service: 256,
+            max_connections: 65_536,
+        }
+    }
+}
+
+impl Default for Aggregation {
+    fn default() -> Self {
+        Self {
+            // Those of the semantic conventions, with four more below 5 ms.
+            explicit_bucket_boundaries: vec![
+                0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0,
+                2.5, 5.0, 7.5, 10.0,
+            ],
+            exemplars: true,
+        }
+    }
+}
+
+impl Default for Export {
+    fn default() -> Self {
+        Self {
+            sending_queue: SendingQueue {
+                enabled: true,
+                queue_size: 64 << 20,
+                num_consumers: 4,
+            },
+            retry_on_failure: RetryOnFailure {
+                enabled: true,
+                initial_interval: Duration::from_secs(1),
+                multiplier: 1.5,
+                max_interval: Duration::from_secs(30),
+                max_elapsed_time: Duration::from_secs(300),
+            },
+            // Below the 4 MiB that gRPC servers take by default.
+            max_request_bytes: 3 << 20,
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! Configuration without a file: the OTEL_* variables of the OpenTelemetry specification.
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::Loaded;
+use crate::defaults::{GRPC_ENDPOINT, HTTP_ENDPOINT, TIMEOUT};
+use crate::diagnostic::Diagnostic;
+use crate::list::pairs;
+use crate::node::cut;
+use crate::pipeline::{endpoint_of, header_name, put_header};
+use crate::settings::{
+    AttributeValue, Batch, Compression, Config, Exporter, Histogram, LogLevel, MetricReader, Otlp,
+    Protocol, SpanProcessor, Temporality, Tls,
+};
+use crate::substitute::Env;
+
+/// Variables of the specification without a meaning here.
+const UNUSED: &[(&str, &str)] = &[
+    (
+        "OTEL_TRACES_SAMPLER",
+        "every span is exported; there is no sampling yet",
+    ),
+    (
+        "OTEL_TRACES_SAMPLER_ARG",
+        "every span is exported; there is no sampling yet",
+    ),
+    (
+        "OTEL_PROPAGATORS",
+        "Spandrel reads traceparent and changes no request",
+    ),
+    ("OTEL_LOGS_EXPORTER", "Spandrel sends no logs"),
+    (
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        "attributes are bounded by design",
+    ),
+    (
+        "OTEL_ATTRIBUTE_COUNT_LIMIT",
+        "attributes are bounded by design",
+    ),
+    (
+        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        "attributes are bounded by design",
+    ),
+    (
+        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+        "attributes are bounded by design",
+    ),
+];
+
+/// Reads the OTEL_* variables. Values that cannot be used are named in a warning and ignored.
+pub fn from_env(env: &Env<'_>) -> Loaded {
+    let mut reader = Reader {
+        env,
+        warnings: Vec::new(),
+    };
+    let config = reader.config();
+    Loaded {
+        config,
+        warnings: reader.warnings,
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Signal {
+    name: &'static str,
+    path: &'static str,
+}
+
+const TRACES: Signal = Signal {
+    name: "TRACES",
+    path: "v1/traces",
+};
+const METRICS: Signal = Signal {
+    name: "METRICS",
+    path: "v1/metrics",
+};
+
+struct Reader<'e> {
+    env: &'e Env<'e>,
+    warnings: Vec<Diagnostic>,
+}
+
+impl Reader<'_> {
+    /// An empty value counts as no value.
+    fn get(&self, name: &str) -> Option<String> {
+        (self.env)(name)
+            .map(|v| v.trim().to_owned())
+            .filter(|v| !v.is_empty())
+    }
+
+    fn warn(&mut self, name: &str, message: impl Into<String>, expected: &str) {
+        self.warnings
+            .push(Diagnostic::warning(name, message).expected(expected));
+    }
+
+    /// A value that `parse` takes, or a warning and nothing.
+    fn parsed<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.get(name)?;
+        let parsed = parse(&value);
+        if parsed.is_none() {
+            self.warn(name, format!("\"{}\" is ignored", cut(&value)), expected);
+        }
+        parsed
+    }
+
+    fn boolean(&mut self, name: &str) -> Option<bool> {
+        self.parsed(name, "true or false", |value| {
+            match value.to_ascii_lowercase().as_str() {
+                "true" => Some(true),
+                "false" => Some(false),
+                _ => None,
+            }
+        })
+    }
+
+    fn number<T: FromStr>(&mut self, name: &str) -> Option<T> {
+        self.parsed(name, "a whole number that is not negative", |value| {
+            value.parse().ok()
+        })
+    }
+
+    fn millis(&mut self, name: &str) -> Option<Duration> {
+        self.number(name).map(Duration::from_millis)
+    }
+
+    /// The variable of the signal, or else the one for all signals.
+    fn either<T>(
+        &mut self,
+        signal: Signal,
+        option: &str,
+        read: impl Fn(&mut Self, &str) -> Option<T>,
+    ) -> Option<T> {
+        read(
+            self,
+            &format!("OTEL_EXPORTER_OTLP_{}_{option}", signal.name),
+        )
+        .or_else(|| read(self, &format!("OTEL_EXPORTER_OTLP_{option}")))
+    }
+
+    fn config(&mut self) -> Config {
+        let mut config = Config::silent();
+        config.disabled = self.boolean("OTEL_SDK_DISABLED").unwrap_or(false);
+        let level = self.parsed(
+            "OTEL_LOG_LEVEL",
+            "trace, debug, info, warn or error",
+            |value| match value.to_ascii_lowercase().as_str() {
+                "trace" => Some(LogLevel::Trace),
+                "debug" => Some(LogLevel::Debug),
+                "info" => Some(LogLevel::Info),
+                "warn" => Some(LogLevel::Warn),
+                "error" => Some(LogLevel::Error),
+                _ => None,
+            },
+        );
+        config.log_level = level.unwrap_or(config.log_level);
+        config.resource = self.resource();
+        config.traces = self
+            .exporters("OTEL_TRACES_EXPORTER", TRACES)
+            .into_iter()
+            .map(|exporter| SpanProcessor {
+                batch: Some(self.batch()),
+                exporter,
+            })
+            .collect();
+        config.metrics = self
+            .exporters("OTEL_METRICS_EXPORTER", METRICS)
+            .into_iter()
+            .map(|exporter| self.metric_reader(exporter))
+            .collect();
+        let filter = self.parsed(
+            "OTEL_METRICS_EXEMPLAR_FILTER",
+            "always_on, always_off or trace_based",
+            |value| match value {
+                "always_on" | "trace_based" => Some(true),
+                "always_off" => Some(false),
+                _ => None,
+            },
+        );
+        config.aggregation.exemplars = filter.unwrap_or(true);
+        for (name, why) in UNUSED {
+            if self.get(name).is_some_and(|value| value != "none") {
+                self.warnings
+                    .push(Diagnostic::warning(name, format!("has no effect: {why}")));
+            }
+        }
+        config
+    }
+
+    fn resource(&mut self) -> Vec<(String, AttributeValue)> {
+        let name = "OTEL_RESOURCE_ATTRIBUTES";
+        let mut attributes: Vec<(String, AttributeValue)> = Vec::new();
+        let (found, bad) = pairs(&self.get(name).unwrap_or_default());
+        match bad {
+            // The specification drops the whole value if a part of it is wrong.
+            Some(bad) => self.warn(
+                name,
+                format!("the value is ignored: {bad}"),
+                "key=value,key=value",
+            ),
+            None => attributes.extend(
+                found
+                    .into_iter()
+                    .map(|(k, v)| (k, AttributeValue::String(v))),
+            ),
+        }
+        if let Some(service) = self.get("OTEL_SERVICE_NAME") {
+            attributes.retain(|(name, _)| name != "service.name");
+            attributes.push(("service.name".to_owned(), AttributeValue::String(service)));
+        }
+        attributes
+    }
+
+    fn exporters(&mut self, name: &str, signal: Signal) -> Vec<Exporter> {
+        let chosen = self.get(name).unwrap_or_else(|| "otlp".to_owned());
+        let mut exporters = Vec::new();
+        for word in chosen.split(',').map(str::trim) {
+            match word {
+                "otlp" => exporters.push(Exporter::Otlp(self.otlp(signal))),
+                "console" | "logging" => exporters.push(Exporter::Console),
+                "none" | "" => {}
+                other => {
+                    let message = format!("\"{}\" is ignored", cut(other));
+                    self.warn(name, message, "otlp, console or none");
+                }
+            }
+        }
+        exporters
+    }
+
+    fn batch(&mut self) -> Batch {
+        let default = Batch::default();
+        let positive = |n: &u64| *n > 0;
+        Batch {
+            schedule_delay: self
+                .millis("OTEL_BSP_SCHEDULE_DELAY")
+                .unwrap_or(default.schedule_delay),
+            export_timeout: self
+                .millis("OTEL_BSP_EXPORT_TIMEOUT")
+                .unwrap_or(default.export_timeout),
+            max_queue_size: self
+                .number("OTEL_BSP_MAX_QUEUE_SIZE")
+                .filter(positive)
+                .unwrap_or(default.max_queue_size),
+            max_export_batch_size: self
+                .number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
+                .filter(positive)
+                .unwrap_or(default.max_export_batch_size),
+        }
+    }
+
+    fn metric_reader(&mut self, exporter: Exporter) -> MetricReader {
+        let mut reader = MetricReader::new(exporter);
+        reader.interval = self
+            .millis("OTEL_METRIC_EXPORT_INTERVAL")
+            .unwrap_or(reader.interval);
+        reader.timeout = self
+            .millis("OTEL_METRIC_EXPORT_TIMEOUT")
+            .unwrap_or(reader.timeout);
+        let temporality = self.parsed(
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+            "cumulative, delta or lowmemory",
+            |value| match value.to_ascii_lowercase().as_str() {
+                "cumulative" => Some(Temporality::Cumulative),
+                "delta" => Some(Temporality::Delta),
+                "lowmemory" => Some(Temporality::LowMemory),
+                _ => None,
+            },
+        );
+        reader.temporality = temporality.unwrap_or(reader.temporality);
+        let histogram = self.parsed(
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+            "explicit_bucket_histogram or base2_exponential_bucket_histogram",
+            |value| match value.to_ascii_lowercase().as_str() {
+                "explicit_bucket_histogram" => Some(Histogram::Explicit),
+                "base2_exponential_bucket_histogram" => Some(Histogram::Exponential),
+                _ => None,
+            },
+        );
+        reader.histogram = histogram.unwrap_or(reader.histogram);
+        reader
+    }
+
+    fn otlp(&mut self, signal: Signal) -> Otlp {
+        let protocol = self
+            .either(signal, "PROTOCOL", |r, name| {
+                r.parsed(
+                    name,
+                    "grpc, http/protobuf or http/json",
+                    |value| match value {
+                        "grpc" => Some(Protocol::Grpc),
+                        "http/protobuf" => Some(Protocol::HttpProtobuf),
+                        "http/json" => Some(Protocol::HttpJson),
+                        _ => None,
+                    },
+                )
+            })
+            .unwrap_or(Protocol::HttpProtobuf);
+        let compression = self.either(signal, "COMPRESSION", |r, name| {
+            r.parsed(name, "gzip or none", |value| match value {
+                "gzip" => Some(Compression::Gzip),
+                "none" => Some(Compression::None),
+                _ => None,
+            })
+        });
+        let insecure = self
+            .either(signal, "INSECURE", Self::boolean)
+            .unwrap_or(false);
+        Otlp {
+            protocol,
+            endpoint: self.endpoint(signal, protocol, insecure),
+            headers: self.headers(signal),
+            compression: compression.unwrap_or(Compression::None),
+            timeout: self
+                .either(signal, "TIMEOUT", Self::millis)
+                .unwrap_or(TIMEOUT),
+            tls: self.tls(signal),
+        }
+    }
+
+    fn endpoint(&mut self, signal: Signal, protocol: Protocol, insecure: bool) -> String {
+        let own = format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.name);
+        let given = self.endpoint_variable(&own, protocol, insecure);
+        let base = |base: &str| match protocol {
+            Protocol::Grpc => base.to_owned(),
+            Protocol::HttpProtobuf | Protocol::HttpJson => append_path(base, signal.path),
+        };
+        match given {
+            Some(url) if protocol == Protocol::Grpc => url,
+            Some(url) => with_path(url),
+            None => {
+                let all = "OTEL_EXPORTER_OTLP_ENDPOINT";
+                let given = self.endpoint_variable(all, protocol, insecure);
+                let default = if protocol == Protocol::Grpc {
+                    GRPC_ENDPOINT
+                } else {
+                    HTTP_ENDPOINT
+                };
+                base(given.as_deref().unwrap_or(default))
+            }
+        }
+    }
+
+    fn endpoint_variable(
+        &mut self,
+        name: &str,
+        protocol: Protocol,
+        insecure: bool,
+    ) -> Option<String> {
+        let given = self.get(name)?;
+        match endpoint_of(&given, protocol, insecure) {
+            Ok(url) => Some(url),
+            Err(expected) => {
+                // The value may hold a password, so it is not shown.
+                self.warn(
+                    name,
+                    "the value is ignored: not a usable endpoint",
+                    expected,
+                );
+                None
+            }
+        }
+    }
+
+    fn headers(&mut self, signal: Signal) -> Vec<(String, crate::settings::Secret)> {
+        let mut headers = Vec::new();
+        let own = format!("OTEL_EXPORTER_OTLP_{}_HEADERS", signal.name);
+        for name in ["OTEL_EXPORTER_OTLP_HEADERS", &own] {
+            let Some(text) = self.get(name) else { continue };
+            let (found, bad) = pairs(&text);
+            if let Some(bad) = bad {
+                self.warn(
+                    name,
+                    format!("headers are ignored: {bad}"),
+                    "key=value,key=value",
+                );
+            }
+            if name == own.as_str() {
+                // The variable of the signal replaces the other one.
+                headers.clear();
+            }
+            for (header, value) in found {
+                if header_name(&header) {
+                    put_header(&mut headers, header, value);
+                } else {
+                    let message = format!("`{}` is not a header name", cut(&header));
+                    self.warn(name, message, "letters, digits and -");
+                }
+            }
+        }
+        headers
+    }
+
+    fn tls(&mut self, signal: Signal) -> Tls {
+        let file = |r: &mut Self, name: &str| r.get(name);
+        Tls {
+            ca_file: self.either(signal, "CERTIFICATE", file),
+            key_file: self.either(signal, "CLIENT_KEY", file),
+            cert_file: self.either(signal, "CLIENT_CERTIFICATE", file),
+        }
+    }
+}
+
+/// Appends the signal's path to the path of a base URL and leaves the rest as it is.
+fn append_path(base: &str, path: &str) -> String {
+    let end = base.find(['?', '#']).unwrap_or(base.len());
+    let (url, rest) = base.split_at(end);
+    let slash = if url.ends_with('/') { "" } else { "/" };
+    format!("{url}{slash}{path}{rest}")
+}
+
+/// A URL of a signal is used as it is, but for the root path if it has none.
+fn with_path(url: String) -> String {
+    let start = url.find("://").map_or(0, |i| i + 3);
+    match url[start..].find(['/', '?', '#']) {
+        None => format!("{url}/"),
+        Some(i) if url[start + i..].starts_with('/') => url,
+        Some(i) => format!("{}/{}", &url[..start + i], &url[start + i..]),
+    }
+}

@@ -1,0 +1,375 @@
+//! From a checked document to the typed configuration, with the checks across several keys.
+use std::time::Duration;
+
+use crate::diagnostic::Findings;
+use crate::list::pairs;
+use crate::node::{Node, Value};
+use crate::settings::{
+    AttributeValue, Backend, Capture, Config, Http, LogLevel, QueryValues, Selector,
+};
+use crate::{pipeline, units};
+
+/// Reads a document that has been validated.
+pub(crate) fn extract(root: &Node, to: &mut Findings) -> Config {
+    let mut config = Config::silent();
+    set(&mut config.disabled, boolean(root.get("disabled")));
+    if let Some(level) = text(root.get("log_level")) {
+        config.log_level = log_level(&level);
+    }
+    config.resource = resource(root, to);
+    if let Some(provider) = root.get("tracer_provider") {
+        config.traces = pipeline::spans(provider, to);
+    }
+    if let Some(provider) = root.get("meter_provider") {
+        config.metrics = pipeline::metrics(provider, to);
+    }
+    if let Some(ours) = root.at_path(&["distribution", "spandrel"]) {
+        spandrel(ours, &mut config, to);
+    }
+    let filter = root.at_path(&["meter_provider", "exemplar_filter"]);
+    if text(filter).as_deref() == Some("always_off") {
+        config.aggregation.exemplars = false;
+    }
+    if config.traces.is_empty() && config.metrics.is_empty() && !config.disabled && !to.has_errors()
+    {
+        let found = to.warning("nothing is exported: no span processor and no metric reader");
+        to.push(
+            found
+                .at(root.at)
+                .hint("add a tracer_provider with a processor"),
+        );
+    }
+    config
+}
+
+fn log_level(word: &str) -> LogLevel {
+    match word.trim_end_matches(|c: char| c.is_ascii_digit()) {
+        "trace" => LogLevel::Trace,
+        "debug" => LogLevel::Debug,
+        "warn" => LogLevel::Warn,
+        "error" | "fatal" => LogLevel::Error,
+        _ => LogLevel::Info,
+    }
+}
+
+fn resource(root: &Node, to: &mut Findings) -> Vec<(String, AttributeValue)> {
+    let Some(resource) = root.get("resource") else {
+        return Vec::new();
+    };
+    let mut attributes: Vec<(String, AttributeValue)> = Vec::new();
+    let mut put = |name: String, value: AttributeValue| match attributes
+        .iter_mut()
+        .find(|(known, _)| *known == name)
+    {
+        Some(known) => known.1 = value,
+        None => attributes.push((name, value)),
+    };
+    if let Some(list) = resource.get("attributes_list") {
+        let (found, bad) = pairs(&text(Some(list)).unwrap_or_default());
+        for (name, value) in found {
+            put(name, AttributeValue::String(value));
+        }
+        if let Some(bad) = bad {
+            let found = to
+                .warning(format!("attributes are ignored: {bad}"))
+                .at(list.at);
+            to.push(
+                found
+                    .path("resource.attributes_list")
+                    .expected("key=value,key=value"),
+            );
+        }
+    }
+    let list = resource.get("attributes").map_or(&[][..], Node::items);
+    for (index, attribute) in list.iter().enumerate() {
+        let name = text(attribute.get("name")).unwrap_or_default();
+        let kind = text(attribute.get("type")).unwrap_or_else(|| "string".to_owned());
+        let Some(value) = attribute.get("value") else {
+            continue;
+        };
+        match attribute_value(value, &kind) {
+            Some(value) => put(name, value),
+            None => {
+                let message = format!("found {}, but the type is {kind}", value.describe());
+                let path = format!("resource.attributes[{index}].value");
+                let found = to.error(message).at(value.at).path(path);
+                to.push(found.expected(format!("a value of type {kind}")));
+            }
+        }
+    }
+    attributes
+}
+
+fn attribute_value(node: &Node, kind: &str) -> Option<AttributeValue> {
+    fn all<T>(node: &Node, one: fn(&Node) -> Option<T>) -> Option<Vec<T>> {
+        match &node.value {
+            Value::List(items) => items.iter().map(one).collect(),
+            _ => None,
+        }
+    }
+    let string = |n: &Node| match &n.value {
+        Value::Str(s) => Some(s.clone()),
+        _ => None,
+    };
+    match kind {
+        "string" => string(node).map(AttributeValue::String),
+        "bool" => boolean(Some(node)).map(AttributeValue::Bool),
+        "int" => int64(node).map(AttributeValue::Int),
+        "double" => number(Some(node)).map(AttributeValue::Double),
+        "string_array" => all(node, string).map(AttributeValue::Strings),
+        "bool_array" => all(node, |n| boolean(Some(n))).map(AttributeValue::Bools),
+        "int_array" => all(node, int64).map(AttributeValue::Ints),
+        "double_array" => all(node, |n| number(Some(n))).map(AttributeValue::Doubles),
+        _ => None,
+    }
+}
+
+fn spandrel(ours: &Node, config: &mut Config, to: &mut Findings) {
+    if let Some(capture) = ours.get("capture") {
+        self::capture(capture, &mut config.capture, to);
+    }
+    if let Some(http) = ours.at_path(&["protocols", "http"]) {
+        self::http(http, &mut config.http);
+    }
+    if let Some(metrics) = ours.get("metrics") {
+        set(
+            &mut config.aggregation.exemplars,
+            boolean(metrics.get("exemplars")),
+        );
+        if let Some(list) = metrics.get("explicit_bucket_boundaries") {
+            let bounds: Vec<f64> = list
+                .items()
+                .iter()
+                .filter_map(|n| number(Some(n)))
+                .collect();
+            if !bounds.is_sorted_by(|a, b| a < b) {
+                let found = to.error("the boundaries do not ascend").at(list.at);
+                let found = found.path("distribution.spandrel.metrics.explicit_bucket_boundaries");
+                to.push(found.expected("numbers of which each is greater than the one before"));
+            }
+            config.aggregation.explicit_bucket_boundaries = bounds;
+        }
+    }
+    if let Some(export) = ours.get("export") {
+        self::export(export, config, to);
+    }
+    if let Some(own) = ours.get("self_telemetry") {
+        set(
+            &mut config.self_telemetry.enabled,
+            boolean(own.get("enabled")),
+        );
+        set(
+            &mut config.self_telemetry.interval,
+            duration(own.get("interval")),
+        );
+    }
+    set(
+        &mut config.shutdown_timeout,
+        duration(ours.get("shutdown_timeout")),
+    );
+}
+
+fn capture(node: &Node, capture: &mut Capture, to: &mut Findings) {
+    capture.backend = match text(node.get("backend")).as_deref() {
+        Some("socket") => Backend::Socket,
+        Some("fexit") => Backend::Fexit,
+        Some("syscall") => Backend::Syscall,
+        _ => Backend::Auto,
+    };
+    set(
+        &mut capture.ring_buffer_bytes,
+        size(node.get("ring_buffer_bytes")),
+    );
+    set(&mut capture.copy_bytes, size(node.get("copy_bytes")));
+    set(&mut capture.unix_sockets, boolean(node.get("unix_sockets")));
+    set(
+        &mut capture.cgroup_messages_per_second,
+        unsigned(node.get("cgroup_messages_per_second")),
+    );
+    for (key, list) in [
+        ("include", &mut capture.include),
+        ("exclude", &mut capture.exclude),
+    ] {
+        let entries = node
+            .at_path(&["selectors", key])
+            .map_or(&[][..], Node::items);
+        for (index, entry) in entries.iter().enumerate() {
+            let selector = selector(entry);
+            if selector == Selector::default() {
+                let path = format!("distribution.spandrel.capture.selectors.{key}[{index}]");
+                let found = to
+                    .error("this selector says nothing")
+                    .at(entry.at)
+                    .path(path);
+                to.push(found.expected("at least one of pid, executable, port, container_id"));
+            }
+            list.push(selector);
+        }
+    }
+}
+
+fn selector(node: &Node) -> Selector {
+    Selector {
+        pid: unsigned(node.get("pid")).and_then(|pid| u32::try_from(pid).ok()),
+        executable: text(node.get("executable")),
+        port: node.get("port").and_then(|port| match &port.value {
+            Value::Int(i) => u16::try_from(*i).ok().map(|p| (p, p)),
+            Value::Str(text) => units::ports(text),
+            _ => None,
+        }),
+        container_id: text(node.get("container_id")),
+    }
+}
+
+fn http(node: &Node, http: &mut Http) {
+    set(&mut http.enabled, boolean(node.get("enabled")));
+    if text(node.get("query_values")).as_deref() == Some("allowed") {
+        http.query_values = QueryValues::Allowed;
+    }
+    set(
+        &mut http.allowed_query_parameters,
+        texts(node.get("allowed_query_parameters")),
+    );
+    set(&mut http.route_patterns, texts(node.get("route_patterns")));
+    set(
+        &mut http.max_routes_per_service,
+        count(node.get("max_routes_per_service")),
+    );
+    set(
+        &mut http.max_connections,
+        count(node.get("max_connections")),
+    );
+}
+
+fn export(node: &Node, config: &mut Config, to: &mut Findings) {
+    let export = &mut config.export;
+    set(
+        &mut export.max_request_bytes,
+        size(node.get("max_request_bytes")),
+    );
+    if let Some(queue) = node.get("sending_queue") {
+        set(
+            &mut export.sending_queue.enabled,
+            boolean(queue.get("enabled")),
+        );
+        set(
+            &mut export.sending_queue.queue_size,
+            size(queue.get("queue_size")),
+        );
+        set(
+            &mut export.sending_queue.num_consumers,
+            count(queue.get("num_consumers")),
+        );
+    }
+    if let Some(retry) = node.get("retry_on_failure") {
+        set(
+            &mut export.retry_on_failure.enabled,
+            boolean(retry.get("enabled")),
+        );
+        set(
+            &mut export.retry_on_failure.initial_interval,
+            duration(retry.get("initial_interval")),
+        );
+        set(
+            &mut export.retry_on_failure.multiplier,
+            number(retry.get("multiplier")),
+        );
+        set(
+            &mut export.retry_on_failure.max_interval,
+            duration(retry.get("max_interval")),
+        );
+        set(
+            &mut export.retry_on_failure.max_elapsed_time,
+            duration(retry.get("max_elapsed_time")),
+        );
+        if export.retry_on_failure.initial_interval > export.retry_on_failure.max_interval {
+            let found = to
+                .error("initial_interval is longer than max_interval")
+                .at(retry.at);
+            to.push(found.path("distribution.spandrel.export.retry_on_failure"));
+        }
+    }
+    if export.sending_queue.queue_size < export.max_request_bytes {
+        let message = format!(
+            "the queue ({} bytes) is smaller than one request ({} bytes)",
+            export.sending_queue.queue_size, export.max_request_bytes
+        );
+        let found = to
+            .error(message)
+            .at(node.at)
+            .path("distribution.spandrel.export");
+        to.push(found.expected("sending_queue.queue_size of at least max_request_bytes"));
+    }
+}
+
+pub(crate) fn set<T>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
+pub(crate) fn text(node: Option<&Node>) -> Option<String> {
+    match &node?.value {
+        Value::Str(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn texts(node: Option<&Node>) -> Option<Vec<String>> {
+    Some(
+        node?
+            .items()
+            .iter()
+            .filter_map(|item| text(Some(item)))
+            .collect(),
+    )
+}
+
+pub(crate) fn boolean(node: Option<&Node>) -> Option<bool> {
+    match node?.value {
+        Value::Bool(b) => Some(b),
+        _ => None,
+    }
+}
+
+fn int64(node: &Node) -> Option<i64> {
+    match node.value {
+        Value::Int(i) => i64::try_from(i).ok(),
+        _ => None,
+    }
+}
+
+pub(crate) fn unsigned(node: Option<&Node>) -> Option<u64> {
+    match node?.value {
+        Value::Int(i) => u64::try_from(i).ok(),
+        _ => None,
+    }
+}
+
+fn count(node: Option<&Node>) -> Option<usize> {
+    unsigned(node).and_then(|n| usize::try_from(n).ok())
+}
+
+pub(crate) fn number(node: Option<&Node>) -> Option<f64> {
+    match node?.value {
+        Value::Int(i) => Some(i as f64),
+        Value::Float(x) => Some(x),
+        _ => None,
+    }
+}
+
+pub(crate) fn millis(node: Option<&Node>) -> Option<Duration> {
+    unsigned(node).map(Duration::from_millis)
+}
+
+fn duration(node: Option<&Node>) -> Option<Duration> {
+    text(node).and_then(|text| units::duration(&text))
+}
+
+fn size(node: Option<&Node>) -> Option<u64> {
+    match &node?.value {
+        Value::Int(i) => u64::try_from(*i).ok(),
+        Value::Str(text) => units::size(text),
+        _ => None,
+    }
+}

@@ -1,0 +1,277 @@
+//! `tracer_provider` and `meter_provider`: where data goes.
+use crate::diagnostic::Findings;
+use crate::extract::{boolean, millis, set, text, unsigned};
+use crate::list::pairs;
+use crate::node::Node;
+use crate::settings::{
+    Batch, Compression, Exporter, Histogram, MetricReader, Otlp, Protocol, Secret, SpanProcessor,
+    Temporality,
+};
+
+pub(crate) fn spans(provider: &Node, to: &mut Findings) -> Vec<SpanProcessor> {
+    let list = provider.get("processors").map_or(&[][..], Node::items);
+    let mut processors = Vec::new();
+    for (index, item) in list.iter().enumerate() {
+        for kind in ["batch", "simple"] {
+            let Some(node) = item.get(kind) else { continue };
+            let path = format!("tracer_provider.processors[{index}].{kind}.exporter");
+            let Some(exporter) = exporter(node, "v1/traces", &path, to) else {
+                continue;
+            };
+            let batch = (kind == "batch").then(|| batch(node));
+            processors.push(SpanProcessor { batch, exporter });
+        }
+    }
+    processors
+}
+
+fn batch(node: &Node) -> Batch {
+    let mut batch = Batch::default();
+    set(
+        &mut batch.schedule_delay,
+        millis(node.get("schedule_delay")),
+    );
+    set(
+        &mut batch.export_timeout,
+        millis(node.get("export_timeout")),
+    );
+    set(
+        &mut batch.max_queue_size,
+        unsigned(node.get("max_queue_size")),
+    );
+    set(
+        &mut batch.max_export_batch_size,
+        unsigned(node.get("max_export_batch_size")),
+    );
+    batch
+}
+
+pub(crate) fn metrics(provider: &Node, to: &mut Findings) -> Vec<MetricReader> {
+    let list = provider.get("readers").map_or(&[][..], Node::items);
+    let mut readers = Vec::new();
+    for (index, item) in list.iter().enumerate() {
+        let Some(node) = item.get("periodic") else {
+            continue;
+        };
+        let path = format!("meter_provider.readers[{index}].periodic.exporter");
+        let Some(exporter) = exporter(node, "v1/metrics", &path, to) else {
+            continue;
+        };
+        let mut reader = MetricReader::new(exporter);
+        set(&mut reader.interval, millis(node.get("interval")));
+        set(&mut reader.timeout, millis(node.get("timeout")));
+        let limits = node.get("cardinality_limits");
+        set(
+            &mut reader.cardinality_limit,
+            unsigned(limits.and_then(|l| l.get("default"))),
+        );
+        set(
+            &mut reader.cardinality_limit,
+            unsigned(limits.and_then(|l| l.get("histogram"))),
+        );
+        let chosen = node
+            .get("exporter")
+            .and_then(|e| e.entries().first())
+            .map(|e| &e.value);
+        if let Some(exporter) = chosen {
+            let temporality = text(exporter.get("temporality_preference"));
+            set(
+                &mut reader.temporality,
+                temporality.as_deref().and_then(temporality_of),
+            );
+            let histogram = text(exporter.get("default_histogram_aggregation"));
+            set(
+                &mut reader.histogram,
+                histogram.as_deref().and_then(histogram_of),
+            );
+        }
+        readers.push(reader);
+    }
+    readers
+}
+
+pub(crate) fn temporality_of(word: &str) -> Option<Temporality> {
+    match word {
+        "cumulative" => Some(Temporality::Cumulative),
+        "delta" => Some(Temporality::Delta),
+        "low_memory" => Some(Temporality::LowMemory),
+        _ => None,
+    }
+}
+
+pub(crate) fn histogram_of(word: &str) -> Option<Histogram> {
+    match word {
+        "explicit_bucket_histogram" => Some(Histogram::Explicit),
+        "base2_exponential_bucket_histogram" => Some(Histogram::Exponential),
+        _ => None,
+    }
+}
+
+fn exporter(node: &Node, signal: &str, path: &str, to: &mut Findings) -> Option<Exporter> {
+    let entry = node.get("exporter")?.entries().first()?;
+    let settings = &entry.value;
+    let path = format!("{path}.{}", entry.key);
+    match crate::node::stable(&entry.key) {
+        "otlp_http" => {
+            let mut otlp = Otlp::http(signal);
+            if text(settings.get("encoding")).as_deref() == Some("json") {
+                otlp.protocol = Protocol::HttpJson;
+            }
+            Some(Exporter::Otlp(otlp_settings(settings, otlp, &path, to)))
+        }
+        "otlp_grpc" => Some(Exporter::Otlp(otlp_settings(
+            settings,
+            Otlp::grpc(),
+            &path,
+            to,
+        ))),
+        "otlp_file" => {
+            let stream = text(settings.get("output_stream")).unwrap_or_else(|| "stdout".to_owned());
+            if stream != "stdout" && !stream.starts_with("file:///") {
+                if let Some(node) = settings.get("output_stream") {
+                    let found = to.error(format!("found {}", node.describe())).at(node.at);
+                    let found = found.path(format!("{path}.output_stream"));
+                    to.push(found.expected("stdout, or file:///path/to/file.jsonl"));
+                }
+            }
+            Some(Exporter::OtlpFile {
+                output_stream: stream,
+            })
+        }
+        "console" => Some(Exporter::Console),
+        _ => None,
+    }
+}
+
+fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Findings) -> Otlp {
+    if let Some(endpoint) = node.get("endpoint") {
+        let given = text(Some(endpoint)).unwrap_or_default();
+        let insecure = boolean(node.at_path(&["tls", "insecure"])).unwrap_or(false);
+        match endpoint_of(&given, otlp.protocol, insecure) {
+            Ok(url) => otlp.endpoint = url,
+            Err(expected) => {
+                let found = to.error("this endpoint is not usable").at(endpoint.at);
+                to.push(found.path(format!("{path}.endpoint")).expected(expected));
+            }
+        }
+    }
+    if let Some(list) = node.get("headers_list") {
+        let (found, bad) = pairs(&text(Some(list)).unwrap_or_default());
+        for (name, value) in found {
+            put_header(&mut otlp.headers, name, value);
+        }
+        if let Some(bad) = bad {
+            let found = to
+                .warning(format!("headers are ignored: {bad}"))
+                .at(list.at);
+            to.push(
+                found
+                    .path(format!("{path}.headers_list"))
+                    .expected("key=value,key=value"),
+            );
+        }
+    }
+    for (index, header) in node
+        .get("headers")
+        .map_or(&[][..], Node::items)
+        .iter()
+        .enumerate()
+    {
+        let name = text(header.get("name")).unwrap_or_default();
+        match text(header.get("value")) {
+            Some(value) => put_header(&mut otlp.headers, name, value),
+            None => {
+                let message = format!(
+                    "the header `{}` has no value and is not sent",
+                    crate::node::cut(&name)
+                );
+                let found = to.warning(message).at(header.at);
+                to.push(found.path(format!("{path}.headers[{index}].value")));
+            }
+        }
+    }
+    for (name, _) in &otlp.headers {
+        if !header_name(name) {
+            let found = to.error(format!("`{}` is not a header name", crate::node::cut(name)));
+            to.push(found.at(node.at).path(format!("{path}.headers")));
+        }
+    }
+    if text(node.get("compression")).as_deref() == Some("gzip") {
+        otlp.compression = Compression::Gzip;
+    }
+    set(&mut otlp.timeout, millis(node.get("timeout")));
+    if let Some(tls) = node.get("tls") {
+        otlp.tls.ca_file = text(tls.get("ca_file"));
+        otlp.tls.key_file = text(tls.get("key_file"));
+        otlp.tls.cert_file = text(tls.get("cert_file"));
+        if otlp.tls.key_file.is_some() != otlp.tls.cert_file.is_some() {
+            let found = to.error("key_file and cert_file go together").at(tls.at);
+            to.push(
+                found
+                    .path(format!("{path}.tls"))
+                    .expected("both of them, or none"),
+            );
+        }
+    }
+    otlp
+}
+
+/// HTTP header names are compared without regard to case; the later one wins.
+pub(crate) fn put_header(headers: &mut Vec<(String, Secret)>, name: String, value: String) {
+    match headers
+        .iter_mut()
+        .find(|(known, _)| known.eq_ignore_ascii_case(&name))
+    {
+        Some(known) => known.1 = Secret::new(value),
+        None => headers.push((name, Secret::new(value))),
+    }
+}
+
+pub(crate) fn header_name(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// The endpoint with a scheme, or what was expected. Only gRPC endpoints may go without a scheme.
+pub(crate) fn endpoint_of(
+    given: &str,
+    protocol: Protocol,
+    insecure: bool,
+) -> Result<String, &'static str> {
+    const URL: &str = "a URL such as http://localhost:4318/v1/traces or https://otlp.example.com";
+    const GRPC: &str = "a URL such as http://localhost:4317, or host:port";
+    let expected = if protocol == Protocol::Grpc {
+        GRPC
+    } else {
+        URL
+    };
+    let url = match given.split_once("://") {
+        Some((scheme, _)) => {
+            let known = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+            if known {
+                given.to_owned()
+            } else {
+                return Err(expected);
+            }
+        }
+        None if protocol == Protocol::Grpc => {
+            format!("{}://{given}", if insecure { "http" } else { "https" })
+        }
+        None => return Err(expected),
+    };
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    let host = authority.rsplit('@').next().unwrap_or("");
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let port_fits = port.is_none_or(|p| p.is_empty() || p.parse::<u16>().is_ok_and(|p| p > 0));
+    let clean = !url.chars().any(|c| c.is_whitespace() || c.is_control());
+    if name.is_empty() || !port_fits || !clean {
+        return Err(expected);
+    }
+    Ok(url)
+}

@@ -1,0 +1,266 @@
+//! The configuration in effect as YAML, with everything secret left out.
+use serde_json::{Map, Value, json};
+
+use crate::settings::{
+    AttributeValue, Backend, Compression, Config, Exporter, Histogram, LogLevel, MetricReader,
+    Otlp, Protocol, QueryValues, Secret, Selector, SpanProcessor, Temporality,
+};
+use crate::units::write_duration;
+
+/// A file that means `config`, in which the values of headers and passwords in URLs are redacted.
+pub fn print(config: &Config) -> String {
+    let mut root = Map::new();
+    root.insert("file_format".into(), json!("1.1"));
+    root.insert("disabled".into(), json!(config.disabled));
+    root.insert("log_level".into(), json!(log_level(config.log_level)));
+    if !config.resource.is_empty() {
+        let attributes: Vec<Value> = config
+            .resource
+            .iter()
+            .map(|(name, value)| attribute(name, value))
+            .collect();
+        root.insert("resource".into(), json!({"attributes": attributes}));
+    }
+    if !config.traces.is_empty() {
+        let list: Vec<Value> = config.traces.iter().map(processor).collect();
+        root.insert("tracer_provider".into(), json!({"processors": list}));
+    }
+    if !config.metrics.is_empty() {
+        let list: Vec<Value> = config.metrics.iter().map(reader).collect();
+        root.insert("meter_provider".into(), json!({"readers": list}));
+    }
+    root.insert("distribution".into(), json!({"spandrel": spandrel(config)}));
+    let mut root = Value::Object(root);
+    escape(&mut root);
+    serde_yaml::to_string(&root).unwrap_or_default()
+}
+
+/// Values have been substituted once; read again, a dollar sign must stay one.
+fn escape(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('$') => *text = text.replace('$', "$$"),
+        Value::Array(items) => items.iter_mut().for_each(escape),
+        Value::Object(entries) => entries.values_mut().for_each(escape),
+        _ => {}
+    }
+}
+
+fn log_level(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Trace => "trace",
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+    }
+}
+
+fn attribute(name: &str, value: &AttributeValue) -> Value {
+    let (kind, value) = match value {
+        AttributeValue::String(v) => ("string", json!(v)),
+        AttributeValue::Bool(v) => ("bool", json!(v)),
+        AttributeValue::Int(v) => ("int", json!(v)),
+        AttributeValue::Double(v) => ("double", json!(v)),
+        AttributeValue::Strings(v) => ("string_array", json!(v)),
+        AttributeValue::Bools(v) => ("bool_array", json!(v)),
+        AttributeValue::Ints(v) => ("int_array", json!(v)),
+        AttributeValue::Doubles(v) => ("double_array", json!(v)),
+    };
+    json!({"name": name, "value": value, "type": kind})
+}
+
+fn processor(processor: &SpanProcessor) -> Value {
+    let exporter = exporter(&processor.exporter, None);
+    match processor.batch {
+        None => json!({"simple": {"exporter": exporter}}),
+        Some(batch) => json!({"batch": {
+            "schedule_delay": millis(batch.schedule_delay),
+            "export_timeout": millis(batch.export_timeout),
+            "max_queue_size": batch.max_queue_size,
+            "max_export_batch_size": batch.max_export_batch_size,
+            "exporter": exporter,
+        }}),
+    }
+}
+
+fn reader(reader: &MetricReader) -> Value {
+    json!({"periodic": {
+        "interval": millis(reader.interval),
+        "timeout": millis(reader.timeout),
+        "exporter": exporter(&reader.exporter, Some(reader)),
+        "cardinality_limits": {"default": reader.cardinality_limit},
+    }})
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn exporter(exporter: &Exporter, metrics: Option<&MetricReader>) -> Value {
+    let (key, mut settings) = match exporter {
+        Exporter::Otlp(otlp) if otlp.protocol == Protocol::Grpc => ("otlp_grpc", self::otlp(otlp)),
+        Exporter::Otlp(otlp) => {
+            let mut settings = self::otlp(otlp);
+            let json = otlp.protocol == Protocol::HttpJson;
+            settings.insert(
+                "encoding".into(),
+                json!(if json { "json" } else { "protobuf" }),
+            );
+            ("otlp_http", settings)
+        }
+        Exporter::OtlpFile { output_stream } => {
+            let mut settings = Map::new();
+            settings.insert("output_stream".into(), json!(output_stream));
+            ("otlp_file/development", settings)
+        }
+        Exporter::Console => ("console", Map::new()),
+    };
+    if let Some(reader) = metrics {
+        let temporality = match reader.temporality {
+            Temporality::Cumulative => "cumulative",
+            Temporality::Delta => "delta",
+            Temporality::LowMemory => "low_memory",
+        };
+        let histogram = match reader.histogram {
+            Histogram::Explicit => "explicit_bucket_histogram",
+            Histogram::Exponential => "base2_exponential_bucket_histogram",
+        };
+        settings.insert("temporality_preference".into(), json!(temporality));
+        settings.insert("default_histogram_aggregation".into(), json!(histogram));
+    }
+    json!({key: settings})
+}
+
+fn otlp(otlp: &Otlp) -> Map<String, Value> {
+    let mut settings = Map::new();
+    settings.insert("endpoint".into(), json!(without_password(&otlp.endpoint)));
+    if !otlp.headers.is_empty() {
+        let headers: Vec<Value> = otlp
+            .headers
+            .iter()
+            .map(|(name, _)| json!({"name": name, "value": Secret::REDACTED}))
+            .collect();
+        settings.insert("headers".into(), json!(headers));
+    }
+    let compression = match otlp.compression {
+        Compression::None => "none",
+        Compression::Gzip => "gzip",
+    };
+    settings.insert("compression".into(), json!(compression));
+    settings.insert("timeout".into(), json!(millis(otlp.timeout)));
+    let tls = &otlp.tls;
+    let files = [
+        ("ca_file", &tls.ca_file),
+        ("key_file", &tls.key_file),
+        ("cert_file", &tls.cert_file),
+    ];
+    let tls: Map<String, Value> = files
+        .into_iter()
+        .filter_map(|(key, file)| file.as_ref().map(|file| (key.to_owned(), json!(file))))
+        .collect();
+    if !tls.is_empty() {
+        settings.insert("tls".into(), Value::Object(tls));
+    }
+    settings
+}
+
+/// User information and queries of a URL are where keys are put.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    let authority = match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{}@{host}", Secret::REDACTED),
+        None => authority.to_owned(),
+    };
+    let tail = match tail.split_once('?') {
+        Some((path, _)) => format!("{path}?{}", Secret::REDACTED),
+        None => tail.to_owned(),
+    };
+    format!("{scheme}://{authority}{tail}")
+}
+
+fn spandrel(config: &Config) -> Value {
+    let capture = &config.capture;
+    let http = &config.http;
+    let export = &config.export;
+    let retry = &export.retry_on_failure;
+    json!({
+        "version": "1.0",
+        "capture": {
+            "backend": match capture.backend {
+                Backend::Auto => "auto",
+                Backend::Socket => "socket",
+                Backend::Fexit => "fexit",
+                Backend::Syscall => "syscall",
+            },
+            "ring_buffer_bytes": capture.ring_buffer_bytes,
+            "copy_bytes": capture.copy_bytes,
+            "unix_sockets": capture.unix_sockets,
+            "cgroup_messages_per_second": capture.cgroup_messages_per_second,
+            "selectors": {
+                "include": capture.include.iter().map(selector).collect::<Vec<_>>(),
+                "exclude": capture.exclude.iter().map(selector).collect::<Vec<_>>(),
+            },
+        },
+        "protocols": {"http": {
+            "enabled": http.enabled,
+            "query_values": match http.query_values {
+                QueryValues::Redacted => "redacted",
+                QueryValues::Allowed => "allowed",
+            },
+            "allowed_query_parameters": http.allowed_query_parameters,
+            "route_patterns": http.route_patterns,
+            "max_routes_per_service": http.max_routes_per_service,
+            "max_connections": http.max_connections,
+        }},
+        "metrics": {
+            "explicit_bucket_boundaries": config.aggregation.explicit_bucket_boundaries,
+            "exemplars": config.aggregation.exemplars,
+        },
+        "export": {
+            "sending_queue": {
+                "enabled": export.sending_queue.enabled,
+                "queue_size": export.sending_queue.queue_size,
+                "num_consumers": export.sending_queue.num_consumers,
+            },
+            "retry_on_failure": {
+                "enabled": retry.enabled,
+                "initial_interval": write_duration(retry.initial_interval),
+                "multiplier": retry.multiplier,
+                "max_interval": write_duration(retry.max_interval),
+                "max_elapsed_time": write_duration(retry.max_elapsed_time),
+            },
+            "max_request_bytes": export.max_request_bytes,
+        },
+        "self_telemetry": {
+            "enabled": config.self_telemetry.enabled,
+            "interval": write_duration(config.self_telemetry.interval),
+        },
+        "shutdown_timeout": write_duration(config.shutdown_timeout),
+    })
+}
+
+fn selector(selector: &Selector) -> Value {
+    let mut entry = Map::new();
+    if let Some(pid) = selector.pid {
+        entry.insert("pid".into(), json!(pid));
+    }
+    if let Some(executable) = &selector.executable {
+        entry.insert("executable".into(), json!(executable));
+    }
+    if let Some((from, to)) = selector.port {
+        let port = if from == to {
+            json!(from)
+        } else {
+            json!(format!("{from}-{to}"))
+        };
+        entry.insert("port".into(), port);
+    }
+    if let Some(container) = &selector.container_id {
+        entry.insert("container_id".into(), json!(container));
+    }
+    Value::Object(entry)
+}

@@ -1,0 +1,165 @@
+//! `distribution.spandrel`: the keys of our own.
+use super::{BOOL, Field, Map, Shape, TEXT, TEXTS};
+
+static DURATION: Shape = Shape::Duration;
+static GLOB: Shape = Shape::Glob;
+
+static SELECTOR: Shape = Shape::Map(&Map::closed(&[
+    Field::new(
+        "pid",
+        &Shape::Int {
+            min: 1,
+            max: 4_194_304,
+        },
+    )
+    .doc("Process identifier."),
+    Field::new("executable", &GLOB).doc("Pattern for the path of the executable."),
+    Field::new("port", &Shape::Ports).doc("Port of either end, or a range such as \"8000-8999\"."),
+    Field::new("container_id", &GLOB).doc("Pattern for the container identifier."),
+]));
+static SELECTORS: Shape = Shape::Map(&Map::closed(&[
+    Field::new(
+        "include",
+        &Shape::List {
+            of: &SELECTOR,
+            min: 0,
+        },
+    )
+    .doc("What to capture; without entries everything. The keys of one entry must all match."),
+    Field::new(
+        "exclude",
+        &Shape::List {
+            of: &SELECTOR,
+            min: 0,
+        },
+    )
+    .doc("What not to capture; wins over include."),
+]));
+pub(crate) const BACKENDS: &[&str] = &["auto", "socket", "fexit", "syscall"];
+static CAPTURE: Shape = Shape::Map(&Map::closed(&[
+    Field::new("backend", &Shape::Word(BACKENDS)).doc("How messages are seen in the kernel."),
+    Field::new(
+        "ring_buffer_bytes",
+        &Shape::Size {
+            min: 4096,
+            max: 1 << 30,
+            power_of_two: true,
+        },
+    )
+    .doc("Size of the ring buffer between kernel and agent."),
+    Field::new(
+        "copy_bytes",
+        &Shape::Size {
+            min: 64,
+            max: 65_536,
+            power_of_two: false,
+        },
+    )
+    .doc("How many bytes of a message are copied after a change of direction."),
+    Field::new("unix_sockets", &BOOL).doc("Whether streams of AF_UNIX are captured."),
+    Field::new(
+        "cgroup_messages_per_second",
+        &Shape::Int {
+            min: 1,
+            max: u32::MAX as i128,
+        },
+    )
+    .doc("Messages a second that one cgroup may add before it loses its own."),
+    Field::new("selectors", &SELECTORS).doc("Which processes are captured."),
+]));
+pub(crate) const QUERY_VALUES: &[&str] = &["redacted", "allowed"];
+static HTTP: Shape = Shape::Map(&Map::closed(&[
+    Field::new("enabled", &BOOL).doc("Whether HTTP/1 is parsed."),
+    Field::new("query_values", &Shape::Word(QUERY_VALUES))
+        .doc("Whether the values of a query string are replaced by REDACTED."),
+    Field::new("allowed_query_parameters", &TEXTS)
+        .doc("Query parameters whose values are kept although the others are redacted."),
+    Field::new("route_patterns", &TEXTS).doc("Known routes, such as /users/{id}."),
+    Field::new(
+        "max_routes_per_service",
+        &Shape::Int {
+            min: 1,
+            max: 100_000,
+        },
+    )
+    .doc("Most different routes of one service."),
+    Field::new(
+        "max_connections",
+        &Shape::Int {
+            min: 1,
+            max: 16_777_216,
+        },
+    )
+    .doc("Most connections followed at a time."),
+]));
+static PROTOCOLS: Shape = Shape::Map(&Map::closed(&[Field::new("http", &HTTP)]));
+static METRICS: Shape = Shape::Map(&Map::closed(&[
+    Field::new(
+        "explicit_bucket_boundaries",
+        &Shape::List {
+            of: &Shape::Number { min: 0.0, max: 1e9 },
+            min: 1,
+        },
+    )
+    .doc("Boundaries in seconds, used if the histograms are explicit ones."),
+    Field::new("exemplars", &BOOL).doc("Whether metric points name a span as an example."),
+]));
+static QUEUE: Shape = Shape::Map(&Map::closed(&[
+    Field::new("enabled", &BOOL).doc("Whether requests wait in memory while the backend is slow."),
+    Field::new(
+        "queue_size",
+        &Shape::Size {
+            min: 1024,
+            max: 1 << 40,
+            power_of_two: false,
+        },
+    )
+    .doc("Most bytes waiting for one destination."),
+    Field::new("num_consumers", &Shape::Int { min: 1, max: 1024 })
+        .doc("Requests on their way at a time."),
+]));
+static RETRY: Shape = Shape::Map(&Map::closed(&[
+    Field::new("enabled", &BOOL).doc("Whether failed requests are sent again."),
+    Field::new("initial_interval", &DURATION).doc("Time before the first repetition."),
+    Field::new(
+        "multiplier",
+        &Shape::Number {
+            min: 1.0,
+            max: 100.0,
+        },
+    )
+    .doc("What the interval grows by."),
+    Field::new("max_interval", &DURATION).doc("Longest interval."),
+    Field::new("max_elapsed_time", &DURATION)
+        .doc("Time after which a request is given up; 0s for never."),
+]));
+static EXPORT: Shape = Shape::Map(&Map::closed(&[
+    Field::new("sending_queue", &QUEUE),
+    Field::new("retry_on_failure", &RETRY),
+    Field::new(
+        "max_request_bytes",
+        &Shape::Size {
+            min: 1024,
+            max: 1 << 30,
+            power_of_two: false,
+        },
+    )
+    .doc("Largest request before compression; gRPC servers usually take 4 MiB."),
+]));
+static SELF_TELEMETRY: Shape = Shape::Map(&Map::closed(&[
+    Field::new("enabled", &BOOL).doc("Whether the agent sends metrics about itself."),
+    Field::new("interval", &DURATION).doc("Time between two exports of them."),
+]));
+
+pub(crate) static BLOCK: Shape = Shape::Map(&Map::closed(&[
+    Field::new("version", &TEXT)
+        .required()
+        .doc("Version of this block: \"1.0\"."),
+    Field::new("capture", &CAPTURE),
+    Field::new("protocols", &PROTOCOLS),
+    Field::new("metrics", &METRICS),
+    Field::new("export", &EXPORT),
+    Field::new("self_telemetry", &SELF_TELEMETRY),
+    Field::new("shutdown_timeout", &DURATION)
+        .doc("Longest time that data on its way may take after SIGTERM."),
+]));

@@ -1,0 +1,339 @@
+//! The configuration as plain types, one struct for each area.
+use std::fmt;
+use std::time::Duration;
+
+/// Everything that Spandrel can be told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// True if nothing shall be captured nor sent.
+    pub disabled: bool,
+    /// Least severity of the agent's own log.
+    pub log_level: LogLevel,
+    /// Attributes added to each resource, in the order of the file. Those of `service.*` name the
+    /// agent itself: an observed service is named by what it says of itself.
+    pub resource: Vec<(String, AttributeValue)>,
+    /// Where spans go.
+    pub traces: Vec<SpanProcessor>,
+    /// Where metrics go.
+    pub metrics: Vec<MetricReader>,
+    /// How traffic is captured.
+    pub capture: Capture,
+    /// How HTTP is read.
+    pub http: Http,
+    /// How metrics are made.
+    pub aggregation: Aggregation,
+    /// How requests are sent.
+    pub export: Export,
+    /// What the agent says about itself.
+    pub self_telemetry: SelfTelemetry,
+    /// Longest time that data on its way may take after SIGTERM.
+    pub shutdown_timeout: Duration,
+}
+
+/// Severity of the agent's own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Everything.
+    Trace,
+    /// For finding faults.
+    Debug,
+    /// The usual.
+    Info,
+    /// What may need attention.
+    Warn,
+    /// What needs attention.
+    Error,
+}
+
+/// Value of a resource attribute.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AttributeValue {
+    /// A string.
+    String(String),
+    /// A boolean.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// A number.
+    Double(f64),
+    /// Strings.
+    Strings(Vec<String>),
+    /// Booleans.
+    Bools(Vec<bool>),
+    /// Integers.
+    Ints(Vec<i64>),
+    /// Numbers.
+    Doubles(Vec<f64>),
+}
+
+/// One way for spans.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpanProcessor {
+    /// How spans are gathered; `None` sends each at once.
+    pub batch: Option<Batch>,
+    /// Where they go.
+    pub exporter: Exporter,
+}
+
+/// How spans are gathered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    /// Longest time that a span waits for others.
+    pub schedule_delay: Duration,
+    /// Longest time for one export; zero is no limit.
+    pub export_timeout: Duration,
+    /// Most spans waiting.
+    pub max_queue_size: u64,
+    /// Most spans in one request.
+    pub max_export_batch_size: u64,
+}
+
+/// One way for metrics.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricReader {
+    /// Time between two exports.
+    pub interval: Duration,
+    /// Longest time for one export; zero is no limit.
+    pub timeout: Duration,
+    /// What a sum counts from.
+    pub temporality: Temporality,
+    /// Kind of the histograms.
+    pub histogram: Histogram,
+    /// Most attribute sets of one metric; what is beyond goes to `otel.metric.overflow`.
+    pub cardinality_limit: u64,
+    /// Where they go.
+    pub exporter: Exporter,
+}
+
+/// What a sum counts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Temporality {
+    /// From the start.
+    Cumulative,
+    /// From the last export.
+    Delta,
+    /// Delta where that saves memory.
+    LowMemory,
+}
+
+/// Kind of a histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Histogram {
+    /// With fixed boundaries.
+    Explicit,
+    /// With boundaries that fit themselves to the values.
+    Exponential,
+}
+
+/// Where data goes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Exporter {
+    /// OTLP over HTTP or gRPC.
+    Otlp(Otlp),
+    /// OTLP JSON lines; `stdout`, or `file:///path`.
+    OtlpFile {
+        /// The destination.
+        output_stream: String,
+    },
+    /// Readable text on the standard output.
+    Console,
+}
+
+/// How OTLP is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// gRPC.
+    Grpc,
+    /// Protobuf over HTTP.
+    HttpProtobuf,
+    /// JSON over HTTP.
+    HttpJson,
+}
+
+/// An OTLP destination.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Otlp {
+    /// How to speak.
+    pub protocol: Protocol,
+    /// Complete URL, with the signal's path for HTTP; gRPC endpoints always carry a scheme here.
+    pub endpoint: String,
+    /// Headers or metadata of each request.
+    pub headers: Vec<(String, Secret)>,
+    /// Whether requests are compressed.
+    pub compression: Compression,
+    /// Longest time for one request; zero is no limit.
+    pub timeout: Duration,
+    /// Files for TLS.
+    pub tls: Tls,
+}
+
+/// Compression of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// None.
+    None,
+    /// gzip.
+    Gzip,
+}
+
+/// PEM files for TLS; absent ones mean the system's defaults.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificates that sign the server's.
+    pub ca_file: Option<String>,
+    /// The client's key.
+    pub key_file: Option<String>,
+    /// The client's certificate.
+    pub cert_file: Option<String>,
+}
+
+/// A value that is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// What a secret is shown as.
+    pub const REDACTED: &'static str = "[REDACTED]";
+
+    /// Hides a value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself, for the request and nothing else.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::REDACTED)
+    }
+}
+
+/// How traffic is captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capture {
+    /// How messages are seen in the kernel.
+    pub backend: Backend,
+    /// Size of the ring buffer; a power of two.
+    pub ring_buffer_bytes: u64,
+    /// How many bytes of a message are copied.
+    pub copy_bytes: u64,
+    /// Whether streams of `AF_UNIX` are captured.
+    pub unix_sockets: bool,
+    /// Messages a second that one cgroup may add.
+    pub cgroup_messages_per_second: u64,
+    /// What to capture; without entries everything.
+    pub include: Vec<Selector>,
+    /// What not to capture; wins over `include`.
+    pub exclude: Vec<Selector>,
+}
+
+/// How messages are seen in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// The best that this kernel takes.
+    Auto,
+    /// Socket tracepoints.
+    Socket,
+    /// fentry and fexit.
+    Fexit,
+    /// System call tracepoints.
+    Syscall,
+}
+
+/// A description of processes; the given parts must all match.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// Process identifier.
+    pub pid: Option<u32>,
+    /// Pattern for the path of the executable.
+    pub executable: Option<String>,
+    /// First and last port, of either end.
+    pub port: Option<(u16, u16)>,
+    /// Pattern for the container identifier.
+    pub container_id: Option<String>,
+}
+
+/// How HTTP is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Whether it is read at all.
+    pub enabled: bool,
+    /// Whether the values of a query string are kept.
+    pub query_values: QueryValues,
+    /// Query parameters whose values are kept in any case.
+    pub allowed_query_parameters: Vec<String>,
+    /// Known routes, such as `/users/{id}`.
+    pub route_patterns: Vec<String>,
+    /// Most different routes of one service.
+    pub max_routes_per_service: usize,
+    /// Most connections followed at a time.
+    pub max_connections: usize,
+}
+
+/// What happens to the values of a query string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryValues {
+    /// They are replaced.
+    Redacted,
+    /// They are kept.
+    Allowed,
+}
+
+/// How metrics are made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Aggregation {
+    /// Boundaries of explicit histograms, in seconds, ascending.
+    pub explicit_bucket_boundaries: Vec<f64>,
+    /// Whether points name a span as an example.
+    pub exemplars: bool,
+}
+
+/// How requests are sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Export {
+    /// What waits for a slow backend.
+    pub sending_queue: SendingQueue,
+    /// What happens to failed requests.
+    pub retry_on_failure: RetryOnFailure,
+    /// Largest request before compression.
+    pub max_request_bytes: u64,
+}
+
+/// What waits for a slow backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendingQueue {
+    /// Whether anything waits.
+    pub enabled: bool,
+    /// Most bytes waiting for one destination.
+    pub queue_size: u64,
+    /// Requests on their way at a time.
+    pub num_consumers: usize,
+}
+
+/// What happens to failed requests.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RetryOnFailure {
+    /// Whether they are sent again.
+    pub enabled: bool,
+    /// Time before the first repetition.
+    pub initial_interval: Duration,
+    /// What the interval grows by.
+    pub multiplier: f64,
+    /// Longest interval.
+    pub max_interval: Duration,
+    /// Time after which a request is given up; zero for never.
+    pub max_elapsed_time: Duration,
+}
+
+/// What the agent says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SelfTelemetry {
+    /// Whether it says anything.
+    pub enabled: bool,
+    /// Time between two exports.
+    pub interval: Duration,
+}
