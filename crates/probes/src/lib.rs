@@ -1,1 +1,23 @@
 //! Turns kernel activity into events.
+//!
+//! [`Capture::start`] loads the programs that this kernel takes, and sends batches of
+//! [`Event`](spandrel_model::Event)s. Overload is lost in one place, the ring, and counted there.
+//! What is in the kernel, and what each program is for: `docs/probes.md`.
+
+mod abi;
+mod capture;
+mod clock;
+mod control;
+mod counters;
+mod decode;
+mod existing;
+mod handover;
+mod load;
+mod settings;
+mod skeleton;
+
+pub use capture::Capture;
+pub use control::{Control, ControlError, Verdict};
+pub use counters::Counters;
+pub use load::{Backend, CaptureError, Feature, Status};
+pub use settings::{BackendChoice, CaptureSettings};

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* Connections that are older than the agent. Of each network namespace listening sockets come first. */
+
+SEC("iter/tcp")
+int existing_tcp(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *common = ctx->sk_common;
+	struct listener listener = {};
+	struct connection *c;
+	struct tuple tuple = {};
+	struct sock *sk;
+	__u8 state, one = 1;
+
+	if (!common)
+		return 0;
+	sk = (struct sock *)bpf_skc_to_tcp_sock(common);
+	if (!sk)
+		return 0;
+	state = common->skc_state;
+	listener.netns = read_netns(sk);
+	listener.port = common->skc_num;
+	if (state == STATE_LISTEN) {
+		bpf_map_update_elem(&listeners, &listener, &one, BPF_ANY);
+		return 0;
+	}
+	if (state != STATE_ESTABLISHED && state != STATE_CLOSE_WAIT && state != STATE_FIN_WAIT1 &&
+	    state != STATE_FIN_WAIT2)
+		return 0;
+	if (find_connection(sk))
+		return 0;
+	c = make_connection(sk, ORIGIN_PRE_EXISTING);
+	if (!c)
+		return 0;
+	c->established = 1;
+	if (bpf_map_lookup_elem(&listeners, &listener))
+		c->role = ROLE_SERVER;
+	read_tuple(sk, &tuple);
+	if (!port_wanted(tuple.local_port, tuple.peer_port)) {
+		c->ignored = OUTCOME_PORT_FILTERED;
+		return 0;
+	}
+	c->announced = announce_tcp(sk, c);
+	return 0;
+}
+
+/* Run once by the agent itself: its thread group id as the kernel counts, whatever its pid namespace says. */
+__u32 caller_tgid;
+
+SEC("syscall")
+int who_calls(void *ctx)
+{
+	caller_tgid = bpf_get_current_pid_tgid() >> 32;
+	return 0;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* Connection state: found, made, announced. `sk` is trusted with socket storage and only an address without. */
+#pragma once
+
+static __always_inline struct connection *find_connection(struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+
+	if (use_storage)
+		return bpf_sk_storage_get(&sockets, sk, 0, 0);
+	return bpf_map_lookup_elem(&connections, &key);
+}
+
+static __always_inline void forget_connection(struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+
+	/* Socket storage goes with the socket. */
+	if (!use_storage)
+		bpf_map_delete_elem(&connections, &key);
+}
+
+static __always_inline bool port_wanted(__u16 local, __u16 peer)
+{
+	__u8 *first, *second;
+
+	if (!any_ports)
+		return true;
+	first = bpf_map_lookup_elem(&ports, &local);
+	second = bpf_map_lookup_elem(&ports, &peer);
+	if ((first && *first == PORT_EXCLUDE) || (second && *second == PORT_EXCLUDE))
+		return false;
+	return !only_included_ports || first || second;
+}
+
+static __always_inline struct connection *make_connection(struct sock *sk, __u8 origin)
+{
+	struct connection *c;
+	__u64 key = (__u64)sk;
+
+	if (use_storage) {
+		c = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (!c)
+			return NULL;
+		if (!c->id)
+			c->id = bpf_get_socket_cookie(sk);
+	} else {
+		struct connection fresh = {};
+		__u32 zero = 0;
+		__u64 *last = bpf_map_lookup_elem(&last_id, &zero);
+
+		if (!last)
+			return NULL;
+		fresh.id = __sync_fetch_and_add(last, 1) + 1;
+		bpf_map_update_elem(&connections, &key, &fresh, BPF_NOEXIST);
+		c = bpf_map_lookup_elem(&connections, &key);
+		if (!c)
+			return NULL;
+	}
+	c->origin = origin;
+	/* What was unread before nobody knows. */
+	c->arrival_unknown = origin == ORIGIN_PRE_EXISTING;
+	return c;
+}
+
+static __always_inline bool is_mapped(const __u8 *address)
+{
+	const __u64 *high = (const __u64 *)address;
+	const __u32 *third = (const __u32 *)(address + 8);
+
+	return *high == 0 && *third == 0xffff0000;
+}
+
+/* Both ends; IPv4-mapped addresses as IPv4. Returns the family. */
+static __always_inline __u8 read_tuple(struct sock *sk, struct tuple *tuple)
+{
+	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+
+	tuple->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	tuple->peer_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	if (family == AF_INET6) {
+		__u64 local[2], peer[2];
+
+		BPF_CORE_READ_INTO(&local, sk, __sk_common.skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO(&peer, sk, __sk_common.skc_v6_daddr);
+		if (!is_mapped((__u8 *)peer)) {
+			__builtin_memcpy(tuple->local_address, local, 16);
+			__builtin_memcpy(tuple->peer_address, peer, 16);
+			return AF_INET6;
+		}
+	}
+	*(__u32 *)tuple->local_address = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+	*(__u32 *)tuple->peer_address = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+	return AF_INET;
+}
+
+static __always_inline __u32 read_netns(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+}
+
+static __noinline bool announce_tcp(struct sock *sk, struct connection *c)
+{
+	struct event_opened event = {};
+	struct tuple tuple = {};
+
+	begin(&event.header, EVENT_OPENED);
+	event.connection = c->id;
+	event.connect_started = c->connect_started;
+	event.process_started = c->connect_process_started;
+	event.tgid = c->connect_tgid;
+	event.netns = read_netns(sk);
+	event.family = read_tuple(sk, &tuple);
+	__builtin_memcpy(event.local_address, tuple.local_address, 16);
+	__builtin_memcpy(event.peer_address, tuple.peer_address, 16);
+	event.local_port = tuple.local_port;
+	event.peer_port = tuple.peer_port;
+	event.role = c->role;
+	event.origin = c->origin;
+	return submit_control(&event, sizeof(event));
+}
+
+static __always_inline __u8 read_unix_path(struct unix_address *address, __u8 *path)
+{
+	int length;
+
+	if (!address)
+		return 0;
+	length = BPF_CORE_READ(address, len) - 2;
+	if (length <= 0)
+		return 0;
+	if (length > UNIX_PATH_MAX)
+		length = UNIX_PATH_MAX;
+	length &= 127;
+	if (length > UNIX_PATH_MAX)
+		return 0;
+	if (bpf_probe_read_kernel(path, length,
+				  (void *)address + bpf_core_field_offset(struct unix_address, name) + 2))
+		return 0;
+	return length;
+}
+
+static __noinline bool announce_unix(struct sock *sk, struct connection *c)
+{
+	struct event_opened_unix event = {};
+	struct unix_sock *self = (void *)sk;
+	struct unix_sock *peer = (void *)BPF_CORE_READ(self, peer);
+
+	begin(&event.header, EVENT_OPENED_UNIX);
+	event.connection = c->id;
+	event.netns = read_netns(sk);
+	event.local_length = read_unix_path(BPF_CORE_READ(self, addr), event.local_path);
+	if (peer)
+		event.peer_length = read_unix_path(BPF_CORE_READ(peer, addr), event.peer_path);
+	/* An accepted socket has its listener's name, and who connects seldom binds: otherwise unknown. */
+	if (event.local_length && peer && !event.peer_length)
+		event.role = ROLE_SERVER;
+	if (!event.local_length && event.peer_length)
+		event.role = ROLE_CLIENT;
+	event.origin = c->origin;
+	return submit_control(&event, sizeof(event));
+}

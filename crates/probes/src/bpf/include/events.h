@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/*
+ * What goes through the ring and the maps: the only truth shared by the kernel side and user space. A test compares
+ * it, member by member, with what src/abi.rs says.
+ */
+#pragma once
+
+#define COPY_MAX 8192
+#define TAIL_MAX 32
+#define PATH_MAX_COPY 256
+#define UNIX_PATH_MAX 108
+
+enum event_kind {
+	EVENT_MESSAGE = 1,
+	EVENT_OPENED = 2,
+	EVENT_OPENED_UNIX = 3,
+	EVENT_HALF_CLOSED = 4,
+	EVENT_CLOSED = 5,
+	EVENT_PROCESS_STARTED = 6,
+	EVENT_PROCESS_EXITED = 7,
+};
+
+enum direction { DIRECTION_INGRESS = 0, DIRECTION_EGRESS = 1 };
+enum role { ROLE_UNKNOWN = 0, ROLE_CLIENT = 1, ROLE_SERVER = 2 };
+enum origin { ORIGIN_OBSERVED = 0, ORIGIN_PRE_EXISTING = 1 };
+
+enum policy { POLICY_UNDECIDED = 0, POLICY_IGNORE = 1, POLICY_HEADERS = 2, POLICY_FULL = 3 };
+enum verdict { VERDICT_UNKNOWN = 0, VERDICT_ALLOW = 1, VERDICT_DENY = 2 };
+enum port_rule { PORT_INCLUDE = 1, PORT_EXCLUDE = 2 };
+
+/* Where a message that was seen has ended: exactly one of these. */
+enum outcome {
+	OUTCOME_SUBMITTED = 0,
+	OUTCOME_RING_FULL = 1,
+	OUTCOME_PROCESS_DENIED = 2,
+	OUTCOME_PROCESS_UNKNOWN = 3,
+	OUTCOME_PORT_FILTERED = 4,
+	OUTCOME_CONNECTION_IGNORED = 5,
+	OUTCOME_RATE_LIMITED = 6,
+	OUTCOME_UNKNOWN_BUDGET = 7,
+	OUTCOME_SELF = 8,
+	OUTCOME_STATE_FULL = 9,
+	OUTCOMES = 10,
+};
+
+struct event_header {
+	__u64 time;
+	__u16 cpu;
+	__u8 kind;
+	__u8 pad[5];
+};
+
+struct event_message {
+	struct event_header header;
+	__u64 connection;
+	__u64 position;
+	__u64 started; /* 0: unknown */
+	__u64 arrived; /* 0: unknown */
+	__u64 process_started;
+	__u64 cgroup;
+	__u64 lineage;
+	__u32 tgid;
+	__u32 tid;
+	__u32 length;
+	__u32 srtt_us;
+	__u32 retransmits;
+	__u16 payload_length;
+	__u8 tail_length;
+	__u8 direction;
+	/* payload_length bytes, then tail_length bytes */
+};
+
+struct event_opened {
+	struct event_header header;
+	__u64 connection;
+	__u64 connect_started; /* 0: unknown */
+	__u64 process_started;
+	__u32 tgid; /* 0: unknown */
+	__u32 netns;
+	__u8 local_address[16];
+	__u8 peer_address[16];
+	__u16 local_port;
+	__u16 peer_port;
+	__u8 family; /* AF_INET: the first four bytes of an address */
+	__u8 role;
+	__u8 origin;
+	__u8 pad;
+};
+
+struct event_opened_unix {
+	struct event_header header;
+	__u64 connection;
+	__u32 netns;
+	__u8 role;
+	__u8 origin;
+	__u8 local_length; /* of the path; abstract names begin with a zero byte */
+	__u8 peer_length;
+	__u8 local_path[UNIX_PATH_MAX];
+	__u8 peer_path[UNIX_PATH_MAX];
+};
+
+struct event_half_closed {
+	struct event_header header;
+	__u64 connection;
+	__u8 direction;
+	__u8 pad[7];
+};
+
+struct event_closed {
+	struct event_header header;
+	__u64 connection;
+	__u64 ingress_bytes;
+	__u64 egress_bytes;
+	__u8 reset;
+	__u8 pad[7];
+};
+
+struct event_process_started {
+	struct event_header header;
+	__u64 process_started;
+	__u64 cgroup;
+	__u32 tgid;
+	__u32 parent;
+	__u8 comm[16];
+	__u32 filename_length; /* without the final zero */
+	__u8 filename[PATH_MAX_COPY];
+	__u32 pad;
+};
+
+struct event_process_exited {
+	struct event_header header;
+	__u64 process_started;
+	__u32 tgid;
+	__u32 pad;
+};
+
+/* Value of the map `counters`, one per CPU. */
+struct counters {
+	__u64 seen;
+	__u64 outcomes[OUTCOMES];
+	__u64 lost_control; /* events other than messages that the ring refused */
+	__u64 copy_faults; /* messages whose bytes could not be read */
+};
+
+/* Value of the map `processes`, by tgid. */
+struct process_rule {
+	__u32 verdict;
+	__u32 seen; /* messages while unknown */
+};
+
+/* Value of the map `decisions`, by connection: taken by the connection's next message. */
+struct decision {
+	__u32 policy;
+	__u32 copy_bytes;
+};

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* Settings and maps. Every map is bounded. */
+#pragma once
+
+const volatile __u32 self_tgid;
+const volatile bool use_storage; /* connection state lives on the socket; otherwise in a table by its address */
+const volatile bool capture_unknown = true;
+const volatile bool unix_sockets;
+const volatile bool any_ports;
+const volatile bool only_included_ports;
+const volatile bool close_at_destroy; /* tcp_destroy_sock is attached, after which nothing more can be read */
+const volatile __u32 copy_bytes = 1024;
+const volatile __u32 unknown_budget = 4096;
+const volatile __u64 wake_bytes = 65536;
+const volatile __u64 ring_bytes = 8 << 20;
+const volatile __u64 rate_per_second;
+const volatile __u64 rate_burst;
+
+struct connection {
+	__u64 id;
+	__u64 position[2];
+	__u64 send_started;
+	__u64 arrived;
+	__u64 connect_started;
+	__u64 connect_process_started;
+	__u32 connect_tgid;
+	__u32 send_tid;
+	__u32 epoch;
+	__u32 run_bytes;
+	__u32 policy;
+	__u32 policy_bytes;
+	__u8 run_direction;
+	__u8 announced;
+	__u8 role;
+	__u8 origin;
+	__u8 arrival_unknown;
+	__u8 ignored; /* an outcome, 0: not ignored */
+	__u8 reset;
+	__u8 established;
+};
+
+struct tuple {
+	__u8 local_address[16];
+	__u8 peer_address[16];
+	__u16 local_port;
+	__u16 peer_port;
+};
+
+struct bucket {
+	__u64 tokens;
+	__u64 filled;
+};
+
+struct listener {
+	__u32 netns;
+	__u32 port;
+};
+
+/* One message under construction; twice the copy limit, so that the verifier sees each offset in bounds. */
+struct scratch {
+	struct event_message message;
+	__u8 data[2 * COPY_MAX + 64];
+};
+
+enum program_slot { SLOT_SEND, SLOT_RECV, SLOT_SYSCALL, SLOT_SEND_PAGE, SLOTS };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct connection);
+} sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, __u64);
+	__type(value, struct connection);
+} connections SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SLOTS);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct process_rule);
+} processes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct decision);
+} decisions SEC(".maps");
+
+/* Raised with each decision, so that a message without news costs no search in `decisions`. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} epoch SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u16);
+	__type(value, __u8);
+} ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct bucket);
+} buckets SEC(".maps");
+
+/* The agent's own connections as their other ends see them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct tuple);
+	__type(value, __u8);
+} self_peers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct listener);
+	__type(value, __u8);
+} listeners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} last_id SEC(".maps");
+
+static __always_inline struct counters *own_counters(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&counters, &zero);
+}
+
+static __always_inline __u64 wake_flag(void)
+{
+	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= wake_bytes ? BPF_RB_FORCE_WAKEUP :
+									    BPF_RB_NO_WAKEUP;
+}
+
+static __always_inline void begin(struct event_header *header, __u8 kind)
+{
+	header->time = bpf_ktime_get_ns();
+	header->cpu = bpf_get_smp_processor_id();
+	header->kind = kind;
+}
+
+/* An event that is no message; false if the ring has no room, which is counted. */
+static __always_inline bool submit_control(void *event, __u64 size)
+{
+	struct counters *own;
+
+	if (!bpf_ringbuf_output(&events, event, size, wake_flag()))
+		return true;
+	own = own_counters();
+	if (own)
+		__sync_fetch_and_add(&own->lost_control, 1);
+	return false;
+}

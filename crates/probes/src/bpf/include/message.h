@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* The one handler behind every backend: decides about a message, and sends it. */
+#pragma once
+
+/* What a backend knows about the socket. */
+struct facts {
+	__u16 family;
+	__u16 protocol;
+	__u32 srtt_us;
+	__u32 retransmits;
+	bool drained; /* nothing is left to read */
+};
+
+static __always_inline bool is_ours(const struct facts *facts, __u16 type)
+{
+	if (facts->family == AF_INET || facts->family == AF_INET6)
+		return facts->protocol == IPPROTO_TCP;
+	return unix_sockets && facts->family == AF_UNIX && type == SOCK_STREAM;
+}
+
+static __always_inline __u32 judge_process(__u32 tgid)
+{
+	struct process_rule *rule = bpf_map_lookup_elem(&processes, &tgid);
+
+	if (!rule) {
+		struct process_rule fresh = {};
+
+		bpf_map_update_elem(&processes, &tgid, &fresh, BPF_NOEXIST);
+		rule = bpf_map_lookup_elem(&processes, &tgid);
+		if (!rule)
+			return OUTCOME_STATE_FULL;
+	}
+	if (rule->verdict == VERDICT_ALLOW)
+		return 0;
+	if (rule->verdict == VERDICT_DENY)
+		return OUTCOME_PROCESS_DENIED;
+	if (!capture_unknown)
+		return OUTCOME_PROCESS_UNKNOWN;
+	if (rule->seen >= unknown_budget)
+		return OUTCOME_UNKNOWN_BUDGET;
+	__sync_fetch_and_add(&rule->seen, 1);
+	return 0;
+}
+
+/* Tokens are always taken, but asked for only when the ring fills: a flooding container loses its own events. */
+static __always_inline bool within_rate(__u64 cgroup, __u64 now)
+{
+	struct bucket *bucket;
+	__u64 tokens;
+
+	if (!rate_per_second)
+		return true;
+	bucket = bpf_map_lookup_elem(&buckets, &cgroup);
+	if (!bucket) {
+		struct bucket fresh = { .tokens = rate_burst, .filled = now };
+
+		bpf_map_update_elem(&buckets, &cgroup, &fresh, BPF_ANY);
+		return true;
+	}
+	tokens = bucket->tokens;
+	if (now > bucket->filled + 1000000) {
+		__u64 elapsed = now - bucket->filled;
+
+		if (elapsed > 1000000000)
+			elapsed = 1000000000;
+		tokens += elapsed * rate_per_second / 1000000000;
+		if (tokens > rate_burst)
+			tokens = rate_burst;
+		bucket->filled = now;
+	}
+	bucket->tokens = tokens ? tokens - 1 : 0;
+	return tokens || bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) <= ring_bytes / 4;
+}
+
+static __always_inline void take_decision(struct connection *c)
+{
+	__u32 zero = 0;
+	__u32 *now = bpf_map_lookup_elem(&epoch, &zero);
+	struct decision *decision;
+
+	if (!now || *now == c->epoch)
+		return;
+	c->epoch = *now;
+	decision = bpf_map_lookup_elem(&decisions, &c->id);
+	if (!decision)
+		return;
+	c->policy = decision->policy;
+	c->policy_bytes = decision->copy_bytes;
+	bpf_map_delete_elem(&decisions, &c->id);
+}
+
+/* How much to copy: the policy's limit for each message, 16 times that until the direction changes. */
+static __always_inline __u32 copy_limit(struct connection *c, __u8 direction, __u32 length)
+{
+	__u32 limit = copy_bytes, copied;
+
+	if (c->policy == POLICY_UNDECIDED)
+		limit = 4096;
+	else if (c->policy == POLICY_FULL)
+		limit = c->policy_bytes;
+	if (limit > COPY_MAX)
+		limit = COPY_MAX;
+	if (c->run_direction != direction) {
+		c->run_direction = direction;
+		c->run_bytes = 0;
+	}
+	copied = c->run_bytes;
+	if (copied >= 16 * limit)
+		return 0;
+	if (length < limit)
+		limit = length;
+	c->run_bytes = copied + limit;
+	return limit;
+}
+
+/* When the first of the bytes just read came, and what that says about the next read. */
+static __always_inline __u64 take_arrival(struct connection *c, const struct facts *facts)
+{
+	__u64 arrived = c->arrival_unknown ? 0 : c->arrived;
+
+	/*
+	 * First forget, then look: data that comes in between is taken for unread data of unknown arrival, never
+	 * for data that came later than it did. `drained` was read before, so the backends look again.
+	 */
+	c->arrived = 0;
+	barrier();
+	return arrived;
+}
+
+static __always_inline __u64 take_start(struct connection *c, __u32 tid)
+{
+	__u64 started = c->send_tid == tid ? c->send_started : 0;
+
+	c->send_started = 0;
+	return started;
+}
+
+static __always_inline __u32 deliver(__u32 slot, struct sock *sk, struct connection *c, const struct facts *facts,
+				     const struct source *source, __u32 length, __u8 direction, __u64 time)
+{
+	__u64 id = bpf_get_current_pid_tgid(), position, size;
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	__u32 tgid = id >> 32, reason, limit;
+	struct scratch *s;
+
+	reason = tgid == self_tgid ? OUTCOME_SELF : judge_process(tgid);
+	if (!c) {
+		if (reason)
+			return reason;
+		c = make_connection(sk, ORIGIN_PRE_EXISTING);
+		if (!c)
+			return OUTCOME_STATE_FULL;
+		if (any_ports && facts->family != AF_UNIX) {
+			struct tuple tuple = {};
+
+			read_tuple(sk, &tuple);
+			if (!port_wanted(tuple.local_port, tuple.peer_port))
+				c->ignored = OUTCOME_PORT_FILTERED;
+		}
+	}
+	position = __sync_fetch_and_add(&c->position[direction & 1], length);
+	if (c->ignored)
+		return c->ignored;
+	if (reason)
+		return reason;
+	take_decision(c);
+	if (c->policy == POLICY_IGNORE)
+		return OUTCOME_CONNECTION_IGNORED;
+
+	s = bpf_map_lookup_elem(&scratches, &slot);
+	if (!s)
+		return OUTCOME_STATE_FULL;
+	begin(&s->message.header, EVENT_MESSAGE);
+	s->message.cgroup = bpf_get_current_cgroup_id();
+	if (!within_rate(s->message.cgroup, s->message.header.time))
+		return OUTCOME_RATE_LIMITED;
+	if (!c->announced) {
+		if (!(facts->family == AF_UNIX ? announce_unix(sk, c) : announce_tcp(sk, c)))
+			return OUTCOME_RING_FULL;
+		c->announced = 1;
+		begin(&s->message.header, EVENT_MESSAGE);
+	}
+	s->message.connection = c->id;
+	s->message.position = position;
+	s->message.started = direction == DIRECTION_EGRESS ? time : 0;
+	s->message.arrived = direction == DIRECTION_INGRESS ? time : 0;
+	s->message.process_started = task->group_leader->start_boottime;
+	s->message.lineage = (__u32)id;
+	s->message.tgid = tgid;
+	s->message.tid = id;
+	s->message.length = length;
+	s->message.srtt_us = facts->srtt_us;
+	s->message.retransmits = facts->retransmits;
+	s->message.payload_length = 0;
+	s->message.tail_length = 0;
+	s->message.direction = direction;
+	limit = copy_limit(c, direction, length);
+	if (source->kind != SOURCE_NONE) {
+		copy_payload(s, source, length, limit);
+		if (limit && !s->message.payload_length) {
+			struct counters *own = own_counters();
+
+			if (own)
+				__sync_fetch_and_add(&own->copy_faults, 1);
+		}
+	}
+	size = sizeof(s->message) + s->message.payload_length + s->message.tail_length;
+	if (size > sizeof(s->message) + COPY_MAX + TAIL_MAX)
+		return OUTCOME_STATE_FULL;
+	if (bpf_ringbuf_output(&events, s, size, wake_flag()))
+		return OUTCOME_RING_FULL;
+	return OUTCOME_SUBMITTED;
+}
+
+/* Every message that comes here is counted as seen and as exactly one outcome. */
+static __always_inline void handle(__u32 slot, struct sock *sk, struct connection *c, const struct facts *facts,
+				   const struct source *source, __u32 length, __u8 direction, __u64 time)
+{
+	struct counters *own = own_counters();
+	__u32 outcome;
+
+	if (!own)
+		return;
+	__sync_fetch_and_add(&own->seen, 1);
+	outcome = deliver(slot, sk, c, facts, source, length, direction, time);
+	if (outcome < OUTCOMES)
+		__sync_fetch_and_add(&own->outcomes[outcome], 1);
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* Where a message's bytes are in the program's memory, and copying the wanted ones of them. */
+#pragma once
+
+enum source_kind { SOURCE_NONE, SOURCE_BUFFER, SOURCE_VECTOR };
+
+#define VECTOR_MAX 32
+
+struct source {
+	__u64 address; /* of the bytes, or of an array of struct user_iovec */
+	__u32 count;
+	__u32 kind;
+};
+
+/* What one gathering of a vector needs and finds. */
+struct gather {
+	__u64 base; /* of the current segment */
+	__u32 size;
+	__u32 at; /* position of the segment in the message */
+	__u32 want; /* bytes wanted from the beginning */
+	__u32 tail_from; /* position from which the tail is wanted */
+	__u32 length; /* of the message */
+	__u32 got;
+	__u32 tail_got;
+};
+
+/* A function of its own, verified once: the loop over segments then costs the verifier little. */
+__noinline int gather_segment(struct scratch *s, struct gather *g)
+{
+	__u32 end, from, n, to;
+
+	if (!s || !g)
+		return 1;
+	end = g->at + g->size;
+	if (end > g->length)
+		end = g->length;
+	if (g->at < g->want) {
+		n = (end < g->want ? end : g->want) - g->at;
+		to = g->at & (COPY_MAX - 1);
+		if (n > COPY_MAX || bpf_probe_read_user(&s->data[to], n, (void *)g->base))
+			return 1;
+		g->got = g->at + n;
+	}
+	if (end > g->tail_from) {
+		from = g->at > g->tail_from ? g->at : g->tail_from;
+		n = end - from;
+		to = g->want + (from - g->tail_from);
+		if (n > TAIL_MAX || to > COPY_MAX + TAIL_MAX)
+			return 1;
+		if (bpf_probe_read_user(&s->data[to], n, (void *)(g->base + (from - g->at))))
+			return 1;
+		g->tail_got += n;
+	}
+	return 0;
+}
+
+static __always_inline void gather_vector(struct scratch *s, struct gather *g, const struct source *source)
+{
+	for (__u32 i = 0; i < VECTOR_MAX; i++) {
+		struct user_iovec segment;
+
+		if (i >= source->count || g->at >= g->length)
+			break;
+		if (bpf_probe_read_user(&segment, sizeof(segment),
+					(void *)(source->address + i * sizeof(segment))))
+			break;
+		if (!segment.length)
+			continue;
+		g->base = segment.base;
+		g->size = segment.length > g->length ? g->length : segment.length;
+		if (gather_segment(s, g))
+			break;
+		g->at += g->size;
+	}
+}
+
+/* Copies up to `want` first bytes and the tail behind them into the scratch. */
+static __always_inline void copy_payload(struct scratch *s, const struct source *source, __u32 length, __u32 want)
+{
+	__u32 tail = 0;
+
+	if (want > COPY_MAX)
+		want = COPY_MAX;
+	if (want > length)
+		want = length;
+	if (length > want)
+		tail = length - want < TAIL_MAX ? length - want : TAIL_MAX;
+	if (source->kind == SOURCE_BUFFER) {
+		if (want && bpf_probe_read_user(s->data, want, (void *)source->address))
+			return;
+		s->message.payload_length = want;
+		if (tail && !bpf_probe_read_user(&s->data[want], tail, (void *)(source->address + length - tail)))
+			s->message.tail_length = tail;
+	} else if (source->kind == SOURCE_VECTOR) {
+		struct gather g = { .want = want, .length = length, .tail_from = length - tail };
+
+		gather_vector(s, &g, source);
+		s->message.payload_length = g.got <= COPY_MAX ? g.got : 0;
+		/* Part of a tail, or one behind a gap, would be taken for something else. */
+		if (g.got == want && g.tail_got == tail)
+			s->message.tail_length = tail;
+	}
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* System calls of sockets: their numbers, and where their arguments are in the saved registers. */
+#pragma once
+
+enum call {
+	CALL_OTHER,
+	CALL_READ,
+	CALL_WRITE,
+	CALL_READV,
+	CALL_WRITEV,
+	CALL_RECVFROM,
+	CALL_SENDTO,
+	CALL_RECVMSG,
+	CALL_SENDMSG,
+	CALL_RECVMMSG,
+	CALL_SENDMMSG,
+	CALL_SENDFILE,
+	CALL_SPLICE,
+};
+
+#if defined(__TARGET_ARCH_x86)
+#define CALL_NUMBER(regs) ((regs)->orig_ax)
+#define ARGUMENT_1(regs) ((regs)->di)
+#define ARGUMENT_2(regs) ((regs)->si)
+#define ARGUMENT_3(regs) ((regs)->dx)
+#define ARGUMENT_4(regs) ((regs)->r10)
+/* The segment of 32-bit programs, whose calls have other numbers. */
+#define IS_COMPAT(regs) ((regs)->cs == 0x23)
+
+static __always_inline __u32 classify(__u64 number)
+{
+	switch (number) {
+	case 0:
+		return CALL_READ;
+	case 1:
+		return CALL_WRITE;
+	case 19:
+	case 327:
+		return CALL_READV;
+	case 20:
+	case 328:
+		return CALL_WRITEV;
+	case 40:
+		return CALL_SENDFILE;
+	case 44:
+		return CALL_SENDTO;
+	case 45:
+		return CALL_RECVFROM;
+	case 46:
+		return CALL_SENDMSG;
+	case 47:
+		return CALL_RECVMSG;
+	case 275:
+		return CALL_SPLICE;
+	case 299:
+		return CALL_RECVMMSG;
+	case 307:
+		return CALL_SENDMMSG;
+	}
+	return CALL_OTHER;
+}
+#else
+#define CALL_NUMBER(regs) ((regs)->syscallno)
+#define ARGUMENT_1(regs) ((regs)->orig_x0)
+#define ARGUMENT_2(regs) ((regs)->regs[1])
+#define ARGUMENT_3(regs) ((regs)->regs[2])
+#define ARGUMENT_4(regs) ((regs)->regs[3])
+#define IS_COMPAT(regs) ((regs)->pstate & 0x10)
+
+static __always_inline __u32 classify(__u64 number)
+{
+	switch (number) {
+	case 63:
+		return CALL_READ;
+	case 64:
+		return CALL_WRITE;
+	case 65:
+	case 286:
+		return CALL_READV;
+	case 66:
+	case 287:
+		return CALL_WRITEV;
+	case 71:
+		return CALL_SENDFILE;
+	case 76:
+		return CALL_SPLICE;
+	case 206:
+		return CALL_SENDTO;
+	case 207:
+		return CALL_RECVFROM;
+	case 211:
+		return CALL_SENDMSG;
+	case 212:
+		return CALL_RECVMSG;
+	case 243:
+		return CALL_RECVMMSG;
+	case 269:
+		return CALL_SENDMMSG;
+	}
+	return CALL_OTHER;
+}
+#endif
+
+/* The bytes of recvmsg and sendmsg. */
+static __always_inline void source_of_header(struct source *source, __u64 address)
+{
+	struct user_msghdr header;
+
+	if (bpf_probe_read_user(&header, sizeof(header), (void *)address))
+		return;
+	source->kind = SOURCE_VECTOR;
+	source->address = header.iov;
+	source->count = header.iov_count > 1024 ? 1024 : header.iov_count;
+}
+
+/* The bytes of a call that went in this direction; none where the call does not tell. */
+static __always_inline void source_of_call(struct source *source, __u32 call, __u8 direction, __u64 second,
+					   __u64 third)
+{
+	bool sent = direction == DIRECTION_EGRESS;
+
+	if (call == (sent ? CALL_WRITE : CALL_READ) || call == (sent ? CALL_SENDTO : CALL_RECVFROM)) {
+		source->kind = SOURCE_BUFFER;
+		source->address = second;
+	} else if (call == (sent ? CALL_WRITEV : CALL_READV)) {
+		source->kind = SOURCE_VECTOR;
+		source->address = second;
+		source->count = third > 1024 ? 1024 : third;
+	} else if (call == (sent ? CALL_SENDMSG : CALL_RECVMSG)) {
+		source_of_header(source, second);
+	} else if (call == (sent ? CALL_SENDMMSG : CALL_RECVMMSG) && third == 1) {
+		/* Of several messages in one call, which one this is cannot be told here. */
+		source_of_header(source, second);
+	}
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* The life of connections: opened, half closed, closed; when sends start and when data arrives. */
+
+static __always_inline void close_connection(struct sock *sk, struct connection *c)
+{
+	struct event_closed event = {};
+
+	if (c->announced) {
+		begin(&event.header, EVENT_CLOSED);
+		event.connection = c->id;
+		event.ingress_bytes = c->position[DIRECTION_INGRESS];
+		event.egress_bytes = c->position[DIRECTION_EGRESS];
+		event.reset = c->reset;
+		submit_control(&event, sizeof(event));
+		c->announced = 0;
+	}
+	forget_connection(sk);
+}
+
+static __always_inline void half_close(struct connection *c, __u8 direction)
+{
+	struct event_half_closed event = {};
+
+	if (!c->announced)
+		return;
+	begin(&event.header, EVENT_HALF_CLOSED);
+	event.connection = c->id;
+	event.direction = direction;
+	submit_control(&event, sizeof(event));
+}
+
+static __always_inline void on_connecting(struct sock *sk)
+{
+	struct connection *c = make_connection(sk, ORIGIN_OBSERVED);
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+	if (!c)
+		return;
+	c->role = ROLE_CLIENT;
+	c->reset = 0;
+	c->established = 0;
+	c->connect_started = bpf_ktime_get_ns();
+	c->connect_tgid = tgid;
+	c->connect_process_started = task->group_leader->start_boottime;
+	/* The local port is not chosen yet: remembered here, used when the answer comes. */
+	if (tgid == self_tgid)
+		c->ignored = OUTCOME_SELF;
+}
+
+static __always_inline void on_established(struct sock *sk, int before)
+{
+	struct connection *c;
+	struct tuple tuple = {};
+	struct process_rule *rule;
+
+	c = before == STATE_SYN_SENT ? find_connection(sk) : make_connection(sk, ORIGIN_OBSERVED);
+	if (!c)
+		return;
+	c->established = 1;
+	read_tuple(sk, &tuple);
+	if (before == STATE_SYN_SENT) {
+		if (c->ignored == OUTCOME_SELF) {
+			struct tuple peer = {};
+			__u8 one = 1;
+
+			__builtin_memcpy(peer.local_address, tuple.peer_address, 16);
+			__builtin_memcpy(peer.peer_address, tuple.local_address, 16);
+			peer.local_port = tuple.peer_port;
+			peer.peer_port = tuple.local_port;
+			bpf_map_update_elem(&self_peers, &peer, &one, BPF_ANY);
+			return;
+		}
+	} else {
+		c->role = ROLE_SERVER;
+		if (bpf_map_lookup_elem(&self_peers, &tuple)) {
+			bpf_map_delete_elem(&self_peers, &tuple);
+			c->ignored = OUTCOME_SELF;
+			return;
+		}
+	}
+	if (!port_wanted(tuple.local_port, tuple.peer_port)) {
+		c->ignored = OUTCOME_PORT_FILTERED;
+		return;
+	}
+	/* A denied process' connection is announced only if another process uses it. */
+	rule = bpf_map_lookup_elem(&processes, &c->connect_tgid);
+	if (c->connect_tgid && rule && rule->verdict == VERDICT_DENY)
+		return;
+	c->announced = announce_tcp(sk, c);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
+{
+	struct connection *c;
+
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	if (after == STATE_SYN_SENT) {
+		on_connecting(sk);
+		return 0;
+	}
+	if (after == STATE_ESTABLISHED) {
+		on_established(sk, before);
+		return 0;
+	}
+	c = find_connection(sk);
+	if (!c)
+		return 0;
+	if (after == STATE_CLOSE_WAIT || after == STATE_CLOSING)
+		half_close(c, DIRECTION_INGRESS);
+	else if (after == STATE_FIN_WAIT1 || after == STATE_LAST_ACK)
+		half_close(c, DIRECTION_EGRESS);
+	else if (after == STATE_CLOSE) {
+		/* Not by FINs of both sides: from a state that has still to see one, or with an error. */
+		c->reset = before == STATE_ESTABLISHED || before == STATE_CLOSE_WAIT ||
+			   before == STATE_FIN_WAIT1 || sk->sk_err;
+		if (!close_at_destroy || !c->announced)
+			close_connection(sk, c);
+	}
+	return 0;
+}
+
+/*
+ * The end of a socket: unlike TCP_CLOSE, which a reset brings while received bytes may still be read, nothing comes
+ * after it.
+ */
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(tcp_destroy, struct sock *sk)
+{
+	struct connection *c = find_connection(sk);
+
+	if (c)
+		close_connection(sk, c);
+	return 0;
+}
+
+/* Fires for each segment of a send, with the socket locked: the first one since the last send's end counts. */
+SEC("tp_btf/tcp_sendmsg_locked")
+int BPF_PROG(send_start, struct sock *sk)
+{
+	struct connection *c = find_connection(sk);
+	__u32 tid = bpf_get_current_pid_tgid();
+
+	if (!c || c->ignored || (c->send_started && c->send_tid == tid))
+		return 0;
+	c->send_tid = tid;
+	c->send_started = bpf_ktime_get_ns();
+	return 0;
+}
+
+SEC("tp_btf/sk_data_ready")
+int BPF_PROG(data_ready, struct sock *sk)
+{
+	struct connection *c;
+
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	c = find_connection(sk);
+	if (!c || c->arrived || c->ignored)
+		return 0;
+	/* With a low-water mark the first bytes came without a sign. */
+	if (sk->sk_rcvlowat > 1)
+		c->arrival_unknown = 1;
+	c->arrived = bpf_ktime_get_ns();
+	return 0;
+}

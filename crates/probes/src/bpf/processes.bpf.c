@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* Processes: programs executed, last threads ended. */
+
+/* Too large for the stack; the tracepoint runs with preemption off. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct event_process_started);
+} started SEC(".maps");
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *binary)
+{
+	struct event_process_started *event;
+	__u32 zero = 0, tgid = task->tgid;
+	int length;
+
+	/* Another program now: what was decided about the old one does not hold. */
+	bpf_map_delete_elem(&processes, &tgid);
+	event = bpf_map_lookup_elem(&started, &zero);
+	if (!event)
+		return 0;
+	begin(&event->header, EVENT_PROCESS_STARTED);
+	event->tgid = tgid;
+	event->parent = task->real_parent->tgid;
+	event->process_started = task->group_leader->start_boottime;
+	event->cgroup = bpf_get_current_cgroup_id();
+	bpf_probe_read_kernel(event->comm, sizeof(event->comm), task->comm);
+	length = bpf_probe_read_kernel_str(event->filename, sizeof(event->filename), BPF_CORE_READ(binary, filename));
+	event->filename_length = length > 0 ? length - 1 : 0;
+	submit_control(event, sizeof(*event));
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(process_exit, struct task_struct *task)
+{
+	struct event_process_exited event = {};
+	__u32 tgid = task->tgid;
+
+	if (task->signal->live.counter != 0)
+		return 0;
+	bpf_map_delete_elem(&processes, &tgid);
+	begin(&event.header, EVENT_PROCESS_EXITED);
+	event.tgid = tgid;
+	event.process_started = task->group_leader->start_boottime;
+	submit_control(&event, sizeof(event));
+	return 0;
+}

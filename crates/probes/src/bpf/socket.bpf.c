@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* Backend `socket`: the tracepoints that fire once for each send and receive of a socket (kernel 6.3). */
+
+static __always_inline void read_facts(struct sock *sk, struct facts *facts)
+{
+	struct tcp_sock *tcp;
+
+	facts->family = sk->__sk_common.skc_family;
+	facts->protocol = sk->sk_protocol;
+	if (facts->protocol != IPPROTO_TCP)
+		return;
+	tcp = bpf_skc_to_tcp_sock(sk);
+	if (!tcp)
+		return;
+	facts->srtt_us = tcp->srtt_us >> 3;
+	facts->retransmits = tcp->total_retrans;
+}
+
+static __always_inline bool has_unread(struct sock *sk)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+
+	return tcp && *(volatile __u32 *)&tcp->rcv_nxt != tcp->copied_seq;
+}
+
+/* The user buffer of the call that the current thread is in. */
+static __always_inline void source_of_current(struct source *source, struct sock *sk, __u8 direction)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct pt_regs *regs;
+
+	/* Kernel threads have no user memory, and a kernel's own socket is not what the program's call is about. */
+	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
+		return;
+	if (!sk->sk_socket->file)
+		return;
+	regs = (struct pt_regs *)bpf_task_pt_regs((void *)task);
+	if (IS_COMPAT(regs))
+		return;
+	source_of_call(source, classify(CALL_NUMBER(regs)), direction, ARGUMENT_2(regs), ARGUMENT_3(regs));
+}
+
+static __always_inline int on_socket_length(__u32 slot, struct sock *sk, int ret, int flags, __u8 direction)
+{
+	struct facts facts = {};
+	struct source source = {};
+	struct connection *c;
+	__u64 time = 0;
+
+	read_facts(sk, &facts);
+	if (!is_ours(&facts, sk->sk_type))
+		return 0;
+	if (direction == DIRECTION_INGRESS && (flags & (MSG_PEEK | MSG_ERRQUEUE)))
+		return 0;
+	c = find_connection(sk);
+	if (c && direction == DIRECTION_EGRESS)
+		time = take_start(c, (__u32)bpf_get_current_pid_tgid());
+	if (ret <= 0)
+		return 0;
+	if (c && direction == DIRECTION_INGRESS) {
+		time = take_arrival(c, &facts);
+		c->arrival_unknown = has_unread(sk);
+	}
+	if (direction == DIRECTION_EGRESS || !(flags & MSG_TRUNC))
+		source_of_current(&source, sk, direction);
+	handle(slot, sk, c, &facts, &source, ret, direction, time);
+	return 0;
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(socket_send, struct sock *sk, int ret, int flags)
+{
+	return on_socket_length(SLOT_SEND, sk, ret, flags, DIRECTION_EGRESS);
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(socket_recv, struct sock *sk, int ret, int flags)
+{
+	return on_socket_length(SLOT_RECV, sk, ret, flags, DIRECTION_INGRESS);
+}

@@ -1,0 +1,264 @@
+//! A running capture: one thread owns the loaded programs, empties the ring and hands events over.
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use libbpf_rs::{MapCore as _, MapFlags, MapHandle, RingBufferBuilder};
+use spandrel_model::Event;
+
+use crate::control::{Control, Maps};
+use crate::counters::Counters;
+use crate::handover::Handover;
+use crate::load::{self, CaptureError, Loaded, Status};
+use crate::settings::CaptureSettings;
+
+/// Longest time between two looks into the ring.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Longest time for what is in the ring to be handed over at the end.
+const STOP: Duration = Duration::from_secs(5);
+
+/// A running capture. Dropping it stops it without waiting for the receiver.
+#[derive(Debug)]
+pub struct Capture {
+    shared: Arc<Shared>,
+    status: Status,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the capture's thread and its owner share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    maps: Arc<Maps>,
+    stop: AtomicBool,
+    /// Give up handing over: set when the time to stop has run out, or nobody waits for it.
+    pub(crate) abandon: AtomicBool,
+    pub(crate) delivered: AtomicU64,
+    pub(crate) receiver_gone: AtomicU64,
+    pub(crate) abandoned: AtomicU64,
+    pub(crate) undecodable: AtomicU64,
+    misses: Mutex<Vec<(String, u64)>>,
+}
+
+impl Shared {
+    fn counters(&self) -> Counters {
+        let mut counters = Counters::default();
+        if let Err(error) = counters.add_kernel(&self.maps.counters) {
+            tracing::warn!(%error, "cannot read the kernel side's counters");
+        }
+        counters.delivered = self.delivered.load(Ordering::Acquire);
+        for (reason, count) in [
+            ("probes.receiver_gone", &self.receiver_gone),
+            ("probes.stop_timeout", &self.abandoned),
+            ("probes.undecodable", &self.undecodable),
+        ] {
+            let count = count.load(Ordering::Acquire);
+            if count > 0 {
+                counters.undelivered.insert(reason, count);
+            }
+        }
+        let misses = self.misses.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.recursion_misses = misses.iter().cloned().collect();
+        counters
+    }
+
+    fn taken(&self) -> u64 {
+        [&self.delivered, &self.receiver_gone, &self.abandoned, &self.undecodable]
+            .into_iter()
+            .map(|counter| counter.load(Ordering::Acquire))
+            .sum()
+    }
+}
+
+impl Capture {
+    /// Loads and attaches the programs; events go to `sink` in batches. While `sink` is full the ring fills, and what
+    /// it has no room for is counted as `kernel.ring_full`: overload loses in that one place only.
+    pub fn start(
+        settings: CaptureSettings,
+        sink: SyncSender<Vec<Event>>,
+    ) -> Result<Self, CaptureError> {
+        let (ready, started) = sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("capture".to_owned())
+            .spawn(move || {
+                let mut place = MaybeUninit::uninit();
+                match prepare(&settings, &mut place) {
+                    Ok((loaded, shared)) => run(&settings, loaded, &shared, sink, &ready),
+                    // Nobody waiting for the answer is nobody to tell.
+                    Err(error) => drop(ready.send(Err(error))),
+                }
+            })
+            .map_err(|error| CaptureError::kernel("start the capture thread", error))?;
+        let ended = |error| CaptureError::kernel("start the capture thread", error);
+        let (shared, status) = started.recv().map_err(ended)??;
+        Ok(Self {
+            shared,
+            status,
+            thread: Some(thread),
+        })
+    }
+
+    /// The backend in use, why, and what works.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// The handle for decisions.
+    pub fn control(&self) -> Control {
+        Control::new(Arc::clone(&self.shared.maps))
+    }
+
+    /// The counters now.
+    pub fn counters(&self) -> Counters {
+        self.shared.counters()
+    }
+
+    /// Detaches, hands over everything that was submitted (bounded in time, and only if the receiver goes on
+    /// receiving), and returns the final counters.
+    pub fn stop(mut self) -> Counters {
+        self.shared.stop.store(true, Ordering::Release);
+        self.join();
+        self.shared.counters()
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the capture thread panicked");
+        }
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.shared.abandon.store(true, Ordering::Release);
+        self.shared.stop.store(true, Ordering::Release);
+        self.join();
+    }
+}
+
+fn prepare<'obj>(
+    settings: &CaptureSettings,
+    place: &'obj mut MaybeUninit<libbpf_rs::OpenObject>,
+) -> Result<(Loaded<'obj>, Arc<Shared>), CaptureError> {
+    let loaded = load::load(settings, place)?;
+    let maps = &loaded.skeleton.maps;
+    let rules = settings.ports_include.iter().map(|port| (port, 1u8));
+    for (port, rule) in rules.chain(settings.ports_exclude.iter().map(|port| (port, 2u8))) {
+        maps.ports
+            .update(&port.to_ne_bytes(), &[rule], MapFlags::ANY)
+            .map_err(|error| CaptureError::kernel("set the selected ports (at most 1024)", error))?;
+    }
+    let handle = |map: &libbpf_rs::MapImpl<'_>| {
+        MapHandle::try_from(map).map_err(|error| CaptureError::kernel("share a map", error))
+    };
+    let shared = Shared {
+        maps: Arc::new(Maps {
+            processes: handle(&maps.processes)?,
+            decisions: handle(&maps.decisions)?,
+            epoch: handle(&maps.epoch)?,
+            counters: handle(&maps.counters)?,
+            decided: 0.into(),
+        }),
+        stop: false.into(),
+        abandon: false.into(),
+        delivered: 0.into(),
+        receiver_gone: 0.into(),
+        abandoned: 0.into(),
+        undecodable: 0.into(),
+        misses: Mutex::default(),
+    };
+    Ok((loaded, Arc::new(shared)))
+}
+
+type Ready = SyncSender<Result<(Arc<Shared>, Status), CaptureError>>;
+
+fn run(
+    settings: &CaptureSettings,
+    mut loaded: Loaded<'_>,
+    shared: &Arc<Shared>,
+    sink: SyncSender<Vec<Event>>,
+    ready: &Ready,
+) {
+    let handover = std::cell::RefCell::new(Handover::new(sink, Arc::clone(shared)));
+    handover.borrow_mut().sync_clock();
+    if let Err(error) = load::attach(&mut loaded) {
+        drop(ready.send(Err(error)));
+        return;
+    }
+    let existing = &loaded.skeleton.progs.existing_tcp;
+    let iterator = (settings.existing_connections && existing.autoload()).then(|| existing.attach());
+    let mut ring = RingBufferBuilder::new();
+    let added = ring.add(&loaded.skeleton.maps.events, |record| {
+        handover.borrow_mut().take(record);
+        0
+    });
+    let ring = match added.map(|_| ()).and_then(|()| ring.build()) {
+        Ok(ring) => ring,
+        Err(error) => {
+            drop(ready.send(Err(CaptureError::kernel("open the ring", error))));
+            return;
+        }
+    };
+    let scan = match iterator {
+        Some(Ok(link)) => std::thread::Builder::new()
+            .name("capture-scan".to_owned())
+            .spawn(move || crate::existing::announce(&link))
+            .ok(),
+        _ => None,
+    };
+    // Ready means that older connections are known too; the ring is emptied meanwhile.
+    while scan.as_ref().is_some_and(|scan| !scan.is_finished()) {
+        ring.consume_raw();
+        handover.borrow_mut().flush();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if let Some(Ok(failed)) = scan.map(JoinHandle::join)
+        && failed > 0
+    {
+        tracing::warn!(failed, "network namespaces whose older connections are not known");
+    }
+    drop(ready.send(Ok((Arc::clone(shared), loaded.status.clone()))));
+    while !shared.stop.load(Ordering::Acquire) {
+        ring.poll_raw(POLL);
+        // Records below the wake-up threshold make no wake-up: the timer fetches them.
+        ring.consume_raw();
+        let mut handover = handover.borrow_mut();
+        handover.sync_clock_if_due();
+        handover.flush();
+    }
+    loaded.links.clear();
+    settle();
+    let deadline = Instant::now() + STOP;
+    loop {
+        ring.consume_raw();
+        handover.borrow_mut().flush();
+        let counters = shared.counters();
+        if counters.is_closed() && counters.submitted == shared.taken() {
+            break;
+        }
+        if Instant::now() > deadline {
+            shared.abandon.store(true, Ordering::Release);
+            ring.consume_raw();
+            handover.borrow_mut().flush();
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    *shared.misses.lock().unwrap_or_else(PoisonError::into_inner) = recursion_misses(&loaded);
+}
+
+/// Waits until no program that was running when it was detached still runs.
+fn settle() {
+    // An expedited grace period is not needed for correctness: the counters are compared until they agree.
+    std::thread::sleep(Duration::from_millis(2));
+}
+
+fn recursion_misses(_loaded: &Loaded<'_>) -> Vec<(String, u64)> {
+    Vec::new()
+}

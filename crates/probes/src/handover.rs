@@ -1,0 +1,129 @@
+//! From records to batches of events, and to whoever receives them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use spandrel_model::{Event, Stamp};
+
+use crate::abi;
+use crate::capture::Shared;
+use crate::clock;
+use crate::decode::{Decoded, decode};
+
+/// Most events of one batch, and most bytes: a batch's bytes are freed together.
+const BATCH_EVENTS: usize = 512;
+const BATCH_BYTES: usize = 64 << 10;
+
+/// How often the clocks are compared.
+const CLOCK: Duration = Duration::from_secs(10);
+
+/// The CPU number of events that user space makes.
+const USER_CPU: u16 = u16::MAX;
+
+pub(crate) struct Handover {
+    sink: SyncSender<Vec<Event>>,
+    shared: Arc<Shared>,
+    arena: BytesMut,
+    pending: Vec<Decoded>,
+    /// Next sequence number of each CPU.
+    sequences: Vec<u64>,
+    clock_due: Instant,
+}
+
+impl Handover {
+    pub(crate) fn new(sink: SyncSender<Vec<Event>>, shared: Arc<Shared>) -> Self {
+        Self {
+            sink,
+            shared,
+            arena: BytesMut::with_capacity(BATCH_BYTES),
+            pending: Vec::with_capacity(BATCH_EVENTS),
+            sequences: Vec::new(),
+            clock_due: Instant::now() + CLOCK,
+        }
+    }
+
+    /// Takes one record of the ring.
+    pub(crate) fn take(&mut self, record: &[u8]) {
+        let sequences = &mut self.sequences;
+        let decoded = decode(record, &mut self.arena, |cpu| next(sequences, cpu));
+        match decoded {
+            Ok(decoded) => self.pending.push(decoded),
+            Err(error) => {
+                tracing::warn!(%error, "a record of the kernel side was not understood");
+                if record.get(10) == Some(&abi::kind::MESSAGE) {
+                    self.shared.undecodable.fetch_add(1, Ordering::Release);
+                }
+            }
+        }
+        if self.pending.len() >= BATCH_EVENTS || self.arena.len() >= BATCH_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Puts the relation of the clocks among the events.
+    pub(crate) fn sync_clock(&mut self) {
+        let event = Event::ClockSynced {
+            stamp: Stamp {
+                time: clock::now(),
+                cpu: USER_CPU,
+                sequence: next(&mut self.sequences, USER_CPU),
+            },
+            offset: clock::offset(),
+        };
+        self.pending.push(Decoded {
+            event,
+            payload: 0..0,
+            tail: 0..0,
+        });
+        self.clock_due = Instant::now() + CLOCK;
+    }
+
+    pub(crate) fn sync_clock_if_due(&mut self) {
+        if Instant::now() >= self.clock_due {
+            self.sync_clock();
+        }
+    }
+
+    /// Hands over what there is, and waits for room.
+    pub(crate) fn flush(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let arena = self.arena.split().freeze();
+        let events: Vec<Event> = self.pending.drain(..).map(|decoded| decoded.finish(&arena)).collect();
+        self.arena.reserve(BATCH_BYTES);
+        let messages = events.iter().filter(|event| matches!(event, Event::Message(_))).count();
+        let counter = self.send(events);
+        counter.fetch_add(messages as u64, Ordering::Release);
+    }
+
+    /// Which counter the batch ends in.
+    fn send(&self, mut events: Vec<Event>) -> &AtomicU64 {
+        loop {
+            match self.sink.try_send(events) {
+                Ok(()) => return &self.shared.delivered,
+                Err(TrySendError::Disconnected(_)) => return &self.shared.receiver_gone,
+                Err(TrySendError::Full(back)) => {
+                    if self.shared.abandon.load(Ordering::Acquire) {
+                        return &self.shared.abandoned;
+                    }
+                    events = back;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+    }
+}
+
+fn next(sequences: &mut Vec<u64>, cpu: u16) -> u64 {
+    let index = usize::from(cpu);
+    if index >= sequences.len() {
+        sequences.resize(index + 1, 0);
+    }
+    let sequence = sequences[index];
+    sequences[index] += 1;
+    sequence
+}

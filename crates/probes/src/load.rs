@@ -1,0 +1,305 @@
+//! Chooses a backend, loads its programs, and says what could not be had and why.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+
+use libbpf_rs::btf::Btf;
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{Link, OpenObject, ProgramInput};
+
+use crate::settings::{BackendChoice, CaptureSettings};
+use crate::skeleton::{CaptureSkel, CaptureSkelBuilder};
+
+/// A backend that is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Socket-length tracepoints.
+    Socket,
+    /// `fentry` and `fexit`.
+    Fexit,
+    /// Ends of system calls.
+    Syscall,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Socket => "socket",
+            Self::Fexit => "fexit",
+            Self::Syscall => "syscall",
+        })
+    }
+}
+
+/// One thing the capture can do, and whether it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// What.
+    pub feature: &'static str,
+    /// Whether it works here.
+    pub available: bool,
+    /// Why not; empty where it works.
+    pub reason: String,
+}
+
+/// Which backend, why, and what works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The backend in use.
+    pub backend: Backend,
+    /// Why this one.
+    pub why: String,
+    /// Every feature.
+    pub features: Vec<Feature>,
+}
+
+/// Why a capture did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// No backend can be loaded.
+    #[error("no capture backend works on this kernel: {0}; see `spandrel check`")]
+    NoBackend(String),
+    /// The kernel or libbpf refused something all backends need.
+    #[error("cannot {action}: {problem}")]
+    Kernel {
+        /// What was tried.
+        action: &'static str,
+        /// What came back.
+        problem: String,
+    },
+}
+
+impl CaptureError {
+    pub(crate) fn kernel(action: &'static str, problem: impl fmt::Display) -> Self {
+        Self::Kernel {
+            action,
+            problem: problem.to_string(),
+        }
+    }
+}
+
+/// A program: its name in the object, the kernel type it hangs on, and the feature lost without it.
+struct Program {
+    name: &'static str,
+    needs: &'static str,
+    feature: &'static str,
+}
+
+const fn program(name: &'static str, needs: &'static str, feature: &'static str) -> Program {
+    Program {
+        name,
+        needs,
+        feature,
+    }
+}
+
+/// Programs that every backend uses and that can each be missing.
+const SHARED: &[Program] = &[
+    program("tcp_state", "btf_trace_inet_sock_set_state", "connection life"),
+    program("tcp_destroy", "btf_trace_tcp_destroy_sock", "close after the last read"),
+    program("send_start", "btf_trace_tcp_sendmsg_locked", "start of sends"),
+    program("data_ready", "btf_trace_sk_data_ready", "arrival of received data"),
+    program("process_exec", "btf_trace_sched_process_exec", "process starts"),
+    program("process_exit", "btf_trace_sched_process_exit", "process exits"),
+    program("existing_tcp", "bpf_iter_tcp", "connections older than the agent"),
+    program("who_calls", "", "own process id across pid namespaces"),
+];
+
+const SOCKET: &[Program] = &[
+    program("socket_send", "btf_trace_sock_send_length", "messages"),
+    program("socket_recv", "btf_trace_sock_recv_length", "messages"),
+];
+const SYSCALL: &[Program] = &[program("syscall_exit", "bpf_rdonly_cast", "messages")];
+const SYSCALL_READ: &[Program] = &[program("syscall_exit_read", "btf_trace_sys_exit", "messages")];
+
+/// A loaded object with its attached programs.
+pub(crate) struct Loaded<'obj> {
+    pub(crate) skeleton: CaptureSkel<'obj>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) status: Status,
+}
+
+/// The backends to try, in order.
+fn ladder(choice: BackendChoice) -> Vec<(Backend, &'static [Program])> {
+    let socket = (Backend::Socket, SOCKET);
+    let syscall = [(Backend::Syscall, SYSCALL), (Backend::Syscall, SYSCALL_READ)];
+    match choice {
+        BackendChoice::Auto => [&[socket][..], &syscall].concat(),
+        BackendChoice::Socket => vec![socket],
+        BackendChoice::Fexit => Vec::new(),
+        BackendChoice::Syscall => syscall.to_vec(),
+    }
+}
+
+/// Loads the best backend that the kernel takes. Nothing is attached yet.
+pub(crate) fn load<'obj>(
+    settings: &CaptureSettings,
+    place: &'obj mut MaybeUninit<OpenObject>,
+) -> Result<Loaded<'obj>, CaptureError> {
+    let btf = Btf::from_vmlinux().map_err(|error| {
+        CaptureError::kernel("read the kernel's type information (/sys/kernel/btf/vmlinux)", error)
+    })?;
+    let known = |name: &str| name.is_empty() || has_type(&btf, name);
+    let own = own_tgid(settings).unwrap_or_else(std::process::id);
+    let mut refused = Vec::new();
+    let mut chosen = None;
+    for (backend, programs) in ladder(settings.backend) {
+        if let Some(missing) = programs.iter().find(|program| !known(program.needs)) {
+            refused.push(format!("{backend}: the kernel has no {}", missing.needs));
+            continue;
+        }
+        let names: Vec<&str> = programs.iter().map(|program| program.name).collect();
+        match try_load(settings, own, backend, &names) {
+            Ok(()) => {
+                chosen = Some((backend, programs));
+                break;
+            }
+            Err(error) => refused.push(format!("{backend}: {error}")),
+        }
+    }
+    let Some((backend, programs)) = chosen else {
+        if settings.backend == BackendChoice::Fexit {
+            refused.push("fexit: not built into this version".to_owned());
+        }
+        return Err(CaptureError::NoBackend(refused.join("; ")));
+    };
+    let mut names: Vec<&str> = programs.iter().map(|program| program.name).collect();
+    let present: Vec<&Program> = SHARED.iter().filter(|shared| known(shared.needs)).collect();
+    let mut features: Vec<Feature> = SHARED
+        .iter()
+        .filter(|shared| !known(shared.needs))
+        .map(|shared| feature(shared, format!("the kernel has no {}", shared.needs)))
+        .collect();
+    let all: Vec<&str> = names.iter().copied().chain(present.iter().map(|shared| shared.name)).collect();
+    if try_load(settings, own, backend, &all).is_ok() {
+        names = all;
+    } else {
+        // One of them is refused: ask for each alone.
+        for shared in &present {
+            match try_load(settings, own, backend, &[shared.name]) {
+                Ok(()) => names.push(shared.name),
+                Err(error) => features.push(feature(shared, error.to_string())),
+            }
+        }
+    }
+    let skeleton = open(settings, own, backend, &names, place)
+        .and_then(OpenSkel::load)
+        .map_err(|error| CaptureError::kernel("load the kernel side", format!("{error:#}")))?;
+    let why = match (settings.backend, refused.is_empty()) {
+        (BackendChoice::Auto, true) => "the best one, and this kernel takes it".to_owned(),
+        (BackendChoice::Auto, false) => refused.join("; "),
+        _ => "asked for".to_owned(),
+    };
+    for shared in SHARED.iter().filter(|shared| names.contains(&shared.name)) {
+        features.push(feature(shared, String::new()));
+    }
+    features.push(Feature {
+        feature: "bytes of several messages in one recvmmsg or sendmmsg",
+        available: backend == Backend::Syscall,
+        reason: match backend {
+            Backend::Syscall => String::new(),
+            _ => "this backend cannot tell which of them it sees: lengths only".to_owned(),
+        },
+    });
+    let status = Status {
+        backend,
+        why,
+        features,
+    };
+    Ok(Loaded {
+        skeleton,
+        links: Vec::new(),
+        status,
+    })
+}
+
+fn feature(program: &Program, reason: String) -> Feature {
+    Feature {
+        feature: program.feature,
+        available: reason.is_empty(),
+        reason,
+    }
+}
+
+fn has_type(btf: &Btf<'_>, name: &str) -> bool {
+    use libbpf_rs::btf::types::{Func, Struct, Typedef};
+    btf.type_by_name::<Typedef<'_>>(name).is_some()
+        || btf.type_by_name::<Func<'_>>(name).is_some()
+        || btf.type_by_name::<Struct<'_>>(name).is_some()
+}
+
+fn try_load(
+    settings: &CaptureSettings,
+    own: u32,
+    backend: Backend,
+    programs: &[&str],
+) -> Result<(), libbpf_rs::Error> {
+    let mut place = MaybeUninit::uninit();
+    open(settings, own, backend, programs, &mut place)?.load().map(drop)
+}
+
+/// Opens the object with the settings in its read-only data and only these programs to be loaded.
+fn open<'obj>(
+    settings: &CaptureSettings,
+    own: u32,
+    backend: Backend,
+    programs: &[&str],
+    place: &'obj mut MaybeUninit<OpenObject>,
+) -> Result<crate::skeleton::OpenCaptureSkel<'obj>, libbpf_rs::Error> {
+    let mut open = CaptureSkelBuilder::default().open(place)?;
+    let ring = settings.ring_bytes();
+    if let Some(data) = open.maps.rodata_data.as_deref_mut() {
+        data.self_tgid = own;
+        data.use_storage = backend != Backend::Syscall;
+        data.capture_unknown = settings.capture_unknown;
+        data.unix_sockets = settings.unix_sockets;
+        let any_ports = !settings.ports_include.is_empty() || !settings.ports_exclude.is_empty();
+        data.any_ports = any_ports;
+        data.only_included_ports = !settings.ports_include.is_empty();
+        data.close_at_destroy = programs.contains(&"tcp_destroy");
+        data.copy_bytes = settings.copy_bytes.min(crate::abi::COPY_MAX);
+        data.unknown_budget = settings.unknown_messages;
+        data.ring_bytes = ring.into();
+        data.wake_bytes = (64 << 10).min(u64::from(ring) / 4);
+        data.rate_per_second = settings.cgroup_messages_per_second;
+        data.rate_burst = settings.cgroup_messages_per_second;
+    }
+    open.maps.events.set_max_entries(ring)?;
+    if backend != Backend::Syscall {
+        open.maps.connections.set_max_entries(1)?;
+    }
+    for mut program in open.open_object_mut().progs_mut() {
+        let wanted = program.name().to_str().is_some_and(|name| programs.contains(&name));
+        program.set_autoload(wanted);
+    }
+    Ok(open)
+}
+
+/// Attaches every loaded program that is attached at all; messages last, so that what they are about is known.
+pub(crate) fn attach(loaded: &mut Loaded<'_>) -> Result<(), CaptureError> {
+    let mut programs: Vec<_> = loaded
+        .skeleton
+        .object()
+        .progs_mut()
+        .filter(|program| program.autoload() && program.name() != "who_calls" && program.name() != "existing_tcp")
+        .collect();
+    programs.sort_by_key(|program| {
+        let name = program.name().to_string_lossy();
+        name.starts_with("socket_") || name.starts_with("syscall_")
+    });
+    for program in programs {
+        let link = program
+            .attach()
+            .map_err(|error| CaptureError::kernel("attach a program", format!("{:?}: {error:#}", program.name())))?;
+        loaded.links.push(link);
+    }
+    Ok(())
+}
+
+/// The agent's own thread group id as the kernel counts, whatever its pid namespace says.
+fn own_tgid(settings: &CaptureSettings) -> Option<u32> {
+    let mut place = MaybeUninit::uninit();
+    let skeleton = open(settings, 0, Backend::Socket, &["who_calls"], &mut place).ok()?.load().ok()?;
+    skeleton.progs.who_calls.test_run(ProgramInput::default()).ok()?;
+    skeleton.maps.bss_data.as_deref().map(|data| data.caller_tgid)
+}
