@@ -13,7 +13,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .source("src/bpf/capture.bpf.c")
         .obj(out.join("capture.bpf.o"))
         // v3: atomic operations that return the old value (kernel 5.12).
-        .clang_args(["-Wall", "-Werror", "-Wno-unused-function", "-mcpu=v3", "-Isrc/bpf/include"])
+        .clang_args([
+            "-Wall",
+            "-Werror",
+            "-Wno-unused-function",
+            "-mcpu=v3",
+            "-Isrc/bpf/include",
+        ])
         .build_and_generate(out.join("capture.skel.rs"))?;
     Ok(())
 }

@@ -67,10 +67,15 @@ impl Shared {
     }
 
     fn taken(&self) -> u64 {
-        [&self.delivered, &self.receiver_gone, &self.abandoned, &self.undecodable]
-            .into_iter()
-            .map(|counter| counter.load(Ordering::Acquire))
-            .sum()
+        [
+            &self.delivered,
+            &self.receiver_gone,
+            &self.abandoned,
+            &self.undecodable,
+        ]
+        .into_iter()
+        .map(|counter| counter.load(Ordering::Acquire))
+        .sum()
     }
 }
 
@@ -152,7 +157,9 @@ fn prepare<'obj>(
     for (port, rule) in rules.chain(settings.ports_exclude.iter().map(|port| (port, 2u8))) {
         maps.ports
             .update(&port.to_ne_bytes(), &[rule], MapFlags::ANY)
-            .map_err(|error| CaptureError::kernel("set the selected ports (at most 1024)", error))?;
+            .map_err(|error| {
+                CaptureError::kernel("set the selected ports (at most 1024)", error)
+            })?;
     }
     let handle = |map: &libbpf_rs::MapImpl<'_>| {
         MapHandle::try_from(map).map_err(|error| CaptureError::kernel("share a map", error))
@@ -192,7 +199,8 @@ fn run(
         return;
     }
     let existing = &loaded.skeleton.progs.existing_tcp;
-    let iterator = (settings.existing_connections && existing.autoload()).then(|| existing.attach());
+    let iterator =
+        (settings.existing_connections && existing.autoload()).then(|| existing.attach());
     let mut ring = RingBufferBuilder::new();
     let added = ring.add(&loaded.skeleton.maps.events, |record| {
         handover.borrow_mut().take(record);
@@ -221,7 +229,10 @@ fn run(
     if let Some(Ok(failed)) = scan.map(JoinHandle::join)
         && failed > 0
     {
-        tracing::warn!(failed, "network namespaces whose older connections are not known");
+        tracing::warn!(
+            failed,
+            "network namespaces whose older connections are not known"
+        );
     }
     drop(ready.send(Ok((Arc::clone(shared), loaded.status.clone()))));
     while !shared.stop.load(Ordering::Acquire) {

@@ -5,7 +5,9 @@ use spandrel_model::{ClockOffset, KernelTime, UnixTime};
 
 fn nanos(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
-    (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
+    (time.tv_sec as u64)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(time.tv_nsec as u64)
 }
 
 /// Kernel time now.

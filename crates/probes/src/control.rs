@@ -78,7 +78,11 @@ impl Control {
             .update(&connection.0.to_ne_bytes(), &value, MapFlags::ANY)
             .map_err(|error| failed(&error))?;
         // The decision first: whoever sees the new epoch finds it.
-        let epoch = self.maps.decided.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let epoch = self
+            .maps
+            .decided
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(1);
         self.maps
             .epoch
             .update(&0u32.to_ne_bytes(), &epoch.to_ne_bytes(), MapFlags::ANY)

@@ -371,7 +371,11 @@ mod tests {
         let expected = head + 5;
         assert_eq!(
             error,
-            DecodeError::Short { kind: 1, length: head + 4, expected }
+            DecodeError::Short {
+                kind: 1,
+                length: head + 4,
+                expected
+            }
         );
     }
 }

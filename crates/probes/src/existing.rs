@@ -34,11 +34,19 @@ fn run(link: &Link) -> Result<(), Box<dyn std::error::Error>> {
 fn namespaces(visited: &mut BTreeSet<(u64, u64)>) -> Vec<File> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
-        .filter(|entry| entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_string_lossy()
+                .bytes()
+                .all(|byte| byte.is_ascii_digit())
+        })
         .filter_map(|entry| {
             let path = entry.path().join("ns/net");
             let found = fs::metadata(&path).ok()?;
-            visited.insert((found.dev(), found.ino())).then(|| File::open(path).ok())?
+            visited
+                .insert((found.dev(), found.ino()))
+                .then(|| File::open(path).ok())?
         })
         .collect()
 }

@@ -93,9 +93,16 @@ impl Handover {
             return;
         }
         let arena = self.arena.split().freeze();
-        let events: Vec<Event> = self.pending.drain(..).map(|decoded| decoded.finish(&arena)).collect();
+        let events: Vec<Event> = self
+            .pending
+            .drain(..)
+            .map(|decoded| decoded.finish(&arena))
+            .collect();
         self.arena.reserve(BATCH_BYTES);
-        let messages = events.iter().filter(|event| matches!(event, Event::Message(_))).count();
+        let messages = events
+            .iter()
+            .filter(|event| matches!(event, Event::Message(_)))
+            .count();
         let counter = self.send(events);
         counter.fetch_add(messages as u64, Ordering::Release);
     }

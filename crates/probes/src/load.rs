@@ -95,13 +95,41 @@ const fn program(name: &'static str, needs: &'static str, feature: &'static str)
 
 /// Programs that every backend uses and that can each be missing.
 const SHARED: &[Program] = &[
-    program("tcp_state", "btf_trace_inet_sock_set_state", "connection life"),
-    program("tcp_destroy", "btf_trace_tcp_destroy_sock", "close after the last read"),
-    program("send_start", "btf_trace_tcp_sendmsg_locked", "start of sends"),
-    program("data_ready", "btf_trace_sk_data_ready", "arrival of received data"),
-    program("process_exec", "btf_trace_sched_process_exec", "process starts"),
-    program("process_exit", "btf_trace_sched_process_exit", "process exits"),
-    program("existing_tcp", "bpf_iter_tcp", "connections older than the agent"),
+    program(
+        "tcp_state",
+        "btf_trace_inet_sock_set_state",
+        "connection life",
+    ),
+    program(
+        "tcp_destroy",
+        "btf_trace_tcp_destroy_sock",
+        "close after the last read",
+    ),
+    program(
+        "send_start",
+        "btf_trace_tcp_sendmsg_locked",
+        "start of sends",
+    ),
+    program(
+        "data_ready",
+        "btf_trace_sk_data_ready",
+        "arrival of received data",
+    ),
+    program(
+        "process_exec",
+        "btf_trace_sched_process_exec",
+        "process starts",
+    ),
+    program(
+        "process_exit",
+        "btf_trace_sched_process_exit",
+        "process exits",
+    ),
+    program(
+        "existing_tcp",
+        "bpf_iter_tcp",
+        "connections older than the agent",
+    ),
     program("who_calls", "", "own process id across pid namespaces"),
 ];
 
@@ -110,7 +138,11 @@ const SOCKET: &[Program] = &[
     program("socket_recv", "btf_trace_sock_recv_length", "messages"),
 ];
 const SYSCALL: &[Program] = &[program("syscall_exit", "bpf_rdonly_cast", "messages")];
-const SYSCALL_READ: &[Program] = &[program("syscall_exit_read", "btf_trace_sys_exit", "messages")];
+const SYSCALL_READ: &[Program] = &[program(
+    "syscall_exit_read",
+    "btf_trace_sys_exit",
+    "messages",
+)];
 
 /// A loaded object with its attached programs.
 pub(crate) struct Loaded<'obj> {
@@ -122,7 +154,10 @@ pub(crate) struct Loaded<'obj> {
 /// The backends to try, in order.
 fn ladder(choice: BackendChoice) -> Vec<(Backend, &'static [Program])> {
     let socket = (Backend::Socket, SOCKET);
-    let syscall = [(Backend::Syscall, SYSCALL), (Backend::Syscall, SYSCALL_READ)];
+    let syscall = [
+        (Backend::Syscall, SYSCALL),
+        (Backend::Syscall, SYSCALL_READ),
+    ];
     match choice {
         BackendChoice::Auto => [&[socket][..], &syscall].concat(),
         BackendChoice::Socket => vec![socket],
@@ -137,7 +172,10 @@ pub(crate) fn load<'obj>(
     place: &'obj mut MaybeUninit<OpenObject>,
 ) -> Result<Loaded<'obj>, CaptureError> {
     let btf = Btf::from_vmlinux().map_err(|error| {
-        CaptureError::kernel("read the kernel's type information (/sys/kernel/btf/vmlinux)", error)
+        CaptureError::kernel(
+            "read the kernel's type information (/sys/kernel/btf/vmlinux)",
+            error,
+        )
     })?;
     let known = |name: &str| name.is_empty() || has_type(&btf, name);
     let own = own_tgid(settings).unwrap_or_else(std::process::id);
@@ -170,7 +208,11 @@ pub(crate) fn load<'obj>(
         .filter(|shared| !known(shared.needs))
         .map(|shared| feature(shared, format!("the kernel has no {}", shared.needs)))
         .collect();
-    let all: Vec<&str> = names.iter().copied().chain(present.iter().map(|shared| shared.name)).collect();
+    let all: Vec<&str> = names
+        .iter()
+        .copied()
+        .chain(present.iter().map(|shared| shared.name))
+        .collect();
     if try_load(settings, own, backend, &all).is_ok() {
         names = all;
     } else {
@@ -235,7 +277,9 @@ fn try_load(
     programs: &[&str],
 ) -> Result<(), libbpf_rs::Error> {
     let mut place = MaybeUninit::uninit();
-    open(settings, own, backend, programs, &mut place)?.load().map(drop)
+    open(settings, own, backend, programs, &mut place)?
+        .load()
+        .map(drop)
 }
 
 /// Opens the object with the settings in its read-only data and only these programs to be loaded.
@@ -269,7 +313,10 @@ fn open<'obj>(
         open.maps.connections.set_max_entries(1)?;
     }
     for mut program in open.open_object_mut().progs_mut() {
-        let wanted = program.name().to_str().is_some_and(|name| programs.contains(&name));
+        let wanted = program
+            .name()
+            .to_str()
+            .is_some_and(|name| programs.contains(&name));
         program.set_autoload(wanted);
     }
     Ok(open)
@@ -281,16 +328,21 @@ pub(crate) fn attach(loaded: &mut Loaded<'_>) -> Result<(), CaptureError> {
         .skeleton
         .object()
         .progs_mut()
-        .filter(|program| program.autoload() && program.name() != "who_calls" && program.name() != "existing_tcp")
+        .filter(|program| {
+            program.autoload() && program.name() != "who_calls" && program.name() != "existing_tcp"
+        })
         .collect();
     programs.sort_by_key(|program| {
         let name = program.name().to_string_lossy();
         name.starts_with("socket_") || name.starts_with("syscall_")
     });
     for program in programs {
-        let link = program
-            .attach()
-            .map_err(|error| CaptureError::kernel("attach a program", format!("{:?}: {error:#}", program.name())))?;
+        let link = program.attach().map_err(|error| {
+            CaptureError::kernel(
+                "attach a program",
+                format!("{:?}: {error:#}", program.name()),
+            )
+        })?;
         loaded.links.push(link);
     }
     Ok(())
@@ -299,7 +351,18 @@ pub(crate) fn attach(loaded: &mut Loaded<'_>) -> Result<(), CaptureError> {
 /// The agent's own thread group id as the kernel counts, whatever its pid namespace says.
 fn own_tgid(settings: &CaptureSettings) -> Option<u32> {
     let mut place = MaybeUninit::uninit();
-    let skeleton = open(settings, 0, Backend::Socket, &["who_calls"], &mut place).ok()?.load().ok()?;
-    skeleton.progs.who_calls.test_run(ProgramInput::default()).ok()?;
-    skeleton.maps.bss_data.as_deref().map(|data| data.caller_tgid)
+    let skeleton = open(settings, 0, Backend::Socket, &["who_calls"], &mut place)
+        .ok()?
+        .load()
+        .ok()?;
+    skeleton
+        .progs
+        .who_calls
+        .test_run(ProgramInput::default())
+        .ok()?;
+    skeleton
+        .maps
+        .bss_data
+        .as_deref()
+        .map(|data| data.caller_tgid)
 }

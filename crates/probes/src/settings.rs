@@ -59,6 +59,8 @@ impl Default for CaptureSettings {
 impl CaptureSettings {
     /// The ring's size as the kernel wants it.
     pub(crate) fn ring_bytes(&self) -> u32 {
-        self.ring_buffer_bytes.clamp(4096, 1 << 30).next_power_of_two()
+        self.ring_buffer_bytes
+            .clamp(4096, 1 << 30)
+            .next_power_of_two()
     }
 }

@@ -21,3 +21,10 @@
 #include "existing.bpf.c"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* Types of records that are built on the stack come into the object's BTF only so, for the test of the layout. */
+struct event_opened *layout_opened;
+struct event_opened_unix *layout_opened_unix;
+struct event_half_closed *layout_half_closed;
+struct event_closed *layout_closed;
+struct event_process_exited *layout_process_exited;

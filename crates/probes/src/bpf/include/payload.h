@@ -24,10 +24,22 @@ struct gather {
 	__u32 tail_got;
 };
 
+/*
+ * Makes the compiler forget what it knows of a value and the verifier learn its bound, in the same register, right
+ * before use.
+ */
+#define BOUND(value, max)                              \
+	do {                                           \
+		asm volatile("" : "+r"(value));        \
+		if ((value) > (max))                   \
+			(value) = (max);               \
+		asm volatile("" : "+r"(value));        \
+	} while (0)
+
 /* A function of its own, verified once: the loop over segments then costs the verifier little. */
 __noinline int gather_segment(struct scratch *s, struct gather *g)
 {
-	__u32 end, from, n, to;
+	__u64 end, from, n, to;
 
 	if (!s || !g)
 		return 1;
@@ -36,8 +48,10 @@ __noinline int gather_segment(struct scratch *s, struct gather *g)
 		end = g->length;
 	if (g->at < g->want) {
 		n = (end < g->want ? end : g->want) - g->at;
-		to = g->at & (COPY_MAX - 1);
-		if (n > COPY_MAX || bpf_probe_read_user(&s->data[to], n, (void *)g->base))
+		to = g->at;
+		BOUND(n, COPY_MAX);
+		BOUND(to, COPY_MAX);
+		if (bpf_probe_read_user(&s->data[to], n, (void *)g->base))
 			return 1;
 		g->got = g->at + n;
 	}
@@ -45,8 +59,8 @@ __noinline int gather_segment(struct scratch *s, struct gather *g)
 		from = g->at > g->tail_from ? g->at : g->tail_from;
 		n = end - from;
 		to = g->want + (from - g->tail_from);
-		if (n > TAIL_MAX || to > COPY_MAX + TAIL_MAX)
-			return 1;
+		BOUND(n, TAIL_MAX);
+		BOUND(to, COPY_MAX + TAIL_MAX);
 		if (bpf_probe_read_user(&s->data[to], n, (void *)(g->base + (from - g->at))))
 			return 1;
 		g->tail_got += n;
@@ -75,16 +89,16 @@ static __always_inline void gather_vector(struct scratch *s, struct gather *g, c
 }
 
 /* Copies up to `want` first bytes and the tail behind them into the scratch. */
-static __always_inline void copy_payload(struct scratch *s, const struct source *source, __u32 length, __u32 want)
+static __always_inline void copy_payload(struct scratch *s, const struct source *source, __u64 length, __u64 want)
 {
-	__u32 tail = 0;
+	__u64 tail = 0;
 
-	if (want > COPY_MAX)
-		want = COPY_MAX;
 	if (want > length)
 		want = length;
+	BOUND(want, COPY_MAX);
 	if (length > want)
-		tail = length - want < TAIL_MAX ? length - want : TAIL_MAX;
+		tail = length - want;
+	BOUND(tail, TAIL_MAX);
 	if (source->kind == SOURCE_BUFFER) {
 		if (want && bpf_probe_read_user(s->data, want, (void *)source->address))
 			return;
