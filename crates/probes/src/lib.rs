@@ -13,6 +13,7 @@ mod decode;
 mod existing;
 mod handover;
 mod load;
+mod preflight;
 mod settings;
 mod skeleton;
 
@@ -20,4 +21,5 @@ pub use capture::Capture;
 pub use control::{Control, ControlError, Verdict};
 pub use counters::Counters;
 pub use load::{Backend, CaptureError, Feature, Status};
+pub use preflight::{Finding, preflight};
 pub use settings::{BackendChoice, CaptureSettings};

@@ -1,0 +1,181 @@
+//! What works on this machine and what does not, and what to do about it; nothing is attached.
+
+use std::fs;
+
+use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::{Func, Typedef};
+
+use crate::load;
+use crate::settings::{BackendChoice, CaptureSettings};
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What was looked at.
+    pub what: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it; empty where nothing is to be done.
+    pub remedy: String,
+}
+
+fn finding(what: &str, ok: bool, detail: impl Into<String>, remedy: &str) -> Finding {
+    Finding {
+        what: what.to_owned(),
+        ok,
+        detail: detail.into(),
+        remedy: if ok { String::new() } else { remedy.to_owned() },
+    }
+}
+
+/// Looks at everything the capture needs or can use.
+pub fn preflight() -> Vec<Finding> {
+    let mut findings = vec![kernel_version()];
+    let btf = Btf::from_vmlinux();
+    findings.push(finding(
+        "kernel type information",
+        btf.is_ok(),
+        match &btf {
+            Ok(_) => "/sys/kernel/btf/vmlinux is readable".to_owned(),
+            Err(error) => error.to_string(),
+        },
+        "use a kernel built with CONFIG_DEBUG_INFO_BTF=y",
+    ));
+    findings.push(lockdown());
+    findings.extend(capabilities());
+    if let Ok(btf) = &btf {
+        findings.extend(hooks(btf));
+    }
+    for backend in [
+        BackendChoice::Socket,
+        BackendChoice::Fexit,
+        BackendChoice::Syscall,
+    ] {
+        findings.push(rung(backend));
+    }
+    findings
+}
+
+fn kernel_version() -> Finding {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let remedy = "use kernel 5.12 or later";
+    finding("kernel version", version >= (5, 12), release, remedy)
+}
+
+fn lockdown() -> Finding {
+    let text = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    let mode = text
+        .split(['[', ']'])
+        .nth(1)
+        .unwrap_or("not present")
+        .to_owned();
+    let remedy =
+        "boot with lockdown=integrity or none: confidentiality forbids reading kernel memory";
+    finding("kernel lockdown", mode != "confidentiality", mode, remedy)
+}
+
+fn capabilities() -> Vec<Finding> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    // CAP_SYS_ADMIN (21) includes CAP_BPF and CAP_PERFMON.
+    let has = |bit: u32| effective & (1 << bit) != 0;
+    let admin = has(21);
+    [
+        ("CAP_BPF", has(39) || admin, "load programs"),
+        (
+            "CAP_PERFMON",
+            has(38) || admin,
+            "attach programs and read memory",
+        ),
+        (
+            "CAP_SYS_PTRACE",
+            has(19),
+            "read /proc of other users' processes",
+        ),
+        (
+            "CAP_SYS_ADMIN",
+            admin,
+            "find older connections in other network namespaces",
+        ),
+    ]
+    .into_iter()
+    .map(|(name, ok, why)| {
+        let remedy = format!("run as root, or add the capability {name}");
+        let state = if ok { "held" } else { "missing" };
+        finding(name, ok, format!("{state}; needed to {why}"), &remedy)
+    })
+    .collect()
+}
+
+fn hooks(btf: &Btf<'_>) -> Vec<Finding> {
+    let kprobes = fs::metadata("/sys/bus/event_source/devices/kprobe").is_ok();
+    let detail = if kprobes {
+        "available"
+    } else {
+        "not in this kernel"
+    };
+    // Not a fault: nothing here uses them.
+    let mut findings = vec![finding(
+        "kprobes",
+        true,
+        format!("{detail}; not needed"),
+        "",
+    )];
+    for (name, lost) in [
+        ("btf_trace_sock_send_length", "the backend `socket`"),
+        ("btf_trace_sys_exit", "the backend `syscall`"),
+        ("btf_trace_inet_sock_set_state", "connection life"),
+        ("btf_trace_tcp_destroy_sock", "closes after the last read"),
+        ("btf_trace_tcp_sendmsg_locked", "starts of sends"),
+        ("btf_trace_sk_data_ready", "arrival of received data"),
+        ("btf_trace_sched_process_exec", "process starts"),
+    ] {
+        let present = btf.type_by_name::<Typedef<'_>>(name).is_some()
+            || btf.type_by_name::<Func<'_>>(name).is_some();
+        let hook = name.trim_start_matches("btf_trace_");
+        let detail = if present {
+            "present".to_owned()
+        } else {
+            format!("missing; without it there is no {lost}")
+        };
+        findings.push(finding(
+            &format!("tracepoint {hook}"),
+            present,
+            detail,
+            "use a newer kernel, or do without",
+        ));
+    }
+    findings
+}
+
+fn rung(backend: BackendChoice) -> Finding {
+    let settings = CaptureSettings {
+        backend,
+        ring_buffer_bytes: 64 << 10,
+        ..CaptureSettings::default()
+    };
+    let what = format!("backend {}", format!("{backend:?}").to_lowercase());
+    let mut place = std::mem::MaybeUninit::uninit();
+    match load::load(&settings, &mut place) {
+        Ok(_) => finding(&what, true, "this kernel takes its programs", ""),
+        Err(error) => finding(
+            &what,
+            false,
+            error.to_string(),
+            "none needed while another backend works",
+        ),
+    }
+}

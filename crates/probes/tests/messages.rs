@@ -1,0 +1,181 @@
+//! What programs write and read, at both ends, by every system call.
+
+mod observed;
+
+use observed::{BACKENDS, Running, Traffic, observe, settings};
+use spandrel_model::Direction::{Egress, Ingress};
+use spandrel_probes::BackendChoice;
+
+#[test]
+fn every_system_call_gives_its_bytes_at_both_ends() {
+    for backend in BACKENDS {
+        let seen = observe(settings(backend), "variants");
+        let (client, server) = seen.pair(0);
+        let expected = [
+            "write",
+            "writev",
+            "sendto",
+            "sendmsg",
+            "sendmmsg",
+            "10240 bytes",
+            "11005 bytes",
+        ];
+        assert_eq!(
+            seen.texts(client.connection, Egress),
+            expected,
+            "{backend:?}"
+        );
+        let read = seen.texts(server.connection, Ingress);
+        assert_eq!(read[..5], expected[..5], "{backend:?}");
+        let sent = seen.messages(client.connection, Egress);
+        let received = seen.messages(server.connection, Ingress);
+        let total = |messages: &[&spandrel_model::Message]| messages.last().unwrap().end();
+        assert_eq!(total(&sent), total(&received));
+        for message in sent.iter().chain(&received) {
+            assert_eq!(message.process.tgid, seen.pid);
+            assert_eq!(message.payload.len(), message.length.min(4096) as usize);
+        }
+        let big: Vec<u8> = (0..=255).cycle().take(10240).collect();
+        assert_eq!(sent[5].payload, big[..4096]);
+        assert_eq!(sent[5].tail, big[10240 - 32..]);
+        let vectored = [vec![b't'; 27], b"0\r\n\r\n".to_vec()].concat();
+        assert_eq!(sent[6].payload, vec![b'h'; 4096]);
+        assert_eq!(sent[6].tail, vectored);
+        assert_eq!(received.last().unwrap().tail, vectored);
+    }
+}
+
+#[test]
+fn several_messages_in_one_call_keep_their_lengths() {
+    for backend in BACKENDS {
+        let seen = observe(settings(backend), "multiple");
+        let (client, server) = seen.pair(0);
+        let expected = match backend {
+            BackendChoice::Syscall => ["first", "second!"],
+            _ => ["5 bytes", "7 bytes"],
+        };
+        assert_eq!(
+            seen.texts(client.connection, Egress),
+            expected,
+            "{backend:?}"
+        );
+        let read = seen.messages(server.connection, Ingress);
+        assert_eq!(read.iter().map(|message| message.length).sum::<u32>(), 12);
+    }
+}
+
+#[test]
+fn peeked_bytes_do_not_count_and_discarded_ones_count_without_content() {
+    for backend in BACKENDS {
+        let seen = observe(settings(backend), "peek");
+        let (_, server) = seen.pair(0);
+        let read = seen.texts(server.connection, Ingress);
+        assert_eq!(read, ["peeked", "9 bytes", "after"], "{backend:?}");
+    }
+}
+
+#[test]
+fn descriptors_may_be_doubled_inherited_and_reused() {
+    for backend in BACKENDS {
+        let seen = observe(settings(backend), "descriptors");
+        let (client, _) = seen.pair(0);
+        assert_eq!(
+            seen.texts(client.connection, Egress),
+            ["own", "dup", "fork"],
+            "{backend:?}"
+        );
+        let child = seen
+            .said
+            .iter()
+            .find_map(|said| said["child"].as_u64())
+            .unwrap();
+        let sent = seen.messages(client.connection, Egress);
+        assert_eq!(u64::from(sent[2].process.tgid), child);
+        assert!(seen.said.iter().any(|said| said["reused"] == true));
+        let (again, _) = seen.pair(1);
+        assert_ne!(again.connection, client.connection);
+        assert_eq!(
+            seen.texts(again.connection, Egress),
+            ["again"],
+            "{backend:?}"
+        );
+    }
+}
+
+#[test]
+fn sendfile_counts_and_what_is_sent_after_it_is_in_its_place() {
+    for backend in BACKENDS {
+        let seen = observe(settings(backend), "sendfile");
+        let (client, _) = seen.pair(0);
+        let sent = seen.messages(client.connection, Egress);
+        let file: u32 = sent[..sent.len() - 1]
+            .iter()
+            .map(|message| message.length)
+            .sum();
+        assert_eq!(file, 1000, "{backend:?}");
+        assert!(
+            sent[..sent.len() - 1]
+                .iter()
+                .all(|message| message.payload.is_empty())
+        );
+        let last = sent.last().unwrap();
+        assert_eq!((last.position, &last.payload[..]), (1000, &b"behind"[..]));
+    }
+}
+
+#[test]
+fn unix_streams_are_seen_where_asked_for() {
+    for backend in BACKENDS {
+        let folder =
+            std::env::temp_dir().join(format!("spandrel-{}-{backend:?}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("socket").to_str().unwrap().to_owned();
+        let mut settings = settings(backend);
+        settings.unix_sockets = true;
+        let seen = Running::start(settings).finish(Traffic::start("unix", &path));
+        std::fs::remove_dir_all(folder).unwrap();
+        let endpoint = spandrel_model::Endpoint::Path(path);
+        let opened = |server: bool| {
+            seen.events
+                .iter()
+                .find_map(|event| match event {
+                    spandrel_model::Event::ConnectionOpened(opened)
+                        if endpoint == *(if server { &opened.local } else { &opened.peer }) =>
+                    {
+                        Some(opened)
+                    }
+                    _ => None,
+                })
+                .unwrap()
+        };
+        let (client, server) = (opened(false), opened(true));
+        assert_eq!(client.role, Some(spandrel_model::Role::Client));
+        assert_eq!(server.role, Some(spandrel_model::Role::Server));
+        assert_eq!(
+            seen.texts(client.connection, Egress),
+            ["over a path"],
+            "{backend:?}"
+        );
+        assert_eq!(seen.texts(server.connection, Ingress), ["over a path"]);
+        assert_eq!(seen.texts(server.connection, Egress), ["back"]);
+    }
+}
+
+#[test]
+fn waiting_data_has_its_arrival_and_the_rest_of_a_queue_has_none() {
+    for backend in BACKENDS {
+        let seen = observe(settings(backend), "queue");
+        let (client, server) = seen.pair(0);
+        let read = seen.messages(server.connection, Ingress);
+        let sent = seen.messages(client.connection, Egress);
+        assert_eq!(
+            seen.texts(server.connection, Ingress),
+            ["1234", "5678", "next"]
+        );
+        let waited = read[0].stamp.time.since(read[0].arrived.unwrap());
+        assert!(waited >= 50_000_000, "{backend:?}: {waited} ns");
+        assert!(read[0].arrived.unwrap() >= sent[0].started.unwrap());
+        assert_eq!(read[1].arrived, None, "{backend:?}");
+        assert!(read[2].arrived.unwrap() > read[1].stamp.time);
+    }
+}

@@ -1,0 +1,223 @@
+//! Runs a capture beside a child's traffic and gives back what was seen of that child.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use spandrel_model::{ConnectionId, ConnectionOpened, Direction, Event, Message};
+use spandrel_probes::{BackendChoice, Capture, CaptureSettings, Control, Counters};
+
+pub const BACKENDS: [BackendChoice; 2] = [BackendChoice::Socket, BackendChoice::Syscall];
+
+pub fn settings(backend: BackendChoice) -> CaptureSettings {
+    CaptureSettings {
+        backend,
+        ..CaptureSettings::default()
+    }
+}
+
+/// A child that makes traffic.
+pub struct Traffic {
+    pub child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    pub said: Vec<Value>,
+}
+
+impl Traffic {
+    pub fn start(scenario: &str, argument: &str) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traffic.py");
+        let mut child = Command::new("/usr/bin/python3")
+            .args([script, scenario, argument])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 makes the traffic of these tests");
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self {
+            child,
+            input,
+            output,
+            said: Vec::new(),
+        }
+    }
+
+    /// Reads until the child waits.
+    pub fn until_ready(&mut self) {
+        loop {
+            let value = self.line().expect("the child ended early");
+            let ready = value.get("ready").is_some();
+            self.said.push(value);
+            if ready {
+                return;
+            }
+        }
+    }
+
+    pub fn go(&mut self) {
+        self.input.write_all(b"go\n").unwrap();
+    }
+
+    fn line(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        let read = self.output.read_line(&mut line).unwrap();
+        (read > 0).then(|| serde_json::from_str(&line).unwrap())
+    }
+
+    pub fn finish(mut self) -> (u32, Vec<Value>) {
+        while let Some(value) = self.line() {
+            self.said.push(value);
+        }
+        assert!(self.child.wait().unwrap().success(), "the child failed");
+        (self.child.id(), self.said)
+    }
+}
+
+/// Everything that a capture has seen, and the ports of the child.
+pub struct Seen {
+    pub events: Vec<Event>,
+    pub counters: Counters,
+    pub pid: u32,
+    pub said: Vec<Value>,
+}
+
+pub struct Running {
+    pub capture: Capture,
+    receiver: Receiver<Vec<Event>>,
+    events: Vec<Event>,
+}
+
+impl Running {
+    pub fn start(settings: CaptureSettings) -> Self {
+        let (sink, receiver) = sync_channel(4096);
+        let capture = Capture::start(settings, sink).expect("these tests need root and BPF");
+        Self {
+            capture,
+            receiver,
+            events: Vec::new(),
+        }
+    }
+
+    pub fn control(&self) -> Control {
+        self.capture.control()
+    }
+
+    /// Waits for an event.
+    pub fn await_event(&mut self, wanted: impl Fn(&Event) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.events.iter().any(&wanted) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let batch = self.receiver.recv_timeout(left);
+            self.events
+                .extend(batch.expect("the awaited event did not come"));
+        }
+    }
+
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    pub fn finish(mut self, traffic: Traffic) -> Seen {
+        let (pid, said) = traffic.finish();
+        let counters = self.capture.stop();
+        self.events.extend(self.receiver.try_iter().flatten());
+        assert!(counters.is_closed(), "{counters:?}");
+        let undelivered: u64 = counters.undelivered.values().sum();
+        assert_eq!(
+            counters.submitted,
+            counters.delivered + undelivered,
+            "{counters:?}"
+        );
+        let messages = self
+            .events
+            .iter()
+            .filter(|event| matches!(event, Event::Message(_)));
+        assert_eq!(messages.count() as u64, counters.delivered);
+        Seen {
+            events: self.events,
+            counters,
+            pid,
+            said,
+        }
+    }
+}
+
+/// Captures a scenario from its start to its end.
+pub fn observe(settings: CaptureSettings, scenario: &str) -> Seen {
+    let running = Running::start(settings);
+    running.finish(Traffic::start(scenario, ""))
+}
+
+impl Seen {
+    /// The n-th pair of connections: the client's end and the server's.
+    pub fn pair(&self, n: usize) -> (&ConnectionOpened, &ConnectionOpened) {
+        let ports = self
+            .said
+            .iter()
+            .filter(|said| said.get("port").is_some())
+            .nth(n)
+            .unwrap();
+        let server = ports["port"].as_u64().unwrap() as u16;
+        let client = ports["client_port"].as_u64().unwrap() as u16;
+        let end = |local, peer| {
+            let found: Vec<_> = self
+                .events
+                .iter()
+                .filter_map(|event| match event {
+                    Event::ConnectionOpened(opened)
+                        if opened.local.port() == Some(local)
+                            && opened.peer.port() == Some(peer) =>
+                    {
+                        Some(opened)
+                    }
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(
+                found.len(),
+                1,
+                "connections from port {local} to {peer}: {found:?}"
+            );
+            found[0]
+        };
+        (end(client, server), end(server, client))
+    }
+
+    pub fn messages(&self, connection: ConnectionId, direction: Direction) -> Vec<&Message> {
+        let mut found: Vec<_> = self
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Message(message)
+                    if message.connection == connection && message.direction == direction =>
+                {
+                    Some(message)
+                }
+                _ => None,
+            })
+            .collect();
+        found.sort_by_key(|message| message.position);
+        found
+    }
+
+    /// The child's messages of one end as (position, length, payload), lengths and positions without a gap.
+    pub fn texts(&self, connection: ConnectionId, direction: Direction) -> Vec<String> {
+        let messages = self.messages(connection, direction);
+        let mut position = 0;
+        messages
+            .into_iter()
+            .map(|message| {
+                assert_eq!(message.position, position, "{message:?}");
+                position = message.end();
+                match message.payload.len() == message.length as usize {
+                    true => String::from_utf8_lossy(&message.payload).into_owned(),
+                    false => format!("{} bytes", message.length),
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,211 @@
+"""Traffic of known shape. Prints what it did as one JSON object per line; `go` on stdin where a step waits."""
+import ctypes, json, os, socket, struct, sys, threading
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Iovec(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+
+class Msghdr(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_void_p), ("namelen", ctypes.c_uint), ("iov", ctypes.POINTER(Iovec)),
+                ("iovlen", ctypes.c_size_t), ("control", ctypes.c_void_p), ("controllen", ctypes.c_size_t),
+                ("flags", ctypes.c_int)]
+
+
+class Mmsghdr(ctypes.Structure):
+    _fields_ = [("header", Msghdr), ("length", ctypes.c_uint)]
+
+
+def say(**what):
+    print(json.dumps({"pid": os.getpid(), **what}), flush=True)
+
+
+def go():
+    sys.stdin.readline()
+
+
+def pair(host="127.0.0.1"):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.bind((host, 0))
+    listener.listen()
+    client = socket.socket(family)
+    client.connect(listener.getsockname())
+    server, _ = listener.accept()
+    for s in (client, server):
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    say(port=listener.getsockname()[1], client_port=client.getsockname()[1])
+    listener.close()
+    return client, server
+
+
+def mmsg(call, s, buffers):
+    vector = (Mmsghdr * len(buffers))()
+    keep = []
+    for i, b in enumerate(buffers):
+        iov = (Iovec * 1)(Iovec(ctypes.cast(b, ctypes.c_void_p), len(b)))
+        keep.append(iov)
+        vector[i].header.iov, vector[i].header.iovlen = iov, 1
+    n = call(s.fileno(), vector, len(buffers), 0, *([None] if call is libc.recvmmsg else []))
+    assert n > 0, ctypes.get_errno()
+    return [vector[i].length for i in range(n)]
+
+
+def variants():
+    """Every system call, one message each way."""
+    c, s = pair()
+    buf = lambda data: ctypes.create_string_buffer(data, len(data))
+    os.write(c.fileno(), b"write"); os.read(s.fileno(), 100)
+    os.writev(c.fileno(), [b"wri", b"", b"tev"]); os.readv(s.fileno(), [bytearray(2), bytearray(3), bytearray(50)])
+    c.send(b"sendto"); s.recvfrom(100)
+    c.sendmsg([b"send", b"msg"]); s.recvmsg_into([bytearray(1), bytearray(100)])
+    mmsg(libc.sendmmsg, c, [buf(b"sendmmsg")]); mmsg(libc.recvmmsg, s, [buf(bytes(100))])
+    big = bytes(range(256)) * 40
+    c.sendall(big); got = 0
+    while got < len(big):
+        got += s.recv_into(bytearray(20000), 20000)
+    head, tail = b"h" * 5000, b"t" * 6000 + b"0\r\n\r\n"
+    os.writev(c.fileno(), [head, tail]); s.recv(20000, socket.MSG_WAITALL) if False else s.recv_into(bytearray(11005), 11005, socket.MSG_WAITALL)
+    c.close(); s.close()
+
+
+def multiple():
+    c, s = pair()
+    buf = lambda data: ctypes.create_string_buffer(data, len(data))
+    mmsg(libc.sendmmsg, c, [buf(b"first"), buf(b"second!")]); s.recv(100)
+    c.close(); s.close()
+
+
+def peek():
+    c, s = pair()
+    c.send(b"peeked"); s.recv(100, socket.MSG_PEEK); s.recv(100)
+    c.send(b"discarded"); s.recv(100, socket.MSG_TRUNC)
+    c.send(b"after"); s.recv(100)
+    c.close(); s.close()
+
+
+def descriptors():
+    c, s = pair()
+    number = c.fileno()
+    twin = os.dup(number)
+    os.write(number, b"own"); os.write(twin, b"dup")
+    child = os.fork()
+    if child == 0:
+        os.write(number, b"fork"); os._exit(0)
+    os.waitpid(child, 0)
+    got = 0
+    while got < 10:
+        got += len(s.recv(100))
+    os.close(twin); c.close(); s.close()
+    say(child=child)
+    c, s = pair()
+    say(reused=c.fileno() == number)
+    c.send(b"again"); s.recv(100)
+    c.close(); s.close()
+
+
+def existing():
+    c, s = pair()
+    say(ready=True)
+    go()
+    c.send(b"question"); s.recv(100); s.send(b"answer"); c.recv(100)
+    c.close(); s.close()
+
+
+def ipv6():
+    c, s = pair("::1")
+    c.send(b"six"); s.recv(100)
+    c.close(); s.close()
+
+
+def mapped():
+    listener = socket.socket(socket.AF_INET6)
+    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    listener.bind(("::", 0)); listener.listen()
+    c = socket.create_connection(("127.0.0.1", listener.getsockname()[1]))
+    s, _ = listener.accept()
+    say(port=listener.getsockname()[1], client_port=c.getsockname()[1])
+    c.send(b"four in six"); s.recv(100)
+    c.close(); s.close()
+
+
+def ends():
+    c, s = pair()
+    c.send(b"last"); c.shutdown(socket.SHUT_WR); s.recv(100); s.recv(100)
+    s.send(b"reply"); c.recv(100); s.close(); c.close()
+    c, s = pair()
+    c.send(b"x"); s.recv(100)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)); s.close()
+    try:
+        c.recv(100)
+    except ConnectionResetError:
+        pass
+    c.close()
+
+
+def late():
+    """Reads after both sides have sent their FINs."""
+    c, s = pair()
+    c.shutdown(socket.SHUT_WR); s.recv(1); s.send(b"unread"); s.close()
+    import time
+    time.sleep(0.05)
+    c.recv(100); c.close()
+
+
+def denied():
+    c, s = pair()
+    c.send(b"one"); s.recv(100)
+    say(ready=True); go()
+    c.send(b"two"); s.recv(100)
+    say(ready=True); go()
+    c.send(b"three"); s.recv(100)
+    c.close(); s.close()
+
+
+def policy():
+    c, s = pair()
+    for _ in range(4):
+        c.send(b"a" * 6000); s.recv_into(bytearray(6000), 6000, socket.MSG_WAITALL)
+        say(ready=True); go()
+    c.close(); s.close()
+
+
+def flood():
+    c, s = pair()
+    data = b"f" * 2000
+    for _ in range(20000):
+        c.send(data); s.recv_into(bytearray(2000), 2000, socket.MSG_WAITALL)
+    c.close(); s.close()
+
+
+def sendfile():
+    c, s = pair()
+    with open(__file__, "rb") as f:
+        n = os.sendfile(c.fileno(), f.fileno(), 0, 1000)
+    s.recv_into(bytearray(1000), 1000, socket.MSG_WAITALL)
+    c.send(b"behind"); s.recv(100)
+    c.close(); s.close()
+
+
+def unix():
+    path = sys.argv[2]
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path); listener.listen()
+    c = socket.socket(socket.AF_UNIX); c.connect(path)
+    s, _ = listener.accept()
+    c.send(b"over a path"); s.recv(100); s.send(b"back"); c.recv(100)
+    c.close(); s.close()
+
+
+def queue():
+    """Data waits; then half of it is read, and the rest."""
+    import time
+    c, s = pair()
+    c.send(b"12345678"); time.sleep(0.05); s.recv(4); s.recv(100)
+    c.send(b"next"); s.recv(100)
+    c.close(); s.close()
+
+
+globals()[sys.argv[1]]()
