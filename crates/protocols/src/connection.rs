@@ -170,10 +170,14 @@ impl Connection {
                 self.detect(protocols, shared, output);
             }
             Phase::Parsing(parser) => {
-                let proved = parser.verdict() == Verdict::Confirmed;
-                if !proved && self.retained_cost < MAX_RETAINED && !self.retained.is_empty() {
+                if !self.retained.is_empty() {
                     self.retained_cost += item.cost();
                     self.retained.push((direction, item.clone()));
+                    // A part is of no use to the next candidate.
+                    if self.retained_cost > MAX_RETAINED {
+                        self.retained = Vec::new();
+                        self.retained_cost = 0;
+                    }
                 }
                 let mut cx = Context {
                     facts: &mut self.facts,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use spandrel_model::{
-    ClockOffset, ConnectionId, ConnectionOpened, Event, KernelTime, Ledger, Message, Origin, Role,
+    ClockOffset, ConnectionId, ConnectionOpened, Endpoint, Event, KernelTime, Ledger, Message,
+    Origin, Role,
 };
 
 use crate::Settings;
@@ -15,12 +16,16 @@ use crate::connection::Connection;
 use crate::protocol::{Output, Protocol, Shared};
 use crate::registry::PROTOCOLS;
 use crate::route::Routes;
+use crate::stream::CHUNK_OVERHEAD;
 
 /// Network namespace, local and peer address.
 pub(crate) type Ends = (u32, SocketAddr, SocketAddr);
 
 /// How often connections are looked through for idle ones.
 const SWEEP_NANOS: u64 = 10_000_000_000;
+
+/// After this long a connection is forgotten of which only messages were reported: it may be closed long ago.
+const UNKNOWN_IDLE_NANOS: u64 = 300_000_000_000;
 
 /// Turns events into measured exchanges.
 ///
@@ -152,63 +157,65 @@ impl Tracker {
     }
 
     fn message(&mut self, message: &Message, output: &mut Output) {
-        let settings = &self.shared.settings;
-        let limit = settings.max_buffered_bytes_per_connection;
-        let total_limit = settings.max_buffered_bytes;
         let id = message.connection;
-        if !self.connections.contains_key(&id) {
-            if self.connections.len() >= settings.max_connections {
-                let messages = &self.shared.ledger.messages;
-                messages.drop_for("stream.connections_full", 1);
+        if self.deliver(message, output) {
+            return;
+        }
+        if self.connections.len() >= self.shared.settings.max_connections {
+            let messages = &self.shared.ledger.messages;
+            messages.drop_for("stream.connections_full", 1);
+            return;
+        }
+        // Its opening was lost or is late.
+        let connection = Connection::unknown(id, message.stamp.time);
+        self.connections.insert(id, connection);
+        self.deliver(message, output);
+    }
+
+    /// Hands a message to its connection; `false` if there is none.
+    fn deliver(&mut self, message: &Message, output: &mut Output) -> bool {
+        let limit = self.shared.settings.max_buffered_bytes_per_connection;
+        let total_limit = self.shared.settings.max_buffered_bytes;
+        // A message may be held twice: for the next candidate, and by the parser.
+        let cost = 2 * (message.payload.len() + message.tail.len() + CHUNK_OVERHEAD);
+        let buffered = self.buffered;
+        self.with(message.connection, output, |connection, tracker, output| {
+            let ledger = &tracker.shared.ledger;
+            if connection.is_ignored() {
+                ledger.messages.drop_for("stream.ignored", 1);
                 return;
             }
-            let connection = Connection::unknown(id, message.stamp.time);
-            self.connections.insert(id, connection);
-        }
-        let cost = message.payload.len() + message.tail.len() + crate::stream::CHUNK_OVERHEAD;
-        let buffered = self.buffered;
-        self.with(id, output, |connection, tracker, output| {
             let before = connection.cost();
             if before + cost > limit || buffered + cost > total_limit {
-                connection.release(
-                    message.stamp.time,
-                    tracker.protocols,
-                    tracker.shared,
-                    output,
-                );
+                let now = message.stamp.time;
+                connection.release(now, tracker.protocols, tracker.shared, output);
                 let after = connection.cost();
-                if after + cost > limit || buffered - before + after + cost > total_limit {
-                    tracker.shared.ledger.messages.drop_for("stream.memory", 1);
+                let others = buffered.saturating_sub(before);
+                if after + cost > limit || others + after + cost > total_limit {
+                    let ledger = &tracker.shared.ledger;
+                    ledger.messages.drop_for("stream.memory", 1);
                     return;
                 }
             }
-            if connection.is_ignored() {
-                let messages = &tracker.shared.ledger.messages;
-                messages.drop_for("stream.ignored", 1);
-                return;
-            }
             connection.last_event = connection.last_event.max(message.stamp.time);
             let new = connection.message(message, tracker.protocols, tracker.shared, output);
+            let ledger = &tracker.shared.ledger;
             match new {
-                true => tracker.shared.ledger.messages.settle(1),
-                false => tracker
-                    .shared
-                    .ledger
-                    .messages
-                    .drop_for("stream.duplicate", 1),
+                true => ledger.messages.settle(1),
+                false => ledger.messages.drop_for("stream.duplicate", 1),
             }
-        });
+        })
     }
 
-    /// Works on one connection and does what follows from it.
+    /// Works on one connection and does what follows from it; `false` if there is none.
     fn with(
         &mut self,
         id: ConnectionId,
         output: &mut Output,
         work: impl FnOnce(&mut Connection, &mut Parts<'_>, &mut Output),
-    ) {
+    ) -> bool {
         let Some(connection) = self.connections.get_mut(&id) else {
-            return;
+            return false;
         };
         let before = connection.cost();
         let mut parts = Parts {
@@ -229,6 +236,7 @@ impl Tracker {
         if done {
             self.forget(id);
         }
+        true
     }
 
     fn forget(&mut self, id: ConnectionId) {
@@ -279,7 +287,15 @@ impl Tracker {
         let mut ids: Vec<_> = self
             .connections
             .iter()
-            .filter(|(_, connection)| now.since(connection.last_event) >= idle)
+            .filter(|(_, connection)| {
+                let known = connection.facts.peer != Endpoint::Unknown;
+                let limit = if known {
+                    idle
+                } else {
+                    idle.min(UNKNOWN_IDLE_NANOS)
+                };
+                now.since(connection.last_event) >= limit
+            })
             .map(|(id, _)| *id)
             .collect();
         ids.sort_unstable();
@@ -315,9 +331,170 @@ struct Parts<'a> {
     protocols: &'static [&'static dyn Protocol],
 }
 
-fn address(endpoint: &spandrel_model::Endpoint) -> Option<SocketAddr> {
+fn address(endpoint: &Endpoint) -> Option<SocketAddr> {
     match endpoint {
-        spandrel_model::Endpoint::Socket(address) => Some(*address),
+        Endpoint::Socket(address) => Some(*address),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fixture;
+    use crate::http1::Http1Protocol;
+    use crate::protocol::{Close, Context, Detection, Facts, Parser, Sign, Verdict};
+    use crate::stream::Item;
+    use spandrel_model::{CapturePolicy, Direction, Stamp};
+
+    /// Takes everything for its own, and finds after two messages that it is not.
+    struct Eager;
+
+    struct EagerParser(u32);
+
+    impl Protocol for Eager {
+        fn name(&self) -> &'static str {
+            "eager"
+        }
+
+        fn detect(&self, _: &[u8]) -> Detection {
+            Detection::found(255, Sign::Request)
+        }
+
+        fn open(&self, _: &Facts, _: Direction) -> Box<dyn Parser> {
+            Box::new(EagerParser(0))
+        }
+    }
+
+    impl Parser for EagerParser {
+        fn item(&mut self, _: &mut Context<'_>, _: Direction, _: Item) {
+            self.0 += 1;
+        }
+        fn half_closed(&mut self, _: &mut Context<'_>, _: Direction, _: KernelTime) {}
+        fn closed(&mut self, _: &mut Context<'_>, _: Close) {}
+        fn settle(&mut self, _: &mut Context<'_>, _: KernelTime) {}
+        fn wants_settle(&self) -> bool {
+            false
+        }
+        fn abandon(&mut self, _: &mut Context<'_>, _: &'static str) {}
+        fn cost(&self) -> usize {
+            0
+        }
+        fn verdict(&self) -> Verdict {
+            if self.0 < 2 {
+                Verdict::Open
+            } else {
+                Verdict::Refuted
+            }
+        }
+    }
+
+    static EAGER_FIRST: &[&dyn Protocol] = &[&Eager, &Http1Protocol];
+    static EAGER_LAST: &[&dyn Protocol] = &[&Http1Protocol, &Eager];
+
+    fn exchange(connection: u64) -> [Event; 2] {
+        let mut request = fixture::message(0, b"GET / HTTP/1.1\r\n\r\n");
+        request.connection = ConnectionId(connection);
+        let mut response = fixture::message(0, b"HTTP/1.1 204 No Content\r\n\r\n");
+        response.connection = ConnectionId(connection);
+        response.direction = Direction::Egress;
+        [Event::Message(request), Event::Message(response)]
+    }
+
+    fn opened(connection: u64) -> Event {
+        Event::ConnectionOpened(ConnectionOpened {
+            stamp: Stamp::default(),
+            connection: ConnectionId(connection),
+            origin: Origin::Observed,
+            transport: spandrel_model::Transport::Tcp,
+            role: Some(Role::Server),
+            local: Endpoint::Unknown,
+            peer: Endpoint::Unknown,
+            netns: 0,
+            connect_started: None,
+            process: None,
+        })
+    }
+
+    #[test]
+    fn bytes_that_a_wrong_candidate_has_seen_go_to_the_next_one() {
+        for protocols in [EAGER_FIRST, EAGER_LAST] {
+            let ledger = Arc::new(Ledger::default());
+            let mut tracker =
+                Tracker::with_protocols(Settings::default(), 1, Arc::clone(&ledger), protocols);
+            let mut output = Output::default();
+            tracker.handle(&opened(1), &mut output);
+            for event in exchange(1) {
+                tracker.handle(&event, &mut output);
+            }
+            assert_eq!(output.measured.len(), 1);
+            let policies: Vec<_> = output.policies.iter().map(|(_, policy)| *policy).collect();
+            assert_eq!(policies, [CapturePolicy::Headers]);
+        }
+    }
+
+    #[test]
+    fn messages_of_more_connections_than_allowed_are_counted() {
+        let settings = Settings {
+            max_connections: 2,
+            ..Settings::default()
+        };
+        let ledger = Arc::new(Ledger::default());
+        let mut tracker = Tracker::new(settings, 1, Arc::clone(&ledger));
+        let mut output = Output::default();
+        for connection in 1..=3 {
+            tracker.handle(&opened(connection), &mut output);
+            for event in exchange(connection) {
+                tracker.handle(&event, &mut output);
+            }
+        }
+        assert_eq!(output.measured.len(), 2);
+        let messages = ledger.messages.snapshot();
+        assert_eq!(messages.settled, 4);
+        assert_eq!(messages.dropped["stream.connections_full"], 2);
+    }
+
+    #[test]
+    fn what_one_connection_holds_is_bounded_and_what_does_not_fit_is_counted() {
+        let settings = Settings {
+            max_buffered_bytes_per_connection: 4096,
+            ..Settings::default()
+        };
+        let ledger = Arc::new(Ledger::default());
+        let mut tracker = Tracker::new(settings, 1, Arc::clone(&ledger));
+        let mut output = Output::default();
+        tracker.handle(&opened(1), &mut output);
+        let connect = fixture::message(0, b"CONNECT x:1 HTTP/1.1\r\n\r\n");
+        let mut position = connect.end();
+        tracker.handle(&Event::Message(connect), &mut output);
+        for _ in 0..100 {
+            // Bytes that wait for the answer to CONNECT.
+            let message = fixture::message(position, &[7; 100]);
+            position = message.end();
+            tracker.handle(&Event::Message(message), &mut output);
+            assert!(tracker.buffered_bytes() <= 4096);
+        }
+        let messages = ledger.messages.snapshot();
+        assert_eq!(messages.settled + messages.dropped["stream.memory"], 101);
+    }
+
+    #[test]
+    fn an_idle_connection_is_forgotten_and_its_exchange_counted() {
+        let settings = Settings {
+            idle_timeout: Duration::from_secs(60),
+            ..Settings::default()
+        };
+        let ledger = Arc::new(Ledger::default());
+        let mut tracker = Tracker::new(settings, 1, Arc::clone(&ledger));
+        let mut output = Output::default();
+        let [request, _] = exchange(1);
+        tracker.handle(&request, &mut output);
+        tracker.tick(KernelTime(59_000_000_000), &mut output);
+        assert_eq!(tracker.connections(), 1);
+        tracker.tick(KernelTime(70_000_000_000), &mut output);
+        assert_eq!(tracker.connections(), 0);
+        assert_eq!(ledger.exchanges.snapshot().dropped["exchange.idle"], 1);
     }
 }

@@ -128,7 +128,8 @@ impl Body {
 }
 
 fn text(value: &[u8]) -> String {
-    String::from_utf8_lossy(value).into_owned()
+    String::from_utf8(value.to_vec())
+        .unwrap_or_else(|_| String::from_utf8_lossy(value).into_owned())
 }
 
 fn known_method(token: &str) -> Text {
