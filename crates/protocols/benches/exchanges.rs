@@ -81,7 +81,7 @@ fn main() {
         let begin = Instant::now();
         for event in &events {
             tracker.handle(event, &mut output);
-            if output.measured.len() >= 512 {
+            if output.measured.len() >= 64 {
                 made += output.measured.len();
                 output.measured.clear();
             }

@@ -642,3 +642,47 @@ write 1 2000 "HTTP/1.1 204 No Content\r\n\r\n" srtt=300 retransmits=5
         "2"
     );
 }
+
+#[test]
+fn a_proxy_protocol_header_before_the_first_request_is_passed_over() {
+    for header in [
+        r"PROXY TCP4 192.0.2.1 10.0.0.1 5555 80\r\n",
+        r"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\x0a\x00\x00\x01\x15\xb3\x00\x50",
+    ] {
+        for separate in ["", "\"\nread 1 1000 \""] {
+            let outcome = server(&format!(
+                "read 1 1000 \"{header}{separate}GET /a HTTP/1.1\\r\\n\\r\\n\"\n\
+                 write 1 2000 \"HTTP/1.1 204 No Content\\r\\n\\r\\n\""
+            ));
+            assert_eq!(
+                outcome.lines(),
+                ["Server GET /a 204 1000..2000"],
+                "{header}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_close_delimited_body_that_was_shut_is_whole_although_the_peer_resets() {
+    let outcome = server(
+        r#"
+read 1 1000 "GET /a HTTP/1.0\r\n\r\n"
+write 1 2000 "HTTP/1.0 200 OK\r\n\r\nabc"
+shut 1 write 2100
+close 1 2200 reset
+"#,
+    );
+    assert_eq!(outcome.lines(), ["Server GET /a 200 1000..2000"]);
+}
+
+#[test]
+fn a_close_delimited_body_that_was_shut_is_told_before_the_connection_is_gone() {
+    let steps = r#"
+read 1 1000 "GET /a HTTP/1.0\r\n\r\n"
+write 1 2000 "HTTP/1.0 200 OK\r\n\r\nabc"
+shut 1 write 2100
+tick 200000
+"#;
+    assert_eq!(server(steps).lines(), ["Server GET /a 200 1000..2000"]);
+}

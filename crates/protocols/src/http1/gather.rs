@@ -34,6 +34,12 @@ pub(super) fn gather<T>(
     };
     let old = half.buffer.len();
     if old == 0 {
+        if piece.chunk.position + piece.offset == 0
+            && let Some(length) = head::proxy_header(bytes)
+        {
+            piece.offset += length as u64;
+            return Gathered::More;
+        }
         let blank = |byte: &&u8| matches!(byte, b'\r' | b'\n');
         let blanks = bytes.iter().take_while(blank).count();
         piece.offset += blanks as u64;

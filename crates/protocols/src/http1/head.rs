@@ -407,8 +407,24 @@ pub(crate) fn cut_response(bytes: &[u8]) -> Option<ResponseHead> {
     })
 }
 
+/// Length of a PROXY protocol header (version 1 or 2) that a balancer puts before the first request.
+pub(crate) fn proxy_header(bytes: &[u8]) -> Option<usize> {
+    const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    // The longest line of version 1 has 107 bytes.
+    if bytes.starts_with(b"PROXY TCP") || bytes.starts_with(b"PROXY UNKNOWN") {
+        let line = bytes.get(..bytes.len().min(107))?;
+        return memchr::memchr(b'\n', line).map(|end| end + 1);
+    }
+    let [high, low] = *bytes.strip_prefix(SIGNATURE)?.get(2..4)? else {
+        return None;
+    };
+    Some(SIGNATURE.len() + 4 + usize::from(u16::from_be_bytes([high, low])))
+}
+
 /// Whether bytes at a message's beginning can be a head.
 pub(crate) fn detect(bytes: &[u8]) -> Detection {
+    let proxied = proxy_header(bytes).unwrap_or(0);
+    let bytes = bytes.get(proxied..).unwrap_or_default();
     let start = bytes
         .iter()
         .position(|byte| !matches!(byte, b'\r' | b'\n'))

@@ -1,6 +1,6 @@
 //! The direction of the responses, and which request each of them answers.
 
-use spandrel_model::{CapturePolicy, KernelTime};
+use spandrel_model::{CapturePolicy, Direction, KernelTime};
 
 use super::body::Chunked;
 use super::exchange::{Ending, RequestBody};
@@ -301,7 +301,12 @@ impl Http1 {
         }
         match self.response.state {
             _ if missing => self.give_up_response(LOST),
-            State::UntilClose { total, last } if !close.reset => {
+            // A reset after this end had said that it was done takes nothing away.
+            State::UntilClose { total, last }
+                if !close.reset
+                    || self.requests == Direction::Ingress
+                        && self.response.half_closed.is_some() =>
+            {
                 self.end_response(last, Some(total));
             }
             State::Open { last, ended } if ended || !close.reset => self.end_response(last, None),
