@@ -126,12 +126,18 @@ impl Routes {
             .or_insert_with(|| Tree(vec![Node::default()]));
         let mut route = String::with_capacity(path.len());
         let mut at = 0;
-        for (index, segment) in path.split('/').skip(1).enumerate() {
+        let mut rest = path.get(1..);
+        let mut count = 0;
+        while let Some(text) = rest {
+            let end = memchr::memchr(b'/', text.as_bytes()).unwrap_or(text.len());
+            let (segment, after) = text.split_at(end);
+            rest = after.get(1..);
             route.push('/');
-            if index == MAX_SEGMENTS {
+            if count == MAX_SEGMENTS {
                 route.push('*');
                 break;
             }
+            count += 1;
             if segment.is_empty() {
                 continue;
             }
@@ -165,23 +171,30 @@ fn matches(template: &str, path: &str) -> bool {
 /// Whether a segment looks like a value and not like a name.
 fn is_identifier(segment: &str) -> bool {
     let bytes = segment.as_bytes();
-    let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
-    let punctuation = |byte: &u8| matches!(byte, b'-' | b'_' | b'.' | b':');
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || punctuation(byte);
-    if bytes.len() > 40 || !bytes.iter().all(plain) {
+    if bytes.len() > 40 {
         return true;
     }
+    let (mut digits, mut letters, mut beyond_hex, mut dots) = (0, 0, 0, 0);
+    for byte in bytes {
+        match byte {
+            b'0'..=b'9' => digits += 1,
+            b'a'..=b'f' | b'A'..=b'F' => letters += 1,
+            b'g'..=b'z' | b'G'..=b'Z' => {
+                letters += 1;
+                beyond_hex += 1;
+            }
+            b'-' => {}
+            b'.' | b'_' | b':' => {
+                beyond_hex += 1;
+                dots += u32::from(*byte == b'.');
+            }
+            _ => return true,
+        }
+    }
     // `v1` and `2fa` are names; numbers, dates, UUIDs and hashes are not.
-    let number = digits > 0
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_digit() || punctuation(byte));
-    let hex = bytes.len() >= 8
-        && digits > 0
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_hexdigit() || *byte == b'-');
-    let random = bytes.len() >= 16 && digits >= 4 && !bytes.contains(&b'.');
+    let number = digits > 0 && letters == 0;
+    let hex = bytes.len() >= 8 && digits > 0 && beyond_hex == 0;
+    let random = bytes.len() >= 16 && digits >= 4 && dots == 0;
     number || hex || random
 }
 

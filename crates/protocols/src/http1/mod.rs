@@ -10,6 +10,7 @@ mod query;
 mod request;
 mod response;
 mod span;
+mod target;
 
 use spandrel_model::Direction;
 

@@ -47,11 +47,13 @@ fn is_secret(key: &str) -> bool {
 
 /// Appends a query string, its values redacted as the settings ask.
 pub(crate) fn push_redacted(query: &str, values: &QueryValues, output: &mut String) {
-    for (index, pair) in query.split('&').enumerate() {
-        if index > 0 {
-            output.push('&');
-        }
-        match pair.split_once('=') {
+    let mut rest = Some(query);
+    while let Some(text) = rest {
+        let end = memchr::memchr(b'&', text.as_bytes()).unwrap_or(text.len());
+        let (pair, after) = text.split_at(end);
+        rest = after.get(1..);
+        let equals = memchr::memchr(b'=', pair.as_bytes());
+        match equals.and_then(|at| Some((pair.get(..at)?, pair.get(at + 1..)?))) {
             Some((key, value)) => {
                 output.push_str(key);
                 output.push('=');
@@ -61,6 +63,9 @@ pub(crate) fn push_redacted(query: &str, values: &QueryValues, output: &mut Stri
             // Without a key it may itself be a value.
             None if pair.is_empty() || *values == QueryValues::Shown => output.push_str(pair),
             None => output.push_str(REDACTED),
+        }
+        if rest.is_some() {
+            output.push('&');
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Exchange to span and measurements, by the HTTP semantic conventions (stable) and our own `spandrel.*`.
 
 use std::borrow::Cow;
-use std::net::Ipv6Addr;
 
 use smallvec::SmallVec;
 use spandrel_model::{
@@ -12,6 +11,7 @@ use spandrel_model::{
 use super::exchange::{Ending, Exchange, RequestBody};
 use super::head;
 use super::query::push_redacted;
+use super::target::{Target, split_authority};
 use crate::protocol::Context;
 use crate::route::ServiceKey;
 use crate::trace_context;
@@ -63,73 +63,6 @@ fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
 
-/// The parts of a request target (RFC 9112 section 3.2).
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Target<'a> {
-    pub(crate) scheme: Option<&'a str>,
-    pub(crate) authority: Option<&'a str>,
-    pub(crate) path: Option<&'a str>,
-    pub(crate) query: Option<&'a str>,
-}
-
-impl<'a> Target<'a> {
-    pub(crate) fn parse(method: &str, target: &'a str) -> Self {
-        if method == "CONNECT" {
-            return Self {
-                authority: Some(without_user(target)),
-                ..Self::default()
-            };
-        }
-        let mut parts = Self::default();
-        let mut rest = target;
-        if !target.starts_with('/')
-            && let Some((scheme, after)) = target.split_once("://")
-        {
-            let end = after.find(['/', '?', '#']).unwrap_or(after.len());
-            let (authority, path) = after.split_at(end);
-            parts.scheme = Some(scheme);
-            parts.authority = Some(without_user(authority));
-            rest = path;
-        }
-        let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
-        let (path, query) = match rest.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (rest, None),
-        };
-        parts.path = Some(match path {
-            "" => "/",
-            path => path,
-        });
-        parts.query = query;
-        parts
-    }
-}
-
-/// Credentials before the `@` are nobody's business.
-fn without_user(authority: &str) -> &str {
-    authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host)
-}
-
-/// Host and port of an authority; `None` where it is not one.
-pub(crate) fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
-    if let Some(rest) = authority.strip_prefix('[') {
-        let (host, after) = rest.split_once(']')?;
-        host.parse::<Ipv6Addr>().ok()?;
-        return match after.strip_prefix(':') {
-            Some(port) => Some((host, Some(port.parse().ok()?))),
-            None => after.is_empty().then_some((host, None)),
-        };
-    }
-    let (host, port) = match authority.split_once(':') {
-        Some((host, port)) => (host, Some(port.parse().ok()?)),
-        None => (authority, None),
-    };
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
-    (!host.is_empty() && host.bytes().all(legal)).then_some((host, port))
-}
-
 struct Spot {
     kind: SpanKind,
     start: KernelTime,
@@ -165,7 +98,23 @@ pub(crate) fn finish(cx: &mut Context<'_>, mut exchange: Exchange, requests: Dir
         Target::parse(&exchange.request.method, text)
     });
     let spot = locate(cx, &exchange, requests, &target);
-    let measured = measure(cx, exchange, spot, &target);
+    let mut url = Url::new(cx, &spot, &target);
+    url.path = match target.path {
+        // The path of an ordinary target takes over the target's memory.
+        Some(path)
+            if target_text
+                .as_deref()
+                .is_some_and(|text| text.starts_with(path)) =>
+        {
+            let length = path.len();
+            target_text.map(|mut text| {
+                text.truncate(length);
+                text
+            })
+        }
+        path => path.map(str::to_owned),
+    };
+    let measured = measure(cx, exchange, spot, url);
     cx.output.measured.push(measured);
 }
 
@@ -276,7 +225,38 @@ fn status_text(status: u16) -> Text {
     })
 }
 
-fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, target: &Target<'_>) -> Measured {
+/// The parts of the URL that one kind of span shows.
+#[derive(Default)]
+struct Url {
+    /// Client.
+    full: Option<String>,
+    /// Server.
+    path: Option<String>,
+    /// Server, redacted.
+    query: Option<String>,
+}
+
+impl Url {
+    fn new(cx: &Context<'_>, spot: &Spot, target: &Target<'_>) -> Self {
+        if spot.kind == SpanKind::Client {
+            return Self {
+                full: full_url(cx, spot, target),
+                ..Self::default()
+            };
+        }
+        let query = target.query.filter(|query| !query.is_empty());
+        Self {
+            query: query.map(|query| {
+                let mut redacted = String::with_capacity(query.len() + 8);
+                push_redacted(query, &cx.shared.settings.http.query_values, &mut redacted);
+                redacted
+            }),
+            ..Self::default()
+        }
+    }
+}
+
+fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Measured {
     let server = spot.kind == SpanKind::Server;
     let request = exchange.request;
     let name = match (&*spot.method, &spot.route) {
@@ -295,7 +275,6 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, target: &Target
             value,
         });
     };
-    let full_url = (!server).then(|| full_url(cx, &spot, target)).flatten();
     put("http.request.method", spot.method.clone().into());
     if spot.method == "_OTHER" {
         put("http.request.method_original", request.method.into());
@@ -305,20 +284,17 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, target: &Target
     }
     put("url.scheme", spot.scheme.into());
     if server {
-        if let Some(path) = target.path {
-            put("url.path", path.to_owned().into());
+        if let Some(path) = url.path {
+            put("url.path", path.into());
         }
-        if let Some(query) = target.query.filter(|query| !query.is_empty()) {
-            let mut redacted = String::with_capacity(query.len() + 8);
-            let values = &cx.shared.settings.http.query_values;
-            push_redacted(query, values, &mut redacted);
-            put("url.query", redacted.into());
+        if let Some(query) = url.query {
+            put("url.query", query.into());
         }
         if let Some(route) = spot.route {
             put("http.route", route.into());
         }
-    } else if let Some(url) = full_url {
-        put("url.full", url.into());
+    } else if let Some(full) = url.full {
+        put("url.full", full.into());
     }
     if let Some(address) = spot.address {
         put("server.address", address.into());
