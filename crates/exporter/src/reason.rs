@@ -26,13 +26,15 @@ pub const TOO_LARGE: Reason = "export.too_large";
 pub const NO_DESTINATION: Reason = "export.no_destination";
 /// The file or stream could not be written.
 pub const WRITE_FAILED: Reason = "export.write_failed";
+/// An exporter of the OpenTelemetry SDK failed; it does not say why in a way that could be counted.
+pub const SDK_FAILED: Reason = "export.sdk_failed";
 /// Made, and given up before it came to the exporter.
 pub const ABANDONED: Reason = "export.abandoned";
 /// Not acknowledged when the time to shut down was over.
 pub const SHUTDOWN_DEADLINE: Reason = "shutdown.deadline";
 
 /// All of them, in the order of the documentation.
-pub const ALL: [Reason; 14] = [
+pub const ALL: [Reason; 15] = [
     QUEUE_FULL,
     REJECTED,
     PERMANENT_AUTH,
@@ -45,6 +47,7 @@ pub const ALL: [Reason; 14] = [
     TOO_LARGE,
     NO_DESTINATION,
     WRITE_FAILED,
+    SDK_FAILED,
     ABANDONED,
     SHUTDOWN_DEADLINE,
 ];

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
-use http::{Method, Request, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -19,9 +19,37 @@ use crate::otlp::response::rpc_status;
 use crate::reason;
 use crate::settings::{Compression, OtlpSettings};
 
+/// The client, for TLS and plaintext.
+pub(crate) type HttpClientOf = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// A client for an endpoint. It keeps connections and follows no redirect.
+pub(crate) fn http_client(
+    settings: &OtlpSettings,
+    endpoint: &Uri,
+) -> Result<HttpClientOf, ExporterError> {
+    Ok(Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .build(connect::connector(settings, endpoint)?))
+}
+
+/// One request with its answer, read up to the limit.
+pub(crate) async fn exchange(
+    client: HttpClientOf,
+    request: Request<Bytes>,
+    timeout: Duration,
+) -> Result<Response<Bytes>, opentelemetry_http::HttpError> {
+    let answer = async {
+        let (head, body) = client.request(request.map(Full::new)).await?.into_parts();
+        let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await?;
+        Ok(Response::from_parts(head, body.to_bytes()))
+    };
+    tokio::time::timeout(timeout, answer).await?
+}
+
 #[derive(Debug)]
 pub(crate) struct HttpSender {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClientOf,
     endpoint: Uri,
     headers: HeaderMap,
     compression: Compression,
@@ -34,7 +62,6 @@ impl HttpSender {
         endpoint: Uri,
         mut headers: HeaderMap,
     ) -> Result<Self, ExporterError> {
-        let connector = connect::connector(settings, &endpoint)?;
         headers.insert(
             CONTENT_TYPE,
             HeaderValue::from_static("application/x-protobuf"),
@@ -43,10 +70,7 @@ impl HttpSender {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         Ok(Self {
-            client: Client::builder(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .pool_timer(TokioTimer::new())
-                .build(connector),
+            client: http_client(settings, &endpoint)?,
             endpoint,
             headers,
             compression: settings.compression,

@@ -7,10 +7,11 @@ mod stream;
 
 use std::time::Duration;
 
-use ::http::{HeaderMap, HeaderName, HeaderValue};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use bytes::Bytes;
 use spandrel_model::ledger::Reason;
 
+pub(crate) use http::{HttpClientOf, exchange, http_client};
 pub(crate) use stream::StreamWriter;
 
 use crate::carried::Signal;
@@ -87,8 +88,7 @@ pub(crate) enum Sender {
 
 impl Sender {
     pub(crate) fn new(settings: &OtlpSettings, signal: Signal) -> Result<Self, ExporterError> {
-        let endpoint = connect::endpoint(settings)?;
-        let headers = headers(settings)?;
+        let (endpoint, headers) = target(settings)?;
         Ok(match settings.protocol {
             Protocol::Grpc => {
                 Self::Grpc(grpc::GrpcSender::new(settings, endpoint, headers, signal)?)
@@ -105,6 +105,11 @@ impl Sender {
             Self::Http(sender) => sender.send(body).await,
         }
     }
+}
+
+/// Where to send and what to send along.
+pub(crate) fn target(settings: &OtlpSettings) -> Result<(Uri, HeaderMap), ExporterError> {
+    Ok((connect::endpoint(settings)?, headers(settings)?))
 }
 
 fn headers(settings: &OtlpSettings) -> Result<HeaderMap, ExporterError> {

@@ -1,5 +1,7 @@
 //! What is handed to the exporter arrives once, or is counted with its reason: against a scripted OTLP server.
 
+mod metrics;
+mod sdk;
 mod server;
 
 use std::sync::Arc;

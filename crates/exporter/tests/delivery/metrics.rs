@@ -1,0 +1,227 @@
+//! Metric points on their way to a backend, and the agent's own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as NumberValue;
+use spandrel_exporter::metrics::{
+    Metric, MetricData, MetricsBatch, Number, NumberPoint, PointHead, ResourceMetrics,
+};
+use spandrel_exporter::self_telemetry::{SelfTelemetry, SelfTelemetrySettings};
+use spandrel_exporter::{Destination, Exporter, ExporterSettings, OtlpSettings, Protocol, reason};
+use spandrel_model::{Attribute, Ledger, UnixTime};
+use tokio::runtime::Handle;
+
+use crate::server::{Answer, Received, Server};
+use crate::{resource, settings};
+
+fn batch(points: usize, ledger: &Arc<Ledger>) -> MetricsBatch {
+    let points = (0..points)
+        .map(|n| NumberPoint {
+            head: PointHead {
+                attributes: Arc::from([Attribute::new("n", n as i64)]),
+                start: UnixTime(1),
+                time: UnixTime(2),
+                exemplars: Vec::new(),
+            },
+            value: Number::I64(n as i64),
+        })
+        .collect();
+    let metric = Metric {
+        name: "m".into(),
+        unit: "1".into(),
+        description: "".into(),
+        data: MetricData::Gauge(points),
+    };
+    let resources = vec![ResourceMetrics {
+        resource: resource("shop"),
+        metrics: vec![metric],
+    }];
+    MetricsBatch::new(resources, Arc::clone(ledger))
+}
+
+#[tokio::test]
+async fn points_arrive_over_both_transports_and_a_rejection_is_counted() {
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let script = vec![Answer::Accept, Answer::Partial(2, "no")];
+        let (server, endpoint) = match protocol {
+            Protocol::Grpc => {
+                let server = Server::grpc(script).await;
+                let endpoint = format!("http://{}", server.address);
+                (server, endpoint)
+            }
+            Protocol::HttpProtobuf => {
+                let server = Server::http(script).await;
+                let endpoint = format!("http://{}/v1/metrics", server.address);
+                (server, endpoint)
+            }
+        };
+        let ledger = Arc::new(Ledger::default());
+        let settings = ExporterSettings {
+            metrics: Some(Destination::Otlp(OtlpSettings::new(protocol, endpoint))),
+            ..ExporterSettings::default()
+        };
+        let mut exporter =
+            Exporter::start(settings, Arc::clone(&ledger), &Handle::current()).unwrap();
+        exporter.export_metrics(batch(3, &ledger));
+        server.received(1).await;
+        exporter.export_metrics(batch(5, &ledger));
+        let received = server.received(2).await;
+        let points =
+            match &received[1].metrics().resource_metrics[0].scope_metrics[0].metrics[0].data {
+                Some(Data::Gauge(gauge)) => gauge.data_points.len(),
+                other => panic!("not a gauge: {other:?}"),
+            };
+        assert_eq!(points, 5);
+        assert!(exporter.shutdown(Duration::from_secs(10)).await.drained);
+        let account = ledger.metric_points.snapshot();
+        assert!(ledger.is_closed());
+        assert_eq!(
+            (account.seen, account.settled, account.in_flight),
+            (8, 6, 0)
+        );
+        assert_eq!(account.dropped[reason::REJECTED], 2);
+    }
+}
+
+#[tokio::test]
+async fn a_failing_destination_of_traces_does_not_hold_metrics_up() {
+    let traces = Server::grpc(vec![Answer::Hang]).await;
+    let metrics = Server::grpc(Vec::new()).await;
+    let ledger = Arc::new(Ledger::default());
+    let to =
+        |server: &Server| OtlpSettings::new(Protocol::Grpc, format!("http://{}", server.address));
+    let settings = ExporterSettings {
+        metrics: Some(Destination::Otlp(to(&metrics))),
+        ..settings(to(&traces))
+    };
+    let mut exporter = Exporter::start(settings, Arc::clone(&ledger), &Handle::current()).unwrap();
+    exporter.export_spans([(resource("shop"), crate::span("a"))]);
+    exporter.flush();
+    traces.received(1).await;
+    exporter.export_metrics(batch(1, &ledger));
+    metrics.received(1).await;
+    exporter.shutdown(Duration::from_millis(200)).await;
+    assert!(ledger.is_closed());
+    assert_eq!(ledger.metric_points.snapshot().settled, 1);
+    assert_eq!(
+        ledger.spans.snapshot().dropped[reason::SHUTDOWN_DEADLINE],
+        1
+    );
+}
+
+/// Name, sorted attributes and value of each number that came.
+fn numbers(received: &Received) -> Vec<(String, String, i64)> {
+    let resources = &received.metrics().resource_metrics;
+    let metrics = resources
+        .iter()
+        .flat_map(|r| &r.scope_metrics)
+        .flat_map(|s| &s.metrics);
+    let mut all = Vec::new();
+    for metric in metrics {
+        let points = match metric.data.as_ref().unwrap() {
+            Data::Sum(sum) => &sum.data_points,
+            other => panic!("not a sum: {other:?}"),
+        };
+        for point in points {
+            let mut attributes: Vec<String> = point
+                .attributes
+                .iter()
+                .map(
+                    |kv| match kv.value.as_ref().and_then(|value| value.value.as_ref()) {
+                        Some(
+                            opentelemetry_proto::tonic::common::v1::any_value::Value::StringValue(
+                                text,
+                            ),
+                        ) => format!("{}={text}", kv.key),
+                        other => panic!("not text: {other:?}"),
+                    },
+                )
+                .collect();
+            attributes.sort();
+            let Some(NumberValue::AsInt(value)) = point.value else {
+                panic!("not an integer: {point:?}");
+            };
+            all.push((metric.name.clone(), attributes.join(","), value));
+        }
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_is_told_as_metrics_of_the_agent_itself() {
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let (server, endpoint) = match protocol {
+            Protocol::Grpc => {
+                let server = Server::grpc(Vec::new()).await;
+                let endpoint = format!("http://{}", server.address);
+                (server, endpoint)
+            }
+            Protocol::HttpProtobuf => {
+                let server = Server::http(Vec::new()).await;
+                let endpoint = format!("http://{}/v1/metrics", server.address);
+                (server, endpoint)
+            }
+        };
+        let ledger = Arc::new(Ledger::default());
+        ledger.messages.see(7);
+        ledger.messages.settle(4);
+        ledger.messages.drop_for("kernel.ring_full", 3);
+        ledger.spans.see(3);
+        ledger.spans.settle(1);
+        ledger.spans.drop_for(reason::REJECTED, 1);
+        ledger.spans.depart(1);
+        let settings = SelfTelemetrySettings {
+            endpoint: OtlpSettings {
+                headers: vec![("api-key".into(), "secret".into())],
+                ..OtlpSettings::new(protocol, endpoint)
+            },
+            interval: Duration::from_secs(3600),
+            attributes: vec![Attribute::new("host.name", "node-1")],
+            exporter_protocol: Protocol::Grpc,
+        };
+        let telemetry = SelfTelemetry::start(settings, &ledger, &Handle::current()).unwrap();
+        tokio::task::spawn_blocking(move || telemetry.shutdown())
+            .await
+            .unwrap()
+            .unwrap();
+        let received = &server.received(1).await[0];
+        assert_eq!(received.headers["api-key"], "secret");
+        let attributes = &received.metrics().resource_metrics[0]
+            .resource
+            .as_ref()
+            .unwrap()
+            .attributes;
+        let names: Vec<&str> = attributes.iter().map(|kv| kv.key.as_str()).collect();
+        assert!(
+            names.contains(&"service.name") && names.contains(&"host.name"),
+            "{names:?}"
+        );
+        let numbers = numbers(received);
+        let component = "otel.component.name=otlp_grpc_span_exporter/0,otel.component.type=otlp_grpc_span_exporter";
+        for (name, attributes, value) in [
+            ("spandrel.ledger.messages", "spandrel.state=seen", 7),
+            ("spandrel.ledger.messages", "spandrel.state=settled", 4),
+            (
+                "spandrel.ledger.messages",
+                "spandrel.reason=kernel.ring_full,spandrel.state=dropped",
+                3,
+            ),
+            ("spandrel.ledger.in_flight", "spandrel.account=spans", 1),
+            ("otel.sdk.exporter.span.exported", component, 1),
+            (
+                "otel.sdk.exporter.span.exported",
+                &format!("error.type=rejected,{component}"),
+                1,
+            ),
+            ("otel.sdk.exporter.span.inflight", component, 1),
+        ] {
+            let expected = (name.to_owned(), attributes.to_owned(), value);
+            assert!(
+                numbers.contains(&expected),
+                "{expected:?} is not in {numbers:#?}"
+            );
+        }
+    }
+}
