@@ -293,7 +293,7 @@ impl Composer<'_, '_> {
         let substituted = match substitute(text, self.env) {
             Ok(substituted) => substituted,
             Err(message) => {
-                let found = self.findings.error(message).at(at);
+                let found = self.findings.error(message).at(at).path(self.path());
                 self.findings
                     .push(found.expected(
                         "${NAME}, ${env:NAME} or ${NAME:-default}; $$ for a dollar sign",
@@ -332,7 +332,7 @@ impl Composer<'_, '_> {
                 "the tag `{}{}` does not fit this value",
                 tag.handle, tag.suffix
             );
-            let found = self.findings.error(message).at(at);
+            let found = self.findings.error(message).at(at).path(self.path());
             self.findings
                 .push(found.expected("no tag, or one of !!str !!int !!float !!bool !!null"));
             Value::Null

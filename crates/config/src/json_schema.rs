@@ -1,16 +1,13 @@
 //! The JSON schema for editors, made from the table that the checks use.
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use serde_json::{Map as Object, Value, json};
 
 use crate::schema::{Map, Rest, Shape, root};
 
-/// Deepest reference that is written out; samplers nest without end.
-const MAX_DEPTH: usize = 14;
-
 /// The schema of the whole file, as text.
 pub fn json_schema() -> String {
-    let mut schema = shape(&root::ROOT, 0, &mut BTreeSet::new());
+    let mut schema = shape(&root::ROOT, "#", &mut HashMap::new());
     if let Value::Object(object) = &mut schema {
         object.insert(
             "$schema".into(),
@@ -23,12 +20,10 @@ pub fn json_schema() -> String {
     text
 }
 
-fn shape(of: &'static Shape, depth: usize, open: &mut BTreeSet<usize>) -> Value {
-    // A shape inside itself is left open here; the program checks it in full.
-    let identity = std::ptr::from_ref(of) as usize;
-    if depth > MAX_DEPTH || open.contains(&identity) {
-        return json!({});
-    }
+/// Where each mapping was first written out, by the address of its shape.
+type Written = HashMap<usize, String>;
+
+fn shape(of: &'static Shape, pointer: &str, written: &mut Written) -> Value {
     match of {
         Shape::Bool => json!({"type": ["boolean", "string", "null"]}),
         Shape::Text | Shape::Glob | Shape::Duration => json!({"type": ["string", "null"]}),
@@ -49,12 +44,16 @@ fn shape(of: &'static Shape, depth: usize, open: &mut BTreeSet<usize>) -> Value 
         Shape::Attribute => json!({"type": ["string", "number", "boolean", "array", "null"]}),
         Shape::Anything => json!({}),
         Shape::List { of: item, min } => {
-            json!({"type": ["array", "null"], "minItems": min, "items": shape(item, depth + 1, open)})
+            json!({"type": ["array", "null"], "minItems": min, "items": shape(item, &format!("{pointer}/items"), written)})
         }
         Shape::Map(map) | Shape::OneOf(map) => {
-            open.insert(identity);
-            let mut object = object(map, depth, open);
-            open.remove(&identity);
+            // The second time is a reference to the first, which also ends the nesting of samplers.
+            let identity = std::ptr::from_ref(of) as usize;
+            if let Some(first) = written.get(&identity) {
+                return json!({"$ref": first});
+            }
+            written.insert(identity, pointer.to_owned());
+            let mut object = object(map, pointer, written);
             if matches!(of, Shape::OneOf(_)) {
                 object.insert("minProperties".into(), json!(1));
                 object.insert("maxProperties".into(), json!(1));
@@ -68,11 +67,12 @@ fn reference() -> Value {
     json!({"type": "string", "pattern": "\\$\\{"})
 }
 
-fn object(map: &'static Map, depth: usize, open: &mut BTreeSet<usize>) -> Object<String, Value> {
+fn object(map: &'static Map, pointer: &str, written: &mut Written) -> Object<String, Value> {
     let mut properties = Object::new();
     let mut required = Vec::new();
     for field in map.fields {
-        let mut value = shape(field.shape, depth + 1, open);
+        let key = field.key.replace('/', "~1");
+        let mut value = shape(field.shape, &format!("{pointer}/properties/{key}"), written);
         if let Value::Object(value) = &mut value {
             if !field.doc.is_empty() {
                 value.insert("description".into(), json!(field.doc));

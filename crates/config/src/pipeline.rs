@@ -196,8 +196,21 @@ fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Findings) -> 
             to.push(found.at(node.at).path(format!("{path}.headers")));
         }
     }
-    if text(node.get("compression")).as_deref() == Some("gzip") {
-        otlp.compression = Compression::Gzip;
+    match text(node.get("compression")).as_deref() {
+        None | Some("none") => {}
+        Some("gzip") => otlp.compression = Compression::Gzip,
+        Some(other) => {
+            let message = format!(
+                "the compression `{}` is not known: none is used",
+                crate::node::cut(other)
+            );
+            let found = to.warning(message).path(format!("{path}.compression"));
+            to.push(
+                found
+                    .at(node.get("compression").map_or(node.at, |n| n.at))
+                    .expected("gzip or none"),
+            );
+        }
     }
     set(&mut otlp.timeout, millis(node.get("timeout")));
     if let Some(tls) = node.get("tls") {

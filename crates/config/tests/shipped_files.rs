@@ -5,12 +5,16 @@ use spandrel_config::settings::{AttributeValue, Exporter, Otlp, Protocol, Tempor
 use spandrel_config::{Config, Loaded, from_env, json_schema, load, load_str, print};
 
 fn shipped(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../config")
+        .join(name)
 }
 
 fn read(name: &str, env: &[(&str, &str)]) -> Loaded {
     let env = |wanted: &str| {
-        env.iter().find(|(name, _)| *name == wanted).map(|(_, value)| (*value).to_owned())
+        env.iter()
+            .find(|(name, _)| *name == wanted)
+            .map(|(_, value)| (*value).to_owned())
     };
     load(&shipped(name), &env).unwrap_or_else(|problems| panic!("{name}:\n{problems}"))
 }
@@ -34,7 +38,12 @@ fn the_documented_defaults_are_the_defaults_of_the_code() {
 fn the_documented_file_names_every_key_that_is_printed() {
     let text = std::fs::read_to_string(shipped("spandrel.yaml")).unwrap();
     for line in print(&Config::default()).lines() {
-        let key = line.trim_start().trim_start_matches("- ").split(':').next().unwrap();
+        let key = line
+            .trim_start()
+            .trim_start_matches("- ")
+            .split(':')
+            .next()
+            .unwrap();
         if line.contains(':') {
             assert!(text.contains(&format!("{key}:")), "{key} is not documented");
         }
@@ -57,7 +66,10 @@ fn every_key_of_ours_is_in_the_documented_file() {
     let text = std::fs::read_to_string(shipped("spandrel.yaml")).unwrap();
     let schema: serde_json::Value = serde_json::from_str(&json_schema()).unwrap();
     let mut found = Vec::new();
-    keys(&schema["properties"]["distribution"]["properties"]["spandrel"], &mut found);
+    keys(
+        &schema["properties"]["distribution"]["properties"]["spandrel"],
+        &mut found,
+    );
     assert!(found.len() > 30, "{found:?}");
     for key in found {
         assert!(text.contains(&format!("{key}:")), "{key} is not documented");
@@ -71,7 +83,10 @@ fn the_schema_file_is_current() {
         std::fs::write(shipped("schema.json"), &made).unwrap();
     }
     let file = std::fs::read_to_string(shipped("schema.json")).unwrap_or_default();
-    assert!(file == made, "run this test with SPANDREL_WRITE_SCHEMA=1 and commit the file");
+    assert!(
+        file == made,
+        "run this test with SPANDREL_WRITE_SCHEMA=1 and commit the file"
+    );
 }
 
 #[test]
@@ -79,7 +94,10 @@ fn all_examples_load_without_a_warning() {
     let mut count = 0;
     for entry in std::fs::read_dir(shipped("examples")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        let loaded = read(&format!("examples/{name}"), &[("NEW_RELIC_LICENSE_KEY", "k")]);
+        let loaded = read(
+            &format!("examples/{name}"),
+            &[("NEW_RELIC_LICENSE_KEY", "k")],
+        );
         assert_eq!(loaded.warnings, [], "{name}");
         count += 1;
     }
@@ -93,7 +111,10 @@ fn the_minimal_example_means_the_defaults() {
 
 #[test]
 fn the_new_relic_example_takes_the_key_from_the_environment_and_sends_deltas() {
-    let loaded = read("examples/new-relic.yaml", &[("NEW_RELIC_LICENSE_KEY", "secret$key")]);
+    let loaded = read(
+        "examples/new-relic.yaml",
+        &[("NEW_RELIC_LICENSE_KEY", "secret$key")],
+    );
     let traces = otlp(&loaded.config.traces[0].exporter);
     assert_eq!(traces.endpoint, "https://otlp.nr-data.net/v1/traces");
     assert_eq!(traces.protocol, Protocol::HttpProtobuf);

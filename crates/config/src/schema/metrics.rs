@@ -31,7 +31,6 @@ static PROMETHEUS: Shape = Shape::Map(&Map::closed(&[
     ),
     Field::new("without_scope_info", &BOOL),
     Field::new("without_target_info", &BOOL),
-    Field::new("without_target_info/development", &BOOL),
     Field::new("scope_info_enabled", &BOOL),
     Field::new("target_info_enabled", &BOOL),
     Field::new("resource_constant_labels", &INCLUDE_EXCLUDE),
@@ -64,7 +63,6 @@ static PERIODIC: Shape = Shape::Map(&Map::closed(&[
     Field::new("cardinality_limits", &CARDINALITY),
     Field::new("max_export_batch_size", &POSITIVE)
         .unused("batches are bounded by distribution.spandrel.export.max_request_bytes"),
-    Field::new("max_export_batch_size/development", &POSITIVE),
 ]));
 static PULL: Shape = Shape::Map(&Map::closed(&[
     Field::new("exporter", &PULL_EXPORTER).required(),

@@ -21,7 +21,6 @@ static GRPC_TLS: Shape = Shape::Map(&Map::closed(&[
     Field::new("insecure", &BOOL),
 ]));
 static ENCODING: Shape = Shape::Word(&["protobuf", "json"]);
-static COMPRESSION: Shape = Shape::Word(&["gzip", "none"]);
 const BY_SIZE: &str = "sizes are set by distribution.spandrel.export.max_request_bytes";
 const BY_DEFAULT_SIZE: &str = "the size of a response is bounded at 4 MiB";
 
@@ -32,7 +31,7 @@ macro_rules! otlp_fields {
             Field::new("tls", &$tls),
             Field::new("headers", &HEADERS),
             Field::new("headers_list", &TEXT),
-            Field::new("compression", &COMPRESSION),
+            Field::new("compression", &TEXT),
             Field::new("timeout", &NON_NEGATIVE),
             Field::new("max_request_size", &NON_NEGATIVE).unused(BY_SIZE),
             Field::new("max_response_size", &NON_NEGATIVE).unused(BY_DEFAULT_SIZE),

@@ -110,7 +110,10 @@ static RULES: Shape = Shape::List { of: &RULE, min: 1 };
 static RULE_BASED: Shape = Shape::Map(&Map::closed(&[Field::new("rules", &RULES)]));
 
 static ID_GENERATOR: Shape = Shape::OneOf(&Map::open(&[Field::new("random", &EMPTY)]));
-static TRACER: Shape = Shape::Map(&Map::closed(&[Field::new("disabled", &BOOL)]));
+static TRACER: Shape = Shape::Map(&Map::closed(&[
+    Field::new("disabled", &BOOL),
+    Field::new("enabled", &BOOL),
+]));
 static TRACER_MATCH: Shape = Shape::Map(&Map::closed(&[
     Field::new("name", &TEXT).required(),
     Field::new("config", &TRACER).required(),
