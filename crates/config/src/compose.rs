@@ -85,6 +85,10 @@ pub(crate) fn compose(text: &str, env: &Env<'_>, findings: &mut Findings) -> Opt
     composer.root
 }
 
+fn too_deep() -> String {
+    format!("nested deeper than {MAX_DEPTH} levels")
+}
+
 fn position(marker: &saphyr_parser::Marker) -> Position {
     Position {
         line: marker.line().max(1),
@@ -99,7 +103,10 @@ impl Composer<'_, '_> {
         let mut found = self
             .findings
             .error(format!("this is not valid YAML: {info}"));
-        if let Some(tab) = indent.chars().position(|c| c == '\t') {
+        if info.contains("recursion limit") {
+            // The parser's own bound on brackets is reached while it looks ahead.
+            found = self.findings.error(too_deep()).at(at);
+        } else if let Some(tab) = indent.chars().position(|c| c == '\t') {
             found = self.findings.error("a tab is used for indentation");
             found = found
                 .at(Position {
@@ -175,9 +182,7 @@ impl Composer<'_, '_> {
             return None;
         }
         if self.frames.len() >= MAX_DEPTH {
-            let found = self
-                .findings
-                .error(format!("nested deeper than {MAX_DEPTH} levels"));
+            let found = self.findings.error(too_deep());
             self.findings.push(found.at(at));
             return None;
         }
