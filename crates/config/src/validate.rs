@@ -1,5 +1,5 @@
 //! Compares a document with the table of keys and reports every difference.
-use crate::diagnostic::{Diagnostic, Findings};
+use crate::diagnostic::{Diagnostic, Findings, Severity};
 use crate::node::{Entry, Node, Value, cut, stable};
 use crate::schema::{Map, Rest, Shape};
 use crate::suggest::nearest;
@@ -43,6 +43,14 @@ impl Walk<'_> {
         path
     }
 
+    /// What has no effect cannot stop the start, whatever is wrong with it.
+    fn push(&mut self, mut found: Diagnostic) {
+        if self.unused {
+            found.severity = Severity::Warning;
+        }
+        self.to.push(found);
+    }
+
     /// Values below `headers` are secrets and stay out of every message.
     fn found(&self, node: &Node) -> String {
         if self.path.iter().any(|part| part.starts_with("headers")) {
@@ -57,7 +65,7 @@ impl Walk<'_> {
             .error(format!("found {}", self.found(node)))
             .at(node.at);
         let found = found.path(self.path()).expected(expected);
-        self.to.push(found);
+        self.push(found);
     }
 
     fn node(&mut self, node: &Node, shape: &'static Shape) {
@@ -181,7 +189,7 @@ impl Walk<'_> {
                 .error(format!("the key `{}` is missing", field.key))
                 .at(node.at);
             let found = found.path(self.path());
-            self.to.push(found.maybe_hint(example(field.key)));
+            self.push(found.maybe_hint(example(field.key)));
         }
     }
 
@@ -196,7 +204,7 @@ impl Walk<'_> {
                 .to
                 .warning(format!("`{}` has no effect: {why}", entry.key));
             let found = found.at(entry.key_at).path(self.path());
-            self.to.push(found);
+            self.push(found);
         }
         self.unused |= field.unused.is_some();
         self.node(&entry.value, field.shape);
@@ -222,7 +230,7 @@ impl Walk<'_> {
             Rest::Refused => self.to.error(format!("unknown key `{name}`")),
         };
         let found = found.at(entry.key_at).path(self.path()).maybe_hint(hint);
-        self.to.push(found.expected(expected_keys(map)));
+        self.push(found.expected(expected_keys(map)));
     }
 
     fn one_of(&mut self, node: &Node, map: &'static Map) {
@@ -233,7 +241,7 @@ impl Walk<'_> {
             _ => {
                 let found = self.to.error("more than one kind is given").at(node.at);
                 let found = found.path(self.path());
-                self.to.push(found.expected(expected_keys(map)));
+                self.push(found.expected(expected_keys(map)));
                 self.map(node, map);
             }
         }

@@ -132,6 +132,20 @@ fn a_file_for_a_later_schema_with_keys_that_became_stable_is_valid() {
 }
 
 #[test]
+fn mistakes_in_what_has_no_effect_are_warnings() {
+    let text = "file_format: \"1.1\"\nlogger_provider:\n  procesors: 3\n  limits: [x]\n";
+    let loaded = load(text, &[]);
+    let shown: String = loaded.warnings.iter().map(|w| format!("{w}\n")).collect();
+    for expected in [
+        "`logger_provider` has no effect",
+        "did you mean `processors`?",
+        "f.yaml:4:11",
+    ] {
+        assert!(shown.contains(expected), "{shown}");
+    }
+}
+
+#[test]
 fn a_provider_that_is_absent_sends_nothing_and_says_so() {
     let loaded = load("file_format: \"1.0\"\n", &[]);
     assert!(loaded.config.traces.is_empty() && loaded.config.metrics.is_empty());
@@ -152,7 +166,8 @@ fn resolved(yaml: &str, kind: &str) -> Option<AttributeValue> {
         ("EMPTY", ""),
     ];
     let text = format!(
-        "file_format: \"1.1\"\nresource:\n  attributes: [{{name: a, type: {kind}, value: {yaml}}}]\n"
+        "file_format: \"1.1\"\nresource:\n  attributes:\n    - name: a\n      \
+         type: {kind}\n      value: {yaml}\n"
     );
     load(&text, &env)
         .config

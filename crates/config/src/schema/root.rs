@@ -27,6 +27,7 @@ static DETECTOR: Shape = Shape::OneOf(&Map::open(&[
     Field::new("env", &EMPTY),
 ]));
 static DETECTION: Shape = Shape::Map(&Map::closed(&[
+    Field::new("entities_enabled", &BOOL),
     Field::new("attributes", &INCLUDE_EXCLUDE),
     Field::new(
         "detectors",
