@@ -24,10 +24,9 @@ test: ## everything that can be tested on this machine
 	@scripts/setup build test
 	@scripts/test
 
-bench: ## the table of docs/performance.md (root)
+bench: ## what things cost (root)
 	@scripts/setup build test
-	cargo build --release --locked
-	@scripts/bench
+	cargo bench --workspace --locked
 
 fmt: ## format Rust and C
 	cargo fmt --all
@@ -45,8 +44,8 @@ collector: ## target/otelcol/otelcol, the Collector of the tests
 	@scripts/setup build
 	@scripts/build-collector
 
-vm: ## the root tests on an older Debian kernel under qemu
-	@scripts/setup build test vm
+vm: ## the root tests on older Debian kernels under qemu
+	@scripts/setup build test
 	@scripts/vm-tests
 
 clean: ## remove what was built
