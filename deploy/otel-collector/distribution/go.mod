@@ -1,4 +1,4 @@
-module github.com/spandrel/spandrel/deploy/otel-collector/distribution
+module otelcol
 
 go 1.26.0
 
