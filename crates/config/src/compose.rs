@@ -399,3 +399,44 @@ fn merge(entries: &mut Vec<Entry>, source: &Node) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::compose;
+    use crate::diagnostic::Findings;
+    use crate::node::{Node, Value};
+
+    /// The tree as the project's YAML parser would have it.
+    fn plain(node: &Node) -> serde_yaml::Value {
+        match &node.value {
+            Value::Null => serde_yaml::Value::Null,
+            Value::Bool(b) => (*b).into(),
+            Value::Int(i) => i64::try_from(*i).unwrap().into(),
+            Value::Float(x) => (*x).into(),
+            Value::Str(s) => s.as_str().into(),
+            Value::List(items) => items.iter().map(plain).collect::<Vec<_>>().into(),
+            Value::Map(entries) => {
+                let entries = entries
+                    .iter()
+                    .map(|e| (e.key.as_str().into(), plain(&e.value)));
+                serde_yaml::Value::Mapping(entries.collect())
+            }
+        }
+    }
+
+    #[test]
+    fn the_tree_with_places_is_the_tree_of_the_parser_of_record() {
+        for text in [
+            include_str!("../../../config/spandrel.yaml"),
+            include_str!("../tests/files/every_standard_key.yaml"),
+            "a: |\n  x\n   y\nb: >-\n  x\n  y\nc: 'it''s'\nd: \"\\u00e9\\n\"\ne: [.inf, -.5, 1e3, 0o17, +1]\n",
+            "base: &b {x: 1, y: 2}\nc: {<<: *b, y: 3}\nd: {y: 4, <<: [*b, {z: 5, x: 6}]}\n",
+        ] {
+            let mut findings = Findings::new("f");
+            let ours = plain(&compose(text, &|_| None, &mut findings).unwrap());
+            let mut theirs: serde_yaml::Value = serde_yaml::from_str(text).unwrap();
+            theirs.apply_merge().unwrap();
+            assert_eq!(ours, theirs);
+        }
+    }
+}

@@ -113,11 +113,7 @@ impl Diagnostic {
 impl SourceLine {
     fn cut(line: &str, column: usize) -> Self {
         let index = column.saturating_sub(1);
-        let start = if index > MAX_SOURCE_COLUMNS / 2 {
-            index - MAX_SOURCE_COLUMNS / 2
-        } else {
-            0
-        };
+        let start = index.saturating_sub(MAX_SOURCE_COLUMNS / 2);
         let text: String = line.chars().skip(start).take(MAX_SOURCE_COLUMNS).collect();
         Self {
             text: printable(&text),

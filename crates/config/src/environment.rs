@@ -124,6 +124,12 @@ impl Reader<'_> {
         })
     }
 
+    fn positive(&mut self, name: &str) -> Option<u64> {
+        self.parsed(name, "a whole number greater than 0", |value| {
+            value.parse().ok().filter(|n| *n > 0)
+        })
+    }
+
     fn millis(&mut self, name: &str) -> Option<Duration> {
         self.number(name).map(Duration::from_millis)
     }
@@ -234,7 +240,6 @@ impl Reader<'_> {
 
     fn batch(&mut self) -> Batch {
         let default = Batch::default();
-        let positive = |n: &u64| *n > 0;
         Batch {
             schedule_delay: self
                 .millis("OTEL_BSP_SCHEDULE_DELAY")
@@ -243,12 +248,10 @@ impl Reader<'_> {
                 .millis("OTEL_BSP_EXPORT_TIMEOUT")
                 .unwrap_or(default.export_timeout),
             max_queue_size: self
-                .number("OTEL_BSP_MAX_QUEUE_SIZE")
-                .filter(positive)
+                .positive("OTEL_BSP_MAX_QUEUE_SIZE")
                 .unwrap_or(default.max_queue_size),
             max_export_batch_size: self
-                .number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
-                .filter(positive)
+                .positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
                 .unwrap_or(default.max_export_batch_size),
         }
     }
@@ -256,8 +259,8 @@ impl Reader<'_> {
     fn metric_reader(&mut self, exporter: Exporter) -> MetricReader {
         let mut reader = MetricReader::new(exporter);
         reader.interval = self
-            .millis("OTEL_METRIC_EXPORT_INTERVAL")
-            .unwrap_or(reader.interval);
+            .positive("OTEL_METRIC_EXPORT_INTERVAL")
+            .map_or(reader.interval, Duration::from_millis);
         reader.timeout = self
             .millis("OTEL_METRIC_EXPORT_TIMEOUT")
             .unwrap_or(reader.timeout);

@@ -162,6 +162,14 @@ fn spandrel(ours: &Node, config: &mut Config, to: &mut Findings) {
             &mut config.self_telemetry.interval,
             duration(own.get("interval")),
         );
+        let zero = config.self_telemetry.interval.is_zero();
+        if let Some(interval) = own.get("interval").filter(|_| zero) {
+            let found = to
+                .error("an interval of 0 would never rest")
+                .at(interval.at);
+            let found = found.path("distribution.spandrel.self_telemetry.interval");
+            to.push(found.expected("a longer time, such as \"60s\""));
+        }
     }
     set(
         &mut config.shutdown_timeout,

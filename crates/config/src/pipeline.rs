@@ -59,6 +59,13 @@ pub(crate) fn metrics(provider: &Node, to: &mut Findings) -> Vec<MetricReader> {
         };
         let mut reader = MetricReader::new(exporter);
         set(&mut reader.interval, millis(node.get("interval")));
+        if let Some(interval) = node.get("interval").filter(|_| reader.interval.is_zero()) {
+            let found = to
+                .error("an interval of 0 would never rest")
+                .at(interval.at);
+            let path = format!("meter_provider.readers[{index}].periodic.interval");
+            to.push(found.path(path).expected("at least 1 (millisecond)"));
+        }
         set(&mut reader.timeout, millis(node.get("timeout")));
         let limits = node.get("cardinality_limits");
         set(
@@ -127,12 +134,13 @@ fn exporter(node: &Node, signal: &str, path: &str, to: &mut Findings) -> Option<
         ))),
         "otlp_file" => {
             let stream = text(settings.get("output_stream")).unwrap_or_else(|| "stdout".to_owned());
-            if stream != "stdout" && !stream.starts_with("file:///") {
-                if let Some(node) = settings.get("output_stream") {
-                    let found = to.error(format!("found {}", node.describe())).at(node.at);
-                    let found = found.path(format!("{path}.output_stream"));
-                    to.push(found.expected("stdout, or file:///path/to/file.jsonl"));
-                }
+            if stream != "stdout"
+                && !stream.starts_with("file:///")
+                && let Some(node) = settings.get("output_stream")
+            {
+                let found = to.error(format!("found {}", node.describe())).at(node.at);
+                let found = found.path(format!("{path}.output_stream"));
+                to.push(found.expected("stdout, or file:///path/to/file.jsonl"));
             }
             Some(Exporter::OtlpFile {
                 output_stream: stream,

@@ -67,6 +67,8 @@ mod tests {
         assert_eq!(resolve("0xff"), Value::Int(255));
         assert_eq!(resolve("0o17"), Value::Int(15));
         assert_eq!(resolve("-7"), Value::Int(-7));
+        // serde_yaml takes leading zeros for a string; the core schema does not.
+        assert_eq!(resolve("007"), Value::Int(7));
         assert_eq!(resolve("1e3"), Value::Float(1000.0));
         assert_eq!(resolve(".5"), Value::Float(0.5));
         assert_eq!(resolve("yes"), Value::Str("yes".into()));

@@ -1,4 +1,5 @@
 //! Each kind of bad file gives its place, and all problems come at once.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 use spandrel_config::{Diagnostic, Problems, Severity, load, load_str};
 
 fn problems(text: &str) -> Problems {
@@ -264,6 +265,11 @@ fn checks_across_keys_name_both_sides() {
     assert!(found.message.contains("ascend"));
     let found = only(&ours("capture: {selectors: {include: [{}]}}"));
     assert!(found.message.contains("says nothing"));
+    assert!(
+        only(&ours("self_telemetry: {interval: 0s}"))
+            .message
+            .contains("never rest")
+    );
     let found = only(&ours("capture: {ring_buffer_bytes: 5000}"));
     assert!(found.expected.unwrap().contains("power of two"));
 }

@@ -1,4 +1,5 @@
 //! The OTEL_* variables, as the OpenTelemetry specification has them.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 use std::time::Duration;
 
 use spandrel_config::settings::{
@@ -142,6 +143,7 @@ fn unknown_values_are_warned_of_and_ignored() {
         ),
         ("OTEL_TRACES_EXPORTER", "otlp,zipkin"),
         ("OTEL_TRACES_SAMPLER", "always_on"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
         ("OTEL_METRIC_EXPORT_INTERVAL", ""),
     ]);
     let mut named: Vec<&str> = loaded.warnings.iter().map(|d| d.origin.as_str()).collect();
@@ -150,6 +152,7 @@ fn unknown_values_are_warned_of_and_ignored() {
     assert_eq!(
         named,
         [
+            "OTEL_BSP_MAX_QUEUE_SIZE",
             "OTEL_BSP_SCHEDULE_DELAY",
             "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
             "OTEL_EXPORTER_OTLP_PROTOCOL",

@@ -1,4 +1,5 @@
 //! Whatever the text, the answer is a configuration or problems, never a panic.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 use proptest::prelude::{ProptestConfig, any, prop};
 use proptest::{prop_assert, proptest};
 use spandrel_config::{load_str, print};

@@ -1,4 +1,5 @@
 //! What is shipped under `config/` is valid, complete and current.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 use std::path::{Path, PathBuf};
 
 use spandrel_config::settings::{AttributeValue, Exporter, Otlp, Protocol, Temporality};

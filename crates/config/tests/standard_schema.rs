@@ -1,4 +1,5 @@
 //! The OpenTelemetry schema: everything in it is valid, and what has no effect is named.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 use std::time::Duration;
 
 use spandrel_config::settings::{AttributeValue, Exporter, Histogram, Protocol, Temporality};
