@@ -686,3 +686,46 @@ tick 200000
 "#;
     assert_eq!(server(steps).lines(), ["Server GET /a 200 1000..2000"]);
 }
+
+#[test]
+fn a_close_that_is_reported_before_the_last_bytes_waits_for_them() {
+    let mut steps = script::parse(
+        r#"
+open 1 client 10.0.0.9:40000 10.0.0.1:80
+write 1 1000 "GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+read 1 2000 "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+read 1 2500 "ok"
+close 1 3000
+"#,
+    );
+    let last = steps.len() - 1;
+    steps.swap(last - 1, last);
+    let outcome = script::run_steps(&steps, spandrel_protocols::Settings::default());
+    assert_eq!(outcome.lines(), ["Client GET 200 1000..2500"]);
+}
+
+#[test]
+fn a_peer_of_unknown_address_is_left_out_and_not_guessed() {
+    let outcome = run(r#"
+write 7 1000 "GET /a HTTP/1.1\r\n\r\n"
+read 7 2000 "HTTP/1.1 204 No Content\r\n\r\n"
+"#);
+    assert_eq!(outcome.lines(), ["Client GET 204 1000..2000"]);
+    for key in ["server.address", "network.peer.address", "url.full"] {
+        assert_eq!(outcome.attribute(0, key), None, "{key}");
+    }
+}
+
+#[test]
+fn a_unix_socket_is_named_by_its_path() {
+    let outcome = run(r#"
+open 1 client /run/client.sock /run/app.sock
+write 1 1000 "GET /a HTTP/1.1\r\nHost: app\r\n\r\n"
+read 1 2000 "HTTP/1.1 204 No Content\r\n\r\n"
+"#);
+    let attribute = |key| outcome.attribute(0, key);
+    assert_eq!(attribute("network.peer.address").unwrap(), "/run/app.sock");
+    assert_eq!(attribute("network.transport").unwrap(), "unix");
+    assert_eq!(attribute("server.address").unwrap(), "app");
+    assert_eq!(attribute("spandrel.tcp.retransmits"), None);
+}

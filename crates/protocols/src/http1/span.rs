@@ -345,18 +345,16 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
         );
     }
     let last = match exchange.ending {
-        Ending::Whole { last, .. } => last,
-        _ => first,
+        Ending::Whole { last, .. } => Some(last),
+        _ => None,
     };
-    let rtt = if last.srtt_us > 0 {
-        last.srtt_us
-    } else {
-        first.srtt_us
-    };
+    let rtt = last.map_or(0, |last| last.srtt_us);
+    let rtt = if rtt > 0 { rtt } else { first.srtt_us };
     if rtt > 0 {
         put("spandrel.tcp.rtt", seconds(u64::from(rtt) * 1000).into());
     }
-    if cx.facts.transport == Transport::Tcp {
+    // Without a last message nothing was counted after the first.
+    if let Some(last) = last.filter(|_| cx.facts.transport == Transport::Tcp) {
         let during = last.retransmits.saturating_sub(first.retransmits);
         put("spandrel.tcp.retransmits", during.into());
     }
