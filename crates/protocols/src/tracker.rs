@@ -24,6 +24,9 @@ pub(crate) type Ends = (u32, SocketAddr, SocketAddr);
 /// How often connections are looked through for idle ones.
 const SWEEP_NANOS: u64 = 10_000_000_000;
 
+/// No connection carries as many bytes; sums of positions and lengths stay far from overflow.
+const MAX_POSITION: u64 = 1 << 62;
+
 /// After this long a connection is forgotten of which only messages were reported: it may be closed long ago.
 const UNKNOWN_IDLE_NANOS: u64 = 300_000_000_000;
 
@@ -158,6 +161,11 @@ impl Tracker {
 
     fn message(&mut self, message: &Message, output: &mut Output) {
         let id = message.connection;
+        if message.position > MAX_POSITION {
+            let messages = &self.shared.ledger.messages;
+            messages.drop_for("stream.impossible_position", 1);
+            return;
+        }
         if self.deliver(message, output) {
             return;
         }
@@ -478,6 +486,20 @@ mod tests {
         }
         let messages = ledger.messages.snapshot();
         assert_eq!(messages.settled + messages.dropped["stream.memory"], 101);
+    }
+
+    #[test]
+    fn a_position_that_cannot_be_is_refused() {
+        let ledger = Arc::new(Ledger::default());
+        let mut tracker = Tracker::new(Settings::default(), 1, Arc::clone(&ledger));
+        let mut output = Output::default();
+        // Found by the property test: the head's position overflowed.
+        for position in [u64::MAX, u64::MAX - 3, MAX_POSITION + 1] {
+            let message = fixture::message(position, b"HTTP/1.1 200 OK\r\n\r\n");
+            tracker.handle(&Event::Message(message), &mut output);
+        }
+        let messages = ledger.messages.snapshot();
+        assert_eq!(messages.dropped["stream.impossible_position"], 3);
     }
 
     #[test]

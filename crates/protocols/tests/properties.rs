@@ -177,7 +177,7 @@ fn result(all: &[Conversation], cuts: (&[usize], &[usize]), order: Order) -> Vec
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 192, ..Config::default() })]
+    #![proptest_config(Config { cases: 192, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn the_result_is_the_same_however_bytes_are_split_and_whichever_direction_is_first(
