@@ -245,6 +245,8 @@ fn with_resources(
 }
 
 proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(48))]
+
     #[test]
     fn a_request_decodes_to_what_prost_would_have_sent(
         resources in proptest::collection::vec(attributes(), 1..4),
