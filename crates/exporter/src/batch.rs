@@ -37,6 +37,8 @@ pub(crate) struct SpanBatcher {
     by_resource: HashMap<u64, usize, RandomState>,
     /// Buffers of earlier batches, to be filled again.
     spare: Vec<Vec<u8>>,
+    /// One span as JSON, whose length is known only once it is written.
+    scratch: Vec<u8>,
     bytes: usize,
     spans: usize,
     carried: Carried,
@@ -59,6 +61,7 @@ impl SpanBatcher {
             groups: Vec::new(),
             by_resource: HashMap::default(),
             spare: Vec::new(),
+            scratch: Vec::new(),
             bytes: 0,
             spans: 0,
             now: None,
@@ -69,12 +72,15 @@ impl SpanBatcher {
 
     /// Adds a span. Returns the request that had no room for it, or that it filled; never both.
     pub(crate) fn push(&mut self, resource: &Arc<Resource>, span: &SpanRecord) -> Option<Request> {
-        let mut json = Vec::new();
-        let length = match self.cache.form() {
-            Form::Protobuf => field_len(2, length_of(&Span(span))),
+        let (content, length) = match self.cache.form() {
+            Form::Protobuf => {
+                let content = length_of(&Span(span));
+                (content, field_len(2, content))
+            }
             Form::Json => {
-                span_json(span, &mut json);
-                json.len() + 1
+                self.scratch.clear();
+                span_json(span, &mut self.scratch);
+                (0, self.scratch.len() + 1)
             }
         };
         let mut group = self.group_of(resource.id());
@@ -104,12 +110,12 @@ impl SpanBatcher {
         };
         if let Some(group) = self.groups.get_mut(at) {
             match self.cache.form() {
-                Form::Protobuf => group.spans.message(2, &Span(span)),
+                Form::Protobuf => group.spans.message_of(2, content, &Span(span)),
                 Form::Json => {
                     if !group.spans.is_empty() {
                         group.spans.push(b',');
                     }
-                    group.spans.extend_from_slice(&json);
+                    group.spans.extend_from_slice(&self.scratch);
                 }
             }
         }

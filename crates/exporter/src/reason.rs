@@ -51,3 +51,21 @@ pub const ALL: [Reason; 15] = [
     ABANDONED,
     SHUTDOWN_DEADLINE,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_every_reason_in_this_order() {
+        let text = include_str!("../../../docs/export.md");
+        let documented: Vec<&str> = text
+            .lines()
+            .skip_while(|line| !line.starts_with("| reason"))
+            .skip(2)
+            .take_while(|line| line.starts_with("| `"))
+            .filter_map(|line| line.split('`').nth(1))
+            .collect();
+        assert_eq!(documented, ALL);
+    }
+}

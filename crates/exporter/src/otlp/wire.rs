@@ -1,7 +1,5 @@
 //! Protobuf on the wire: one description of a message serves both to measure and to write it.
 
-use bytes::BufMut;
-
 /// Takes the parts of a message, either to count their bytes or to write them.
 pub(crate) trait Sink: Sized {
     fn raw(&mut self, bytes: &[u8]);
@@ -9,16 +7,27 @@ pub(crate) trait Sink: Sized {
     /// An embedded message, whose length comes before it.
     fn message<M: Message>(&mut self, field: u32, message: &M);
 
+    /// The same, where the length is known already.
+    #[inline]
+    fn message_of<M: Message>(&mut self, field: u32, length: usize, message: &M) {
+        self.tag(field, 2);
+        self.varint(length as u64);
+        message.write(self);
+    }
+
+    #[inline]
     fn tag(&mut self, field: u32, wire_type: u32) {
         self.varint(u64::from(field << 3 | wire_type));
     }
 
+    #[inline]
     fn bytes(&mut self, field: u32, value: &[u8]) {
         self.tag(field, 2);
         self.varint(value.len() as u64);
         self.raw(value);
     }
 
+    #[inline]
     fn text(&mut self, field: u32, value: &str) {
         if !value.is_empty() {
             self.bytes(field, value.as_bytes());
@@ -26,6 +35,7 @@ pub(crate) trait Sink: Sized {
     }
 
     /// A varint, left out where it is zero, as proto3 does.
+    #[inline]
     fn number(&mut self, field: u32, value: u64) {
         if value != 0 {
             self.tag(field, 0);
@@ -38,11 +48,13 @@ pub(crate) trait Sink: Sized {
         self.number(field, u64::from(((value << 1) ^ (value >> 31)) as u32));
     }
 
+    #[inline]
     fn fixed64(&mut self, field: u32, value: u64) {
         self.tag(field, 1);
         self.raw(&value.to_le_bytes());
     }
 
+    #[inline]
     fn fixed32(&mut self, field: u32, value: u32) {
         self.tag(field, 5);
         self.raw(&value.to_le_bytes());
@@ -88,17 +100,15 @@ impl Sink for Vec<u8> {
     #[inline]
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
-            self.put_u8(value as u8 | 0x80);
+            self.push(value as u8 | 0x80);
             value >>= 7;
         }
-        self.put_u8(value as u8);
+        self.push(value as u8);
     }
 
     #[inline]
     fn message<M: Message>(&mut self, field: u32, message: &M) {
-        self.tag(field, 2);
-        self.varint(length_of(message) as u64);
-        message.write(self);
+        self.message_of(field, length_of(message), message);
     }
 }
 

@@ -549,3 +549,24 @@ async fn spans_without_a_destination_are_counted() {
     running.send(&["a", "b"]);
     assert_account(&running.end().await, 0, &[(reason::NO_DESTINATION, 2)]);
 }
+
+#[tokio::test]
+async fn a_connection_that_breaks_in_the_middle_is_no_reason_to_give_up() {
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}/", listener.local_addr().unwrap());
+        let mut running = Running::start(settings(OtlpSettings::new(protocol, endpoint)));
+        running.send(&["a"]);
+        // Reads a little, as a server that is killed at work, and is gone without an answer. Three attempts.
+        for _ in 0..3 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut some = [0; 16];
+            tokio::io::AsyncReadExt::read_exact(&mut stream, &mut some)
+                .await
+                .unwrap();
+        }
+        drop(listener);
+        let spans = running.end_within(Duration::from_millis(100)).await;
+        assert_account(&spans, 0, &[(reason::SHUTDOWN_DEADLINE, 1)]);
+    }
+}
