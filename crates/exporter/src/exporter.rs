@@ -56,6 +56,7 @@ pub struct Exporter {
 
 impl Exporter {
     /// Reads certificates, opens files, starts the workers. Connects to nothing yet.
+    /// The runtime needs its timers and its IO enabled.
     pub fn start(
         settings: ExporterSettings,
         ledger: Arc<Ledger>,

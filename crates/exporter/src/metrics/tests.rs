@@ -261,6 +261,26 @@ fn the_exemplar_is_the_sampled_span_of_the_greatest_value() {
 }
 
 #[test]
+fn a_series_that_is_known_costs_no_allocation() {
+    let (mut aggregator, _) = aggregator(Temporality::Cumulative);
+    let shop = resource("shop");
+    let values = [
+        measured("/a", 0.001),
+        measured("/a", 9.0),
+        measured("/a", 0.5),
+    ];
+    for value in &values {
+        aggregator.record(&shop, value);
+    }
+    let heap = allocation_counter::measure(|| {
+        for value in &values {
+            aggregator.record(&shop, value);
+        }
+    });
+    assert_eq!(heap.count_total, 0);
+}
+
+#[test]
 fn values_that_no_histogram_can_hold_are_refused() {
     let (mut aggregator, _) = aggregator(Temporality::Delta);
     for value in [f64::NAN, f64::INFINITY, -1.0] {

@@ -357,6 +357,13 @@ async fn an_answer_that_is_too_large_ends_the_request() {
     let mut running = Running::start(settings(http(&server)));
     running.send(&["a"]);
     assert_account(&running.end().await, 0, &[(reason::PERMANENT_RESPONSE, 1)]);
+
+    let huge: &'static str = Box::leak("x".repeat(5 * 1024 * 1024).into_boxed_str());
+    let server = Server::grpc(vec![Answer::Partial(0, huge)]).await;
+    let mut running = Running::start(settings(grpc(&server)));
+    running.send(&["a"]);
+    assert_account(&running.end().await, 0, &[(reason::PERMANENT_RESPONSE, 1)]);
+    assert_eq!(server.so_far().len(), 1);
 }
 
 #[tokio::test]
