@@ -114,8 +114,8 @@ int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
 		half_close(c, DIRECTION_EGRESS);
 	else if (after == STATE_CLOSE) {
 		/* Not by FINs of both sides: from a state that has still to see one, or with an error. */
-		c->reset = before == STATE_ESTABLISHED || before == STATE_CLOSE_WAIT ||
-			   before == STATE_FIN_WAIT1 || sk->sk_err;
+		c->reset = before == STATE_ESTABLISHED || before == STATE_CLOSE_WAIT || before == STATE_FIN_WAIT1 ||
+			   sk->sk_err;
 		if (!close_at_destroy || !c->announced)
 			close_connection(sk, c);
 	}

@@ -134,8 +134,7 @@ static __always_inline __u8 read_unix_path(struct unix_address *address, __u8 *p
 	length &= 127;
 	if (length > UNIX_PATH_MAX)
 		return 0;
-	if (bpf_probe_read_kernel(path, length,
-				  (void *)address + bpf_core_field_offset(struct unix_address, name) + 2))
+	if (bpf_probe_read_kernel(path, length, (void *)address + bpf_core_field_offset(struct unix_address, name) + 2))
 		return 0;
 	return length;
 }

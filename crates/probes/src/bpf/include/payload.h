@@ -28,12 +28,12 @@ struct gather {
  * Makes the compiler forget what it knows of a value and the verifier learn its bound, in the same register, right
  * before use.
  */
-#define BOUND(value, max)                              \
-	do {                                           \
-		asm volatile("" : "+r"(value));        \
-		if ((value) > (max))                   \
-			(value) = (max);               \
-		asm volatile("" : "+r"(value));        \
+#define BOUND(value, max)                       \
+	do {                                    \
+		asm volatile("" : "+r"(value)); \
+		if ((value) > (max))            \
+			(value) = (max);        \
+		asm volatile("" : "+r"(value)); \
 	} while (0)
 
 /* A function of its own, verified once: the loop over segments then costs the verifier little. */
@@ -75,8 +75,7 @@ static __always_inline void gather_vector(struct scratch *s, struct gather *g, c
 
 		if (i >= source->count || g->at >= g->length)
 			break;
-		if (bpf_probe_read_user(&segment, sizeof(segment),
-					(void *)(source->address + i * sizeof(segment))))
+		if (bpf_probe_read_user(&segment, sizeof(segment), (void *)(source->address + i * sizeof(segment))))
 			break;
 		if (!segment.length)
 			continue;

@@ -114,8 +114,7 @@ static __always_inline void source_of_header(struct source *source, __u64 addres
 }
 
 /* The bytes of a call that went in this direction; none where the call does not tell. */
-static __always_inline void source_of_call(struct source *source, __u32 call, __u8 direction, __u64 second,
-					   __u64 third)
+static __always_inline void source_of_call(struct source *source, __u32 call, __u8 direction, __u64 second, __u64 third)
 {
 	bool sent = direction == DIRECTION_EGRESS;
 
