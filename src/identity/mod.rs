@@ -30,6 +30,8 @@ pub struct Settings {
     pub command_args: bool,
     /// Most processes, and most control groups, remembered at once.
     pub max_processes: usize,
+    /// Attributes added to every resource that does not have them by itself.
+    pub extra: Vec<Attribute>,
     /// How long an ended process is remembered for events that arrive late, in nanoseconds.
     pub grace: u64,
 }
@@ -40,6 +42,7 @@ impl Default for Settings {
             proc_root: Some(PathBuf::from("/proc")),
             etc: PathBuf::from("/etc"),
             command_args: false,
+            extra: Vec::new(),
             max_processes: 16_384,
             grace: 30_000_000_000,
         }
@@ -231,7 +234,7 @@ impl Identities {
                 attributes::of_observed(process, &seen, &self.host, self.settings.command_args);
             let container = seen.placement.container.as_ref();
             let known = Known {
-                resource: Arc::new(Resource::new(attributes)),
+                resource: self.made_of(attributes),
                 candidate: Candidate {
                     process,
                     container_id: container.map(|container| container.id.clone()),
@@ -253,8 +256,13 @@ impl Identities {
                 executable: None,
                 container_id: container.map(|container| container.id.clone()),
             },
-            resource: Arc::new(Resource::new(attributes)),
+            resource: self.made_of(attributes),
         }
+    }
+
+    fn made_of(&self, mut attributes: Vec<Attribute>) -> Arc<Resource> {
+        attributes.extend_from_slice(&self.settings.extra);
+        Arc::new(Resource::new(attributes))
     }
 
     /// Group ids are not reused soon, so dropping all of them now and then costs nothing but a look.
