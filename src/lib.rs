@@ -1,5 +1,21 @@
-//! The agent as a library.
+//! Spandrel, the agent: wires capture, parsing, identity and export together.
+//!
+//! ```text
+//! probes ──events──> pipeline ──exchanges──> + resource ──> sink: terminal, lines, OTLP
+//!  (kernel)          (protocols, identity)                   (exporter)
+//! ```
 #![forbid(unsafe_code)]
 
+pub mod agent;
+pub mod cli;
+pub mod commands;
+pub mod exit;
 pub mod identity;
+pub mod logging;
+pub mod notify;
+pub mod pipeline;
+pub mod recorder;
+pub mod selection;
 pub mod selectors;
+pub mod settings;
+pub mod sink;

@@ -1,0 +1,94 @@
+//! `spandrel explain`: why a process is or is not seen.
+
+use std::fs;
+use std::io::{self, Write};
+
+use super::load;
+use crate::cli::Explain;
+use crate::exit::{Exit, Failure};
+use crate::selectors::Verdict;
+use crate::settings;
+
+/// Libraries whose presence means that the process may encrypt what it says.
+const TLS_LIBRARIES: [&str; 4] = ["libssl.so", "libgnutls.so", "libnss3.so", "libmbedtls.so"];
+
+/// Prints what is known of the process and what follows from it.
+pub(super) fn execute(arguments: &Explain) -> anyhow::Result<Exit> {
+    let config = load(arguments.config.as_deref())?.config;
+    let pid = arguments.pid;
+    let mut identities = settings::identities(&config);
+    let Some(process) = identities.find(pid) else {
+        return Err(Failure {
+            exit: Exit::Failed,
+            message: format!("there is no process {pid} here, or /proc/{pid} cannot be read"),
+        }
+        .into());
+    };
+    let candidate = identities.decide(process);
+    let resource = identities.resource(process, 0);
+    let selectors = settings::selectors(&config)?;
+    let decision = selectors.decide(&candidate, &[]);
+
+    let mut out = io::stdout().lock();
+    let seen = if decision.verdict == Verdict::Allow {
+        "seen"
+    } else {
+        "not seen"
+    };
+    writeln!(out, "process {pid} is {seen}: {}", decision.reason)?;
+    if selectors.depend_on_ports() {
+        writeln!(
+            out,
+            "  a selector names ports: each connection is decided by its own ports as well"
+        )?;
+    }
+    if pid == std::process::id() {
+        writeln!(out, "  it is this program, which never looks at itself")?;
+    }
+    match &candidate.executable {
+        Some(path) => writeln!(out, "  executable    {}", path.display())?,
+        None => writeln!(
+            out,
+            "  executable    cannot be read (CAP_SYS_PTRACE is needed for other users)"
+        )?,
+    }
+    match &candidate.container_id {
+        Some(id) => writeln!(out, "  container     {id}")?,
+        None => writeln!(out, "  container     none: a process of the host")?,
+    }
+    writeln!(out, "  encryption    {}", encryption(pid))?;
+    writeln!(out, "  sockets       {}", sockets(pid))?;
+    writeln!(out, "resource attributes")?;
+    for attribute in resource.attributes() {
+        let value = serde_json::to_string(&attribute.value)?;
+        writeln!(out, "  {:<30} {value}", attribute.key)?;
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+fn encryption(pid: u32) -> String {
+    let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else {
+        return "unknown: its memory map cannot be read".to_owned();
+    };
+    let found = TLS_LIBRARIES.iter().find(|name| maps.contains(*name));
+    found.map_or_else(
+        || "no TLS library is loaded (a program may still carry its own)".to_owned(),
+        |name| format!("{name} is loaded: what it encrypts is not seen"),
+    )
+}
+
+fn sockets(pid: u32) -> String {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return "unknown: its descriptors cannot be read".to_owned();
+    };
+    let open = descriptors
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .filter(|target| target.to_string_lossy().starts_with("socket:"))
+        .count();
+    if open == 0 {
+        "none open: it talks to nobody now".to_owned()
+    } else {
+        format!("{open} open")
+    }
+}

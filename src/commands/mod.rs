@@ -1,0 +1,97 @@
+//! The commands, a file each.
+
+mod check;
+mod config;
+mod explain;
+mod replay;
+mod run;
+mod trace;
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use spandrel_config::Loaded;
+use spandrel_model::{Ledger, ledger};
+
+use crate::cli::{Command, Output};
+use crate::exit::{Exit, Failure, say};
+use crate::settings;
+use crate::sink::{OtlpSink, RequestJsonLines, Sink, TextTable};
+
+/// Carries a command out.
+pub fn execute(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Run(arguments) => run::execute(arguments),
+        Command::Trace(arguments) => trace::execute(arguments),
+        Command::Replay(arguments) => replay::execute(&arguments),
+        Command::Check(arguments) => check::execute(&arguments),
+        Command::Explain(arguments) => explain::execute(&arguments),
+        Command::Config(arguments) => config::execute(arguments),
+    }
+}
+
+/// The configuration of a file, or that of the environment; warnings go to standard error.
+fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let loaded = match file {
+        Some(file) => spandrel_config::load(file, &environment)
+            .map_err(|problems| Failure::usage(problems.to_string().trim_end()))?,
+        None => spandrel_config::from_env(&environment),
+    };
+    for warning in &loaded.warnings {
+        say(format_args!("{warning}"));
+    }
+    Ok(loaded)
+}
+
+/// The sink that prints to standard output; a `live` one writes by the clock as well.
+fn printer(
+    output: Output,
+    live: bool,
+    config: &spandrel_config::Config,
+    ledger: &Arc<Ledger>,
+) -> anyhow::Result<Box<dyn Sink>> {
+    let stdout = io::BufWriter::with_capacity(1 << 16, io::stdout());
+    Ok(match output {
+        Output::Text => {
+            let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            Box::new(TextTable::new(stdout, Arc::clone(ledger), colour))
+        }
+        Output::Json => Box::new(RequestJsonLines::new(stdout, Arc::clone(ledger))),
+        Output::OtlpJson => Box::new(OtlpSink::start(settings::console(config, live), ledger)?),
+    })
+}
+
+/// Prints the ledger to standard error, and writes it where `--ledger` says.
+fn close_ledger(ledger: &Ledger, file: Option<&Path>) -> anyhow::Result<()> {
+    let accounts = [
+        ("messages", &ledger.messages, "delivered"),
+        ("exchanges", &ledger.exchanges, "completed"),
+        ("spans", &ledger.spans, "exported"),
+        ("metric points", &ledger.metric_points, "exported"),
+    ];
+    for (name, account, settled) in accounts {
+        say(format_args!(
+            "ledger: {name}: {}",
+            describe(&account.snapshot(), settled)
+        ));
+    }
+    let Some(file) = file else { return Ok(()) };
+    fs::File::create(file)
+        .and_then(|mut output| writeln!(output, "{}", ledger.to_json()))
+        .with_context(|| format!("cannot write the ledger to {}", file.display()))
+}
+
+fn describe(snapshot: &ledger::Snapshot, settled: &str) -> String {
+    let mut text = format!("{} seen = {} {settled}", snapshot.seen, snapshot.settled);
+    if snapshot.in_flight > 0 {
+        text += &format!(" + {} in flight", snapshot.in_flight);
+    }
+    for (reason, count) in &snapshot.dropped {
+        text += &format!(" + {count} {reason}");
+    }
+    text
+}

@@ -1,0 +1,65 @@
+//! `spandrel run`: the agent.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use spandrel_exporter::self_telemetry::SelfTelemetry;
+use spandrel_model::{ClockOffset, Ledger};
+use spandrel_protocols::Tracker;
+
+use super::{close_ledger, load};
+use crate::agent::{self, Stop};
+use crate::cli::Run;
+use crate::exit::{Exit, say};
+use crate::pipeline::Pipeline;
+use crate::recorder::Recorder;
+use crate::settings;
+use crate::sink::OtlpSink;
+
+/// Captures and exports until a signal; drains within the configured time.
+pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
+    let stop = Stop::on_signals()?;
+    let config = load(arguments.config.as_deref())?.config;
+    if config.disabled {
+        say(format_args!("disabled: true is set: nothing to do"));
+        return Ok(Exit::Done);
+    }
+    let ledger = Arc::new(Ledger::default());
+    let seed = settings::id_seed();
+    let otlp = OtlpSink::start(settings::export(&config, true)?, &ledger)?;
+    let runtime = otlp.runtime();
+    let own = settings::self_telemetry(&config).and_then(|settings| {
+        SelfTelemetry::start(settings, &ledger, runtime.handle())
+            .inspect_err(|error| tracing::warn!("the agent's own metrics are off: {error}"))
+            .ok()
+    });
+    let result = agent::capture(
+        settings::capture(&config)?,
+        None,
+        &stop,
+        &ledger,
+        |control| {
+            let mut pipeline = Pipeline::new(
+                Tracker::new(settings::protocols(&config), seed, Arc::clone(&ledger)),
+                settings::identities(&config),
+                settings::selection(&config)?,
+                Box::new(otlp),
+                Box::new(control),
+                Arc::clone(&ledger),
+            );
+            if let Some(file) = &arguments.files.record {
+                let recorder = Recorder::create(file, ClockOffset::default(), seed)
+                    .with_context(|| format!("cannot create {}", file.display()))?;
+                pipeline.record_to(recorder);
+            }
+            Ok(pipeline)
+        },
+    );
+    if let Some(own) = own
+        && let Err(error) = own.shutdown()
+    {
+        tracing::warn!("the agent's own last metrics were not sent: {error}");
+    }
+    close_ledger(&ledger, arguments.files.ledger.as_deref())?;
+    result.map(|()| Exit::Done)
+}

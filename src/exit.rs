@@ -1,0 +1,90 @@
+//! Exit codes, and how an error becomes one.
+
+use std::fmt;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: failed while running.
+    Failed,
+    /// 2: usage or configuration.
+    Usage,
+    /// 3: this machine cannot do it.
+    Machine,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Machine => 3,
+        })
+    }
+}
+
+/// An error that knows its exit code; anything else exits with 1.
+#[derive(Debug)]
+pub struct Failure {
+    /// The code.
+    pub exit: Exit,
+    /// What failed and what to do next.
+    pub message: String,
+}
+
+impl Failure {
+    /// An error of usage or configuration.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self {
+            exit: Exit::Usage,
+            message: message.to_string(),
+        }
+    }
+
+    /// Something this machine cannot do.
+    pub fn machine(message: impl fmt::Display) -> Self {
+        Self {
+            exit: Exit::Machine,
+            message: message.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Writes the error to standard error and gives its exit code.
+pub fn report(error: &anyhow::Error) -> Exit {
+    if is_broken_pipe(error) {
+        // The reader of our output has gone (`spandrel trace | head`): not a failure of ours.
+        return Exit::Done;
+    }
+    let text = format!("{error:#}");
+    say(format_args!("{}", text.trim_end()));
+    error
+        .downcast_ref::<Failure>()
+        .map_or(Exit::Failed, |failure| failure.exit)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// One line to standard error. A closed standard error is nobody to tell.
+pub fn say(line: fmt::Arguments<'_>) {
+    let mut stderr = std::io::stderr().lock();
+    drop(writeln!(stderr, "{line}"));
+}

@@ -1,0 +1,209 @@
+//! From events to measured exchanges with their resource: one thread, no waiting, no clock.
+//!
+//! Live and replay run the same code. The only difference is where time comes from: live, the caller ticks with
+//! the kernel's clock; in a replay [`Pipeline::replay`] ticks with the events' own stamps.
+
+use std::io;
+use std::sync::Arc;
+
+use spandrel_model::{
+    CapturePolicy, ClockOffset, ConnectionId, Event, KernelTime, Ledger, ProcessKey, UnixTime,
+};
+use spandrel_protocols::{Output, Tracker};
+
+use crate::identity::Identities;
+use crate::recorder::Recorder;
+use crate::selection::Selection;
+use crate::sink::Sink;
+
+/// How often a replay ticks, in nanoseconds of recorded time.
+const REPLAY_TICK: u64 = 50_000_000;
+
+/// What user space tells the kernel side.
+pub trait Steering: Send {
+    /// Captures a process from now on, or not.
+    fn process(&mut self, process: ProcessKey, allow: bool);
+    /// Sets how much of a connection is copied.
+    fn connection(&mut self, connection: ConnectionId, policy: CapturePolicy);
+}
+
+/// Tells nobody: for replays.
+pub struct NoSteering;
+
+impl Steering for NoSteering {
+    fn process(&mut self, _process: ProcessKey, _allow: bool) {}
+    fn connection(&mut self, _connection: ConnectionId, _policy: CapturePolicy) {}
+}
+
+/// The stages between the events and a [`Sink`].
+pub struct Pipeline {
+    tracker: Tracker,
+    identities: Identities,
+    selection: Selection,
+    sink: Box<dyn Sink>,
+    steering: Box<dyn Steering>,
+    recorder: Option<Recorder>,
+    ledger: Arc<Ledger>,
+    output: Output,
+    offset: ClockOffset,
+    latest: KernelTime,
+    failure: Option<io::Error>,
+}
+
+impl Pipeline {
+    /// A pipeline from its stages.
+    pub fn new(
+        tracker: Tracker,
+        identities: Identities,
+        selection: Selection,
+        sink: Box<dyn Sink>,
+        steering: Box<dyn Steering>,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        Self {
+            tracker,
+            identities,
+            selection,
+            sink,
+            steering,
+            recorder: None,
+            ledger,
+            output: Output::default(),
+            offset: ClockOffset::default(),
+            latest: KernelTime::default(),
+            failure: None,
+        }
+    }
+
+    /// Also writes every event into a recording.
+    pub fn record_to(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+
+    /// One event.
+    pub fn handle(&mut self, event: &Event) {
+        self.latest = self.latest.max(event.stamp().time);
+        match event {
+            Event::ClockSynced { offset, .. } => self.offset = *offset,
+            Event::ProcessStarted(started) => {
+                self.identities.started(started);
+                self.selection.forget(started.process);
+                self.decide(started.process, None);
+            }
+            Event::ProcessExited(exited) => {
+                self.identities.exited(exited);
+                self.selection.forget(exited.process);
+            }
+            Event::ConnectionOpened(opened) => self.selection.opened(opened),
+            Event::ConnectionClosed(closed) => self.selection.closed(closed.connection),
+            Event::Message(message) => {
+                if !self.decide(message.process, Some(message.connection)) {
+                    self.ledger.messages.drop_for("selection.denied", 1);
+                    return;
+                }
+            }
+            Event::ConnectionHalfClosed(_) => {}
+        }
+        if let Some(recorder) = &mut self.recorder
+            && let Err(error) = recorder.event(event)
+        {
+            tracing::error!("the recording stops here: {error}");
+            self.recorder = None;
+        }
+        self.tracker.handle(event, &mut self.output);
+        self.deliver();
+    }
+
+    /// Whether the process is captured here; tells the kernel side what is decided for the first time.
+    fn decide(&mut self, process: ProcessKey, connection: Option<ConnectionId>) -> bool {
+        let answer = self
+            .selection
+            .decide(process, connection, &mut self.identities);
+        if answer.tell_kernel {
+            self.steering.process(process, answer.allow);
+        }
+        answer.allow
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: KernelTime) {
+        self.latest = self.latest.max(now);
+        self.tracker.tick(now, &mut self.output);
+        self.deliver();
+        let unix = self.offset.to_unix(now);
+        let result = self.sink.tick(now, unix);
+        self.keep(result);
+    }
+
+    /// No event will come any more.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.tracker.finish(&mut self.output);
+        self.deliver();
+        let unix = self.unix_now();
+        let result = self.sink.finish(unix);
+        self.keep(result);
+        if let Some(recorder) = &mut self.recorder {
+            let result = recorder.finish();
+            self.keep(result);
+        }
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Runs a whole recording, in the time of its events.
+    pub fn replay(&mut self, offset: ClockOffset, events: &[Event]) -> io::Result<()> {
+        self.offset = offset;
+        let mut ticked = events
+            .first()
+            .map_or(KernelTime(0), |event| event.stamp().time);
+        for event in events {
+            let now = event.stamp().time;
+            if now.since(ticked) >= REPLAY_TICK {
+                ticked = now;
+                self.tick(now);
+            }
+            if matches!(event, Event::Message(_)) {
+                self.ledger.messages.see(1);
+            }
+            self.handle(event);
+            if self.has_failed() {
+                break;
+            }
+        }
+        self.finish()
+    }
+
+    /// Whether output has failed: there is no sense in going on.
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    fn unix_now(&self) -> UnixTime {
+        self.offset.to_unix(self.latest)
+    }
+
+    fn deliver(&mut self) {
+        for (connection, policy) in self.output.policies.drain(..) {
+            self.steering.connection(connection, policy);
+        }
+        let mut measured = std::mem::take(&mut self.output.measured);
+        for one in measured.drain(..) {
+            let process = one.span.process;
+            let resource = self.identities.resource(process, one.span.cgroup);
+            if let Some(recorder) = &mut self.recorder
+                && let Err(error) = recorder.identity(process, &resource)
+            {
+                tracing::error!("the recording stops here: {error}");
+                self.recorder = None;
+            }
+            let result = self.sink.accept(&resource, one);
+            self.keep(result);
+        }
+        self.output.measured = measured;
+    }
+
+    fn keep(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.failure.get_or_insert(error);
+        }
+    }
+}

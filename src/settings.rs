@@ -1,0 +1,458 @@
+//! From the configuration to the settings of each crate.
+
+use std::collections::hash_map::RandomState;
+use std::fs::OpenOptions;
+use std::hash::BuildHasher;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use spandrel_config::Config;
+use spandrel_config::settings::{
+    AttributeValue, Backend, Compression, Exporter, Histogram, MetricReader, Otlp, Protocol,
+    QueryValues, Selector as SelectorConfig, Temporality,
+};
+use spandrel_exporter::metrics::{self, AggregatorSettings, ExplicitBounds, HistogramSettings};
+use spandrel_exporter::self_telemetry::SelfTelemetrySettings;
+use spandrel_exporter::{
+    BatchSettings, ConsoleFormat, Destination, ExporterSettings, OtlpSettings, QueueSettings,
+    RetrySettings, Signal, TlsSettings,
+};
+use spandrel_model::{Attribute, Value};
+use spandrel_probes::{BackendChoice, CaptureSettings};
+use spandrel_protocols::{http1, route};
+
+use crate::cli::Trace;
+use crate::exit::Failure;
+use crate::identity::{self, Identities};
+use crate::selection::Selection;
+use crate::selectors::{Pattern, Selector, Selectors};
+use crate::sink::OtlpSinkSettings;
+
+/// Ports of one selector at most: the kernel side keeps them one by one.
+const MAX_PORTS: usize = 1024;
+
+/// A seed for trace and span ids that differs from run to run.
+pub fn id_seed() -> u64 {
+    // Each `RandomState` holds fresh random keys of the operating system.
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// Lets the arguments of `trace` select, where there are any, instead of the file's include list.
+pub fn narrow(config: &mut Config, arguments: &Trace) {
+    let nothing = SelectorConfig::default;
+    let mut processes: Vec<SelectorConfig> = Vec::new();
+    processes.extend(arguments.pid.iter().map(|pid| SelectorConfig {
+        pid: Some(*pid),
+        ..nothing()
+    }));
+    processes.extend(arguments.exe.iter().map(|glob| SelectorConfig {
+        executable: Some(glob.clone()),
+        ..nothing()
+    }));
+    processes.extend(arguments.container.iter().map(|glob| SelectorConfig {
+        container_id: Some(glob.clone()),
+        ..nothing()
+    }));
+    if processes.is_empty() && arguments.port.is_empty() {
+        return;
+    }
+    if processes.is_empty() {
+        processes.push(nothing());
+    }
+    config.capture.include = if arguments.port.is_empty() {
+        processes
+    } else {
+        let at_port = |port: &u16| {
+            let port = Some((*port, *port));
+            processes.iter().map(move |process| SelectorConfig {
+                port,
+                ..process.clone()
+            })
+        };
+        arguments.port.iter().flat_map(at_port).collect()
+    };
+}
+
+/// Settings of the kernel side.
+pub fn capture(config: &Config) -> anyhow::Result<CaptureSettings> {
+    let capture = &config.capture;
+    let bytes = |what: &str, value: u64| {
+        u32::try_from(value)
+            .map_err(|_| Failure::usage(format!("capture.{what}: {value} is more than 4 GiB")))
+    };
+    let (ports_include, ports_exclude) = (ports(&capture.include), ports(&capture.exclude));
+    Ok(CaptureSettings {
+        backend: match capture.backend {
+            Backend::Auto => BackendChoice::Auto,
+            Backend::Socket => BackendChoice::Socket,
+            Backend::Fexit => BackendChoice::Fexit,
+            Backend::Syscall => BackendChoice::Syscall,
+        },
+        ring_buffer_bytes: bytes("ring_buffer_bytes", capture.ring_buffer_bytes)?,
+        copy_bytes: bytes("copy_bytes", capture.copy_bytes)?,
+        unix_sockets: capture.unix_sockets,
+        cgroup_messages_per_second: capture.cgroup_messages_per_second,
+        // Only where ports are all that is asked for can the kernel side decide alone.
+        ports_include: if only_ports(&capture.include) {
+            ports_include
+        } else {
+            Vec::new()
+        },
+        ports_exclude: if only_ports(&capture.exclude) {
+            ports_exclude
+        } else {
+            Vec::new()
+        },
+        ..CaptureSettings::default()
+    })
+}
+
+fn only_ports(selectors: &[SelectorConfig]) -> bool {
+    ports(selectors).len() <= MAX_PORTS
+        && selectors.iter().all(|selector| {
+            selector.port.is_some()
+                && selector.pid.is_none()
+                && selector.executable.is_none()
+                && selector.container_id.is_none()
+        })
+}
+
+fn ports(selectors: &[SelectorConfig]) -> Vec<u16> {
+    selectors
+        .iter()
+        .filter_map(|selector| selector.port)
+        .flat_map(|(first, last)| first..=last)
+        .take(MAX_PORTS + 1)
+        .collect()
+}
+
+/// The selectors, all of them.
+pub fn selectors(config: &Config) -> anyhow::Result<Selectors> {
+    let compile = |list: &[SelectorConfig]| -> anyhow::Result<Vec<Selector>> {
+        list.iter()
+            .map(|selector| {
+                let pattern = |glob: &Option<String>| {
+                    glob.as_deref()
+                        .map(Pattern::new)
+                        .transpose()
+                        .map_err(Failure::usage)
+                };
+                Ok(Selector {
+                    pid: selector.pid,
+                    executable: pattern(&selector.executable)?,
+                    ports: ports(std::slice::from_ref(selector)),
+                    container_id: pattern(&selector.container_id)?,
+                })
+            })
+            .collect()
+    };
+    Ok(Selectors {
+        include: compile(&config.capture.include)?,
+        exclude: compile(&config.capture.exclude)?,
+    })
+}
+
+/// What user space decides; lists that the kernel side enforces alone are left to it.
+pub fn selection(config: &Config) -> anyhow::Result<Selection> {
+    let mut selectors = selectors(config)?;
+    if only_ports(&config.capture.include) {
+        selectors.include.clear();
+    }
+    if only_ports(&config.capture.exclude) {
+        selectors.exclude.clear();
+    }
+    Ok(Selection::new(selectors))
+}
+
+/// Identities from this machine.
+pub fn identities(config: &Config) -> Identities {
+    let settings = identity::Settings {
+        extra: resource_attributes(config),
+        ..identity::Settings::default()
+    };
+    Identities::new(settings)
+}
+
+/// Identities from a recording.
+pub fn recorded_identities(config: &Config) -> Identities {
+    let settings = identity::Settings {
+        extra: resource_attributes(config),
+        ..identity::Settings::replay()
+    };
+    Identities::new(settings)
+}
+
+/// The attributes that the file adds to every resource.
+pub fn resource_attributes(config: &Config) -> Vec<Attribute> {
+    let text = |list: Vec<String>| Value::StrArray(list.into_iter().map(Into::into).collect());
+    config
+        .resource
+        .iter()
+        .map(|(key, value)| {
+            let value = match value {
+                AttributeValue::String(text) => Value::Str(text.clone().into()),
+                AttributeValue::Bool(value) => Value::Bool(*value),
+                AttributeValue::Int(value) => Value::I64(*value),
+                AttributeValue::Double(value) => Value::F64(*value),
+                AttributeValue::Strings(list) => text(list.clone()),
+                AttributeValue::Bools(list) => text(list.iter().map(bool::to_string).collect()),
+                AttributeValue::Ints(list) => text(list.iter().map(i64::to_string).collect()),
+                AttributeValue::Doubles(list) => text(list.iter().map(f64::to_string).collect()),
+            };
+            Attribute::new(key.clone(), value)
+        })
+        .collect()
+}
+
+/// Settings of the parsers.
+pub fn protocols(config: &Config) -> spandrel_protocols::Settings {
+    let http = &config.http;
+    spandrel_protocols::Settings {
+        max_connections: http.max_connections,
+        http: http1::Settings {
+            query_values: match http.query_values {
+                QueryValues::Redacted => http1::QueryValues::Redacted,
+                QueryValues::Allowed => http1::QueryValues::Shown,
+            },
+            ..http1::Settings::default()
+        },
+        routes: route::Settings {
+            templates: http.route_patterns.clone(),
+            max_nodes: http.max_routes_per_service,
+            ..route::Settings::default()
+        },
+        ..spandrel_protocols::Settings::default()
+    }
+}
+
+/// Settings of the network export, or of the stream the file names.
+pub fn export(config: &Config, timed: bool) -> anyhow::Result<OtlpSinkSettings> {
+    let processor = config.traces.first();
+    let reader = config.metrics.first();
+    for more in config
+        .traces
+        .iter()
+        .skip(1)
+        .map(|processor| &processor.exporter)
+    {
+        tracing::warn!(
+            "only the first span processor is used; ignored: {}",
+            describe(more)
+        );
+    }
+    for more in config.metrics.iter().skip(1).map(|reader| &reader.exporter) {
+        tracing::warn!(
+            "only the first metric reader is used; ignored: {}",
+            describe(more)
+        );
+    }
+    let traces = processor
+        .map(|processor| destination(&processor.exporter))
+        .transpose()?;
+    let metrics = reader
+        .map(|reader| destination(&reader.exporter))
+        .transpose()?;
+    let batch = processor.and_then(|processor| processor.batch).map_or_else(
+        BatchSettings::default,
+        |batch| BatchSettings {
+            schedule_delay: batch.schedule_delay,
+            max_export_batch_size: clamp(batch.max_export_batch_size),
+            ..BatchSettings::default()
+        },
+    );
+    let (queue, retry) = (
+        &config.export.sending_queue,
+        &config.export.retry_on_failure,
+    );
+    Ok(OtlpSinkSettings {
+        exporter: ExporterSettings {
+            traces,
+            metrics,
+            batch: BatchSettings {
+                max_request_bytes: clamp(config.export.max_request_bytes),
+                ..batch
+            },
+            queue: QueueSettings {
+                queue_size: clamp(queue.queue_size),
+                num_consumers: queue.num_consumers,
+                block_on_overflow: !timed,
+            },
+            retry: RetrySettings {
+                enabled: retry.enabled,
+                initial_interval: retry.initial_interval,
+                multiplier: retry.multiplier,
+                max_interval: retry.max_interval,
+                max_elapsed_time: retry.max_elapsed_time,
+                ..RetrySettings::default()
+            },
+        },
+        aggregator: aggregator(config, reader),
+        interval: reader.map(|reader| reader.interval),
+        shutdown_timeout: config.shutdown_timeout,
+        timed,
+    })
+}
+
+/// Settings of OTLP JSON lines on standard output.
+pub fn console(config: &Config, timed: bool) -> OtlpSinkSettings {
+    let reader = config.metrics.first();
+    OtlpSinkSettings {
+        exporter: ExporterSettings {
+            traces: Some(Destination::Console(
+                Box::new(io::stdout()),
+                ConsoleFormat::OtlpJson,
+            )),
+            metrics: Some(Destination::SameStream),
+            queue: QueueSettings {
+                block_on_overflow: true,
+                ..QueueSettings::default()
+            },
+            // A person or a script is waiting at the other end.
+            batch: BatchSettings {
+                schedule_delay: Duration::from_millis(100),
+                ..BatchSettings::default()
+            },
+            ..ExporterSettings::default()
+        },
+        aggregator: aggregator(config, reader),
+        interval: Some(reader.map_or(Duration::from_secs(60), |reader| reader.interval)),
+        shutdown_timeout: config.shutdown_timeout,
+        timed,
+    }
+}
+
+fn aggregator(config: &Config, reader: Option<&MetricReader>) -> AggregatorSettings {
+    let explicit = || {
+        HistogramSettings::Explicit(ExplicitBounds {
+            seconds: config.aggregation.explicit_bucket_boundaries.clone().into(),
+            ..ExplicitBounds::default()
+        })
+    };
+    let defaults = AggregatorSettings {
+        exemplars: config.aggregation.exemplars,
+        ..AggregatorSettings::default()
+    };
+    let Some(reader) = reader else {
+        return defaults;
+    };
+    AggregatorSettings {
+        histogram: match reader.histogram {
+            Histogram::Explicit => explicit(),
+            Histogram::Exponential => HistogramSettings::default(),
+        },
+        temporality: match reader.temporality {
+            Temporality::Cumulative => metrics::Temporality::Cumulative,
+            // All our instruments are histograms, for which low memory means delta.
+            Temporality::Delta | Temporality::LowMemory => metrics::Temporality::Delta,
+        },
+        cardinality_limit: clamp(reader.cardinality_limit),
+        ..defaults
+    }
+}
+
+/// The network destinations of a configuration, with what they are for.
+pub fn endpoints(config: &Config) -> Vec<(String, Signal, OtlpSettings)> {
+    let traces = config
+        .traces
+        .first()
+        .map(|processor| (Signal::Traces, &processor.exporter));
+    let metrics = config
+        .metrics
+        .first()
+        .map(|reader| (Signal::Metrics, &reader.exporter));
+    [traces, metrics]
+        .into_iter()
+        .flatten()
+        .filter_map(|(signal, exporter)| match exporter {
+            Exporter::Otlp(settings) => Some((signal.name().to_owned(), signal, otlp(settings))),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Where the agent's own metrics go: where the metrics of the services go.
+pub fn self_telemetry(config: &Config) -> Option<SelfTelemetrySettings> {
+    let own = config.self_telemetry;
+    let (_, _, endpoint) = endpoints(config)
+        .into_iter()
+        .find(|(_, signal, _)| *signal == Signal::Metrics)?;
+    let exporter_protocol = endpoints(config)
+        .into_iter()
+        .find(|(_, signal, _)| *signal == Signal::Traces)
+        .map_or(endpoint.protocol, |(_, _, traces)| traces.protocol);
+    own.enabled.then(|| SelfTelemetrySettings {
+        endpoint,
+        interval: own.interval,
+        attributes: resource_attributes(config),
+        exporter_protocol,
+    })
+}
+
+fn destination(exporter: &Exporter) -> anyhow::Result<Destination> {
+    Ok(match exporter {
+        Exporter::Otlp(settings) => Destination::Otlp(otlp(settings)),
+        Exporter::Console => Destination::Console(Box::new(io::stdout()), ConsoleFormat::OtlpJson),
+        Exporter::OtlpFile { output_stream } => match output_stream.strip_prefix("file://") {
+            None => Destination::Console(Box::new(io::stdout()), ConsoleFormat::OtlpJson),
+            Some(path) => {
+                let file = OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(path)
+                    .with_context(|| format!("cannot open {path} for appending"))?;
+                Destination::Console(Box::new(file), ConsoleFormat::OtlpJson)
+            }
+        },
+    })
+}
+
+fn otlp(settings: &Otlp) -> OtlpSettings {
+    if settings.protocol == Protocol::HttpJson {
+        tracing::warn!(
+            "{}: http/json is not spoken; http/protobuf is sent",
+            settings.endpoint
+        );
+    }
+    let path = |file: &Option<String>| file.as_ref().map(PathBuf::from);
+    OtlpSettings {
+        headers: settings
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
+            .collect(),
+        compression: match settings.compression {
+            Compression::None => spandrel_exporter::Compression::None,
+            Compression::Gzip => spandrel_exporter::Compression::Gzip,
+        },
+        timeout: settings.timeout,
+        tls: TlsSettings {
+            insecure: settings.endpoint.starts_with("http://"),
+            ca_file: path(&settings.tls.ca_file),
+            cert_file: path(&settings.tls.cert_file),
+            key_file: path(&settings.tls.key_file),
+        },
+        ..OtlpSettings::new(
+            match settings.protocol {
+                Protocol::Grpc => spandrel_exporter::Protocol::Grpc,
+                Protocol::HttpProtobuf | Protocol::HttpJson => {
+                    spandrel_exporter::Protocol::HttpProtobuf
+                }
+            },
+            settings.endpoint.clone(),
+        )
+    }
+}
+
+fn describe(exporter: &Exporter) -> String {
+    match exporter {
+        Exporter::Otlp(settings) => settings.endpoint.clone(),
+        Exporter::OtlpFile { output_stream } => output_stream.clone(),
+        Exporter::Console => "console".to_owned(),
+    }
+}
+
+fn clamp(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,73 @@
+//! One JSON object a request, for scripts.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use spandrel_model::{KernelTime, Ledger, Measured, Resource, SpanKind, SpanStatus, UnixTime};
+
+use super::Sink;
+
+/// Writes each request as an object of its span: times in Unix nanoseconds, attributes by their names.
+pub struct RequestJsonLines<W> {
+    output: W,
+    ledger: Arc<Ledger>,
+}
+
+impl<W: Write + Send> RequestJsonLines<W> {
+    /// Lines go to `output`.
+    pub fn new(output: W, ledger: Arc<Ledger>) -> Self {
+        Self { output, ledger }
+    }
+}
+
+impl<W: Write + Send> Sink for RequestJsonLines<W> {
+    fn accept(&mut self, resource: &Arc<Resource>, measured: Measured) -> io::Result<()> {
+        self.ledger.spans.see(1);
+        let span = &measured.span;
+        let attributes: Map<String, Value> = span
+            .attributes
+            .iter()
+            .map(|attribute| (attribute.key.to_string(), json!(attribute.value)))
+            .collect();
+        let line = json!({
+            "service": resource.service_name(),
+            "pid": span.process.tgid,
+            "name": span.name,
+            "kind": kind_name(span.kind),
+            "start_unix_nano": span.start.0,
+            "end_unix_nano": span.end.0,
+            "duration_ms": span.duration_nanos() as f64 / 1e6,
+            "error": matches!(span.status, SpanStatus::Error(_)),
+            "trace_id": span.trace_id.to_string(),
+            "span_id": span.span_id.to_string(),
+            "parent_span_id": span.parent_span_id.map(|id| id.to_string()),
+            "attributes": attributes,
+        });
+        if let Err(error) = writeln!(self.output, "{line}") {
+            self.ledger.spans.drop_for("console.write_failed", 1);
+            return Err(error);
+        }
+        self.ledger.spans.settle(1);
+        Ok(())
+    }
+
+    fn tick(&mut self, _kernel: KernelTime, _unix: UnixTime) -> io::Result<()> {
+        self.output.flush()
+    }
+
+    fn finish(&mut self, _unix: UnixTime) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
+/// The kind as the specification spells it, in lower case.
+pub(super) fn kind_name(kind: SpanKind) -> &'static str {
+    match kind {
+        SpanKind::Internal => "internal",
+        SpanKind::Server => "server",
+        SpanKind::Client => "client",
+        SpanKind::Producer => "producer",
+        SpanKind::Consumer => "consumer",
+    }
+}
