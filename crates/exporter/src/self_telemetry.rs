@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
+use http::{Request, Response};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry_http::{HttpClient, HttpError};
@@ -253,6 +254,7 @@ fn http_exporter(
         client: sender::http_client(settings, &endpoint)?,
         headers,
         runtime: runtime.clone(),
+        compression: settings.compression,
         timeout: settings.timeout,
     };
     MetricExporter::builder()
@@ -270,6 +272,7 @@ struct RuntimeClient {
     client: HttpClientOf,
     headers: HeaderMap,
     runtime: Handle,
+    compression: Compression,
     timeout: Duration,
 }
 
@@ -290,8 +293,15 @@ impl HttpClient for RuntimeClient {
         'life0: 'async_trait,
         Self: 'async_trait,
     {
-        let (mut head, body) = request.into_parts();
+        let (mut head, mut body) = request.into_parts();
         head.headers.extend(self.headers.clone());
+        if self.compression == Compression::Gzip
+            && let Ok(smaller) = sender::gzip(&body)
+        {
+            body = smaller;
+            let value = HeaderValue::from_static("gzip");
+            head.headers.insert(CONTENT_ENCODING, value);
+        }
         let request = Request::from_parts(head, body);
         let exchange = sender::exchange(self.client.clone(), request, self.timeout);
         let task = self.runtime.spawn(exchange);

@@ -11,7 +11,7 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use bytes::Bytes;
 use spandrel_model::ledger::Reason;
 
-pub(crate) use http::{HttpClientOf, exchange, http_client};
+pub(crate) use http::{HttpClientOf, exchange, gzip, http_client};
 pub(crate) use stream::StreamWriter;
 
 use crate::carried::Signal;

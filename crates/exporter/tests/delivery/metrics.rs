@@ -9,7 +9,9 @@ use spandrel_exporter::metrics::{
     Metric, MetricData, MetricsBatch, Number, NumberPoint, PointHead, ResourceMetrics,
 };
 use spandrel_exporter::self_telemetry::{SelfTelemetry, SelfTelemetrySettings};
-use spandrel_exporter::{Destination, Exporter, ExporterSettings, OtlpSettings, Protocol, reason};
+use spandrel_exporter::{
+    Compression, Destination, Exporter, ExporterSettings, OtlpSettings, Protocol, reason,
+};
 use spandrel_model::{Attribute, Ledger, UnixTime};
 use tokio::runtime::Handle;
 
@@ -175,6 +177,7 @@ async fn the_ledger_is_told_as_metrics_of_the_agent_itself() {
         let settings = SelfTelemetrySettings {
             endpoint: OtlpSettings {
                 headers: vec![("api-key".into(), "secret".into())],
+                compression: Compression::Gzip,
                 ..OtlpSettings::new(protocol, endpoint)
             },
             interval: Duration::from_secs(3600),
@@ -188,6 +191,11 @@ async fn the_ledger_is_told_as_metrics_of_the_agent_itself() {
             .unwrap();
         let received = &server.received(1).await[0];
         assert_eq!(received.headers["api-key"], "secret");
+        let encoding = match protocol {
+            Protocol::Grpc => "grpc-encoding",
+            Protocol::HttpProtobuf => "content-encoding",
+        };
+        assert_eq!(received.headers[encoding], "gzip");
         let attributes = &received.metrics().resource_metrics[0]
             .resource
             .as_ref()
