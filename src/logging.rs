@@ -1,15 +1,36 @@
-//! The agent's own log: standard error, level from SPANDREL_LOG.
+//! The agent's own log: standard error; the level from SPANDREL_LOG, else from the configuration.
 
-use tracing_subscriber::EnvFilter;
+use std::sync::OnceLock;
 
-/// Starts logging; a second call changes nothing.
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+
+const VARIABLE: &str = "SPANDREL_LOG";
+
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Starts logging with warnings and errors; a second call changes nothing.
 pub fn start() {
-    let filter = EnvFilter::try_from_env("SPANDREL_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    let started = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .try_init();
-    // Fails only where a logger is already there, which then serves as well.
-    drop(started);
+    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new("warn"));
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    if tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()
+        .is_ok()
+    {
+        FILTER.get_or_init(|| handle);
+    }
+}
+
+/// Logs from this level on, unless SPANDREL_LOG says otherwise.
+pub fn set_level(level: &str) {
+    if std::env::var_os(VARIABLE).is_none()
+        && let Some(handle) = FILTER.get()
+        && let Err(error) = handle.reload(EnvFilter::new(level))
+    {
+        tracing::warn!("cannot set the log level to {level}: {error}");
+    }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::Context;
 use spandrel_config::Config;
 use spandrel_config::settings::{
-    AttributeValue, Backend, Compression, Exporter, Histogram, MetricReader, Otlp, Protocol,
-    QueryValues, Selector as SelectorConfig, Temporality,
+    AttributeValue, Backend, Compression, Exporter, Histogram, LogLevel, MetricReader, Otlp,
+    Protocol, QueryValues, Selector as SelectorConfig, Temporality,
 };
 use spandrel_exporter::metrics::{self, AggregatorSettings, ExplicitBounds, HistogramSettings};
 use spandrel_exporter::self_telemetry::SelfTelemetrySettings;
@@ -73,6 +73,17 @@ pub fn narrow(config: &mut Config, arguments: &Trace) {
         };
         arguments.port.iter().flat_map(at_port).collect()
     };
+}
+
+/// The least severity that is logged, as the log's filter spells it.
+pub fn log_level(config: &Config) -> &'static str {
+    match config.log_level {
+        LogLevel::Trace => "trace",
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+    }
 }
 
 /// Settings of the kernel side.
@@ -213,7 +224,12 @@ pub fn protocols(config: &Config) -> spandrel_protocols::Settings {
         max_connections: http.max_connections,
         http: http1::Settings {
             query_values: match http.query_values {
-                QueryValues::Redacted => http1::QueryValues::Redacted,
+                QueryValues::Redacted if http.allowed_query_parameters.is_empty() => {
+                    http1::QueryValues::Redacted
+                }
+                QueryValues::Redacted => {
+                    http1::QueryValues::Only(http.allowed_query_parameters.clone())
+                }
                 QueryValues::Allowed => http1::QueryValues::Shown,
             },
             ..http1::Settings::default()

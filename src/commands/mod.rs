@@ -18,8 +18,8 @@ use spandrel_model::{Ledger, ledger};
 
 use crate::cli::{Command, Output};
 use crate::exit::{Exit, Failure, say};
-use crate::settings;
 use crate::sink::{OtlpSink, RequestJsonLines, Sink, TextTable};
+use crate::{logging, settings};
 
 /// Carries a command out.
 pub fn execute(command: Command) -> anyhow::Result<Exit> {
@@ -44,6 +44,7 @@ fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
     for warning in &loaded.warnings {
         say(format_args!("{warning}"));
     }
+    logging::set_level(settings::log_level(&loaded.config));
     Ok(loaded)
 }
 

@@ -24,6 +24,12 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
         say(format_args!("disabled: true is set: nothing to do"));
         return Ok(Exit::Done);
     }
+    if !config.http.enabled {
+        say(format_args!(
+            "protocols.http.enabled is false and HTTP is the only protocol: nothing to do"
+        ));
+        return Ok(Exit::Done);
+    }
     let ledger = Arc::new(Ledger::default());
     let seed = settings::id_seed();
     let otlp = OtlpSink::start(settings::export(&config, true)?, &ledger)?;

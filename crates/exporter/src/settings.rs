@@ -1,4 +1,4 @@
-//! What the exporter can be told. Names follow the Collector's exporter helper and the SDK specification.
+//! What the exporter can be told. Names follow the Collector's exporters and the SDK specification.
 
 use std::fmt;
 use std::io::Write;

@@ -9,6 +9,8 @@ pub enum QueryValues {
     /// None: keys only.
     #[default]
     Redacted,
+    /// Those of these keys, whatever their names: the operator has named them.
+    Only(Vec<String>),
     /// All but those of keys that carry credentials.
     Shown,
 }
@@ -39,6 +41,16 @@ const SECRET_KEYS: [&str; 22] = [
     "session",
 ];
 
+impl QueryValues {
+    fn show(&self, key: &str) -> bool {
+        match self {
+            Self::Redacted => false,
+            Self::Only(keys) => keys.iter().any(|allowed| allowed == key),
+            Self::Shown => !is_secret(key),
+        }
+    }
+}
+
 fn is_secret(key: &str) -> bool {
     SECRET_KEYS
         .iter()
@@ -57,7 +69,7 @@ pub(crate) fn push_redacted(query: &str, values: &QueryValues, output: &mut Stri
             Some((key, value)) => {
                 output.push_str(key);
                 output.push('=');
-                let shown = value.is_empty() || *values == QueryValues::Shown && !is_secret(key);
+                let shown = value.is_empty() || values.show(key);
                 output.push_str(if shown { value } else { REDACTED });
             }
             // Without a key it may itself be a value.
@@ -89,6 +101,15 @@ mod tests {
         );
         assert_eq!(redacted("bare", &all), "REDACTED");
         assert_eq!(redacted("", &all), "");
+    }
+
+    #[test]
+    fn values_of_named_keys_are_shown_and_no_others() {
+        let only = QueryValues::Only(vec!["page".to_owned()]);
+        assert_eq!(
+            redacted("page=2&Page=3&q=a&token=b", &only),
+            "page=2&Page=REDACTED&q=REDACTED&token=REDACTED"
+        );
     }
 
     #[test]
