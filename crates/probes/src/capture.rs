@@ -1,13 +1,17 @@
 //! A running capture: one thread owns the loaded programs, empties the ring and hands events over.
 
+use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use libbpf_rs::{MapCore as _, MapFlags, MapHandle, RingBufferBuilder};
+use libbpf_rs::query::ProgInfoIter;
+use libbpf_rs::skel::Skel as _;
+use libbpf_rs::{MapCore as _, MapFlags, MapHandle, Program, RingBufferBuilder};
 use spandrel_model::Event;
 
 use crate::control::{Control, Maps};
@@ -90,8 +94,8 @@ impl Capture {
         let thread = std::thread::Builder::new()
             .name("capture".to_owned())
             .spawn(move || {
-                let mut place = MaybeUninit::uninit();
-                match prepare(&settings, &mut place) {
+                let mut places = [const { MaybeUninit::uninit() }; load::ATTEMPTS];
+                match prepare(&settings, &mut places) {
                     Ok((loaded, shared)) => run(&settings, loaded, &shared, sink, &ready),
                     // Nobody waiting for the answer is nobody to tell.
                     Err(error) => drop(ready.send(Err(error))),
@@ -149,9 +153,9 @@ impl Drop for Capture {
 
 fn prepare<'obj>(
     settings: &CaptureSettings,
-    place: &'obj mut MaybeUninit<libbpf_rs::OpenObject>,
+    places: &'obj mut load::Places,
 ) -> Result<(Loaded<'obj>, Arc<Shared>), CaptureError> {
-    let loaded = load::load(settings, place)?;
+    let loaded = load::load(settings, places)?;
     let maps = &loaded.skeleton.maps;
     let rules = settings.ports_include.iter().map(|port| (port, 1u8));
     for (port, rule) in rules.chain(settings.ports_exclude.iter().map(|port| (port, 2u8))) {
@@ -220,12 +224,8 @@ fn run(
             .ok(),
         _ => None,
     };
-    // Ready means that older connections are known too; the ring is emptied meanwhile.
-    while scan.as_ref().is_some_and(|scan| !scan.is_finished()) {
-        ring.consume_raw();
-        handover.borrow_mut().flush();
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    // Ready means that older connections are known too. Nothing is handed over before: who waits for the start may
+    // not receive yet. What the ring has no room for is announced with its first message.
     if let Some(Ok(failed)) = scan.map(JoinHandle::join)
         && failed > 0
     {
@@ -270,6 +270,20 @@ fn settle() {
     std::thread::sleep(Duration::from_millis(2));
 }
 
-fn recursion_misses(_loaded: &Loaded<'_>) -> Vec<(String, u64)> {
-    Vec::new()
+/// What the kernel counted of each loaded program.
+fn recursion_misses(loaded: &Loaded<'_>) -> Vec<(String, u64)> {
+    let programs: BTreeMap<u32, String> = loaded
+        .skeleton
+        .object()
+        .progs_mut()
+        .filter(|program| program.autoload())
+        .filter_map(|program| {
+            let id = Program::id_from_fd(program.as_fd()).ok()?;
+            Some((id, program.name().to_string_lossy().into_owned()))
+        })
+        .collect();
+    ProgInfoIter::default()
+        .filter_map(|info| Some((programs.get(&info.id)?.clone(), info.recursion_misses)))
+        .filter(|(_, misses)| *misses > 0)
+        .collect()
 }

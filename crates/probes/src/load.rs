@@ -166,68 +166,83 @@ fn ladder(choice: BackendChoice) -> Vec<(Backend, &'static [Program])> {
     }
 }
 
+/// How often an object may be opened to be kept: each rung with all it can have, and the best one once more without
+/// what the kernel refuses.
+pub(crate) const ATTEMPTS: usize = 4;
+
+/// Where opened objects are kept.
+pub(crate) type Places = [MaybeUninit<OpenObject>; ATTEMPTS];
+
 /// Loads the best backend that the kernel takes. Nothing is attached yet.
 pub(crate) fn load<'obj>(
     settings: &CaptureSettings,
-    place: &'obj mut MaybeUninit<OpenObject>,
+    places: &'obj mut Places,
 ) -> Result<Loaded<'obj>, CaptureError> {
     let btf = Btf::from_vmlinux().map_err(|error| {
-        CaptureError::kernel(
-            "read the kernel's type information (/sys/kernel/btf/vmlinux)",
-            error,
-        )
+        let action = "read the kernel's type information (/sys/kernel/btf/vmlinux)";
+        CaptureError::kernel(action, error)
     })?;
     let known = |name: &str| name.is_empty() || has_type(&btf, name);
     let own = own_tgid(settings).unwrap_or_else(std::process::id);
+    let (present, absent): (Vec<&Program>, Vec<&Program>) =
+        SHARED.iter().partition(|shared| known(shared.needs));
+    let mut places = places.iter_mut();
     let mut refused = Vec::new();
-    let mut chosen = None;
     for (backend, programs) in ladder(settings.backend) {
         if let Some(missing) = programs.iter().find(|program| !known(program.needs)) {
             refused.push(format!("{backend}: the kernel has no {}", missing.needs));
             continue;
         }
-        let names: Vec<&str> = programs.iter().map(|program| program.name).collect();
-        match try_load(settings, own, backend, &names) {
-            Ok(()) => {
-                chosen = Some((backend, programs));
-                break;
+        let mut lost: Vec<Feature> = absent
+            .iter()
+            .map(|shared| feature(shared, format!("the kernel has no {}", shared.needs)))
+            .collect();
+        let mut names: Vec<&str> = programs.iter().map(|program| program.name).collect();
+        let needed = names.clone();
+        names.extend(present.iter().map(|shared| shared.name));
+        let mut attempt = |names: &[&str]| match places.next() {
+            Some(place) => open(settings, own, backend, names, place).and_then(OpenSkel::load),
+            None => Err(std::io::Error::other("too many attempts").into()),
+        };
+        let mut skeleton = attempt(&names);
+        if skeleton.is_err() && try_load(settings, own, backend, &needed).is_ok() {
+            // One of the others is refused: ask for each alone.
+            names = needed;
+            for shared in &present {
+                match try_load(settings, own, backend, &[shared.name]) {
+                    Ok(()) => names.push(shared.name),
+                    Err(error) => lost.push(feature(shared, error.to_string())),
+                }
             }
-            Err(error) => refused.push(format!("{backend}: {error}")),
+            skeleton = attempt(&names);
+        }
+        match skeleton {
+            Ok(skeleton) => {
+                let status = status(settings.backend, backend, &refused, &names, lost);
+                return Ok(Loaded {
+                    skeleton,
+                    links: Vec::new(),
+                    status,
+                });
+            }
+            Err(error) => refused.push(format!("{backend}: {error:#}")),
         }
     }
-    let Some((backend, programs)) = chosen else {
-        if settings.backend == BackendChoice::Fexit {
-            refused.push("fexit: not built into this version".to_owned());
-        }
-        return Err(CaptureError::NoBackend(refused.join("; ")));
-    };
-    let mut names: Vec<&str> = programs.iter().map(|program| program.name).collect();
-    let present: Vec<&Program> = SHARED.iter().filter(|shared| known(shared.needs)).collect();
-    let mut features: Vec<Feature> = SHARED
-        .iter()
-        .filter(|shared| !known(shared.needs))
-        .map(|shared| feature(shared, format!("the kernel has no {}", shared.needs)))
-        .collect();
-    let all: Vec<&str> = names
-        .iter()
-        .copied()
-        .chain(present.iter().map(|shared| shared.name))
-        .collect();
-    if try_load(settings, own, backend, &all).is_ok() {
-        names = all;
-    } else {
-        // One of them is refused: ask for each alone.
-        for shared in &present {
-            match try_load(settings, own, backend, &[shared.name]) {
-                Ok(()) => names.push(shared.name),
-                Err(error) => features.push(feature(shared, error.to_string())),
-            }
-        }
+    if settings.backend == BackendChoice::Fexit {
+        refused.push("fexit: not built into this version".to_owned());
     }
-    let skeleton = open(settings, own, backend, &names, place)
-        .and_then(OpenSkel::load)
-        .map_err(|error| CaptureError::kernel("load the kernel side", format!("{error:#}")))?;
-    let why = match (settings.backend, refused.is_empty()) {
+    Err(CaptureError::NoBackend(refused.join("; ")))
+}
+
+fn status(
+    choice: BackendChoice,
+    backend: Backend,
+    refused: &[String],
+    names: &[&str],
+    lost: Vec<Feature>,
+) -> Status {
+    let mut features = lost;
+    let why = match (choice, refused.is_empty()) {
         (BackendChoice::Auto, true) => "the best one, and this kernel takes it".to_owned(),
         (BackendChoice::Auto, false) => refused.join("; "),
         _ => "asked for".to_owned(),
@@ -243,16 +258,11 @@ pub(crate) fn load<'obj>(
             _ => "this backend cannot tell which of them it sees: lengths only".to_owned(),
         },
     });
-    let status = Status {
+    Status {
         backend,
         why,
         features,
-    };
-    Ok(Loaded {
-        skeleton,
-        links: Vec::new(),
-        status,
-    })
+    }
 }
 
 fn feature(program: &Program, reason: String) -> Feature {

@@ -168,8 +168,8 @@ fn rung(backend: BackendChoice) -> Finding {
         ..CaptureSettings::default()
     };
     let what = format!("backend {}", format!("{backend:?}").to_lowercase());
-    let mut place = std::mem::MaybeUninit::uninit();
-    match load::load(&settings, &mut place) {
+    let mut places = [const { std::mem::MaybeUninit::uninit() }; load::ATTEMPTS];
+    match load::load(&settings, &mut places) {
         Ok(_) => finding(&what, true, "this kernel takes its programs", ""),
         Err(error) => finding(
             &what,

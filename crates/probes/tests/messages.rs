@@ -1,5 +1,7 @@
 //! What programs write and read, at both ends, by every system call.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod observed;
 
 use observed::{BACKENDS, Running, Traffic, observe, settings};

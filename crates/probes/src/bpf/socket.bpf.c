@@ -58,7 +58,7 @@ static __always_inline int on_socket_length(__u32 slot, struct sock *sk, int ret
 	if (ret <= 0)
 		return 0;
 	if (c && direction == DIRECTION_INGRESS) {
-		time = take_arrival(c, &facts);
+		time = take_arrival(c);
 		c->arrival_unknown = has_unread(sk);
 	}
 	if (direction == DIRECTION_EGRESS || !(flags & MSG_TRUNC))

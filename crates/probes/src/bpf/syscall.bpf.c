@@ -7,20 +7,13 @@ void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 #define MULTIPLE_MAX 8
 #define MULTIPLE_SUMMED 1024
 
-/* One call on one socket. */
-struct exchange_of_call {
-	struct sock *sk;
-	__u32 call;
-	__u8 direction;
-};
-
-static __always_inline bool look_up(bool cast, __u32 fd, struct sock **found, struct facts *facts, __u16 *type,
-				    bool *unread)
+static __always_inline bool look_up(bool cast, __u32 fd, struct sock **found, struct facts *facts)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct fdtable *table = task->files->fdt;
 	struct file *entry = NULL;
 	struct sock *sk;
+	__u16 type;
 
 	if (fd >= table->max_fds)
 		return false;
@@ -36,8 +29,8 @@ static __always_inline bool look_up(bool cast, __u32 fd, struct sock **found, st
 		sk = CAST(file->private_data, struct socket)->sk;
 		facts->family = sk->__sk_common.skc_family;
 		facts->protocol = sk->sk_protocol;
-		*type = sk->sk_type;
-		if (!is_ours(facts, *type))
+		type = sk->sk_type;
+		if (!is_ours(facts, type))
 			return false;
 		if (facts->family != AF_UNIX) {
 			tcp = CAST(sk, struct tcp_sock);
@@ -54,8 +47,8 @@ static __always_inline bool look_up(bool cast, __u32 fd, struct sock **found, st
 		sk = BPF_CORE_READ(socket, sk);
 		facts->family = BPF_CORE_READ(sk, __sk_common.skc_family);
 		facts->protocol = BPF_CORE_READ(sk, sk_protocol);
-		*type = BPF_CORE_READ(sk, sk_type);
-		if (!is_ours(facts, *type))
+		type = BPF_CORE_READ(sk, sk_type);
+		if (!is_ours(facts, type))
 			return false;
 		if (facts->family != AF_UNIX) {
 			tcp = (void *)sk;
@@ -74,27 +67,91 @@ static __always_inline bool unread_by_address(struct sock *sk)
 	return BPF_CORE_READ(tcp, rcv_nxt) != BPF_CORE_READ(tcp, copied_seq);
 }
 
+/* One message of a call, with all that the handler wants to know. */
+struct call_message {
+	__u64 sk;
+	__u64 time;
+	__u32 length;
+	__u32 direction;
+	struct facts facts;
+	struct source source;
+};
+
+/* A function of its own, verified once: the loop over several messages of a call then costs the verifier little. */
+__noinline int handle_call(struct call_message *message)
+{
+	struct connection *c;
+	struct sock *sk;
+	__u64 time = 0;
+	__u8 direction;
+
+	if (!message)
+		return 0;
+	sk = (struct sock *)message->sk;
+	direction = message->direction ? DIRECTION_EGRESS : DIRECTION_INGRESS;
+	c = find_connection(sk);
+	if (c && direction == DIRECTION_EGRESS) {
+		time = take_start(c, (__u32)bpf_get_current_pid_tgid());
+	} else if (c) {
+		time = take_arrival(c);
+		c->arrival_unknown = message->facts.family == AF_UNIX || unread_by_address(sk);
+	}
+	handle(SLOT_SYSCALL, sk, c, &message->facts, &message->source, message->length, direction, time);
+	return 0;
+}
+
+static __always_inline bool is_receive(__u32 call)
+{
+	return call == CALL_READ || call == CALL_READV || call == CALL_RECVFROM || call == CALL_RECVMSG ||
+	       call == CALL_RECVMMSG;
+}
+
+/* Several messages in one call: `count` of them, each with its length beside it. */
+static __always_inline void handle_several(struct call_message *message, __u64 vector, long count, bool discarded)
+{
+	__u64 sum = 0;
+
+	for (__u32 i = 0; i < MULTIPLE_MAX; i++) {
+		struct user_mmsghdr one;
+
+		if (i >= count || bpf_probe_read_user(&one, sizeof(one), (void *)(vector + i * sizeof(one))))
+			return;
+		if (!one.length)
+			continue;
+		message->source.kind = discarded ? SOURCE_NONE : SOURCE_VECTOR;
+		message->source.address = one.header.iov;
+		message->source.count = one.header.iov_count > 1024 ? 1024 : one.header.iov_count;
+		message->length = one.length;
+		handle_call(message);
+	}
+	/* More than that as one message of their length, without bytes. */
+	for (__u32 i = MULTIPLE_MAX; i < MULTIPLE_SUMMED; i++) {
+		__u64 address = vector + i * sizeof(struct user_mmsghdr) + sizeof(struct user_msghdr);
+		__u32 length = 0;
+
+		if (i >= count || bpf_probe_read_user(&length, sizeof(length), (void *)address))
+			break;
+		sum += length;
+	}
+	message->source.kind = SOURCE_NONE;
+	message->length = sum;
+	if (sum)
+		handle_call(message);
+}
+
 static __always_inline int on_exit(bool cast, struct pt_regs *regs, long ret)
 {
-	struct facts facts = {};
-	struct source source = {};
-	struct connection *c;
+	struct call_message message = {};
 	struct sock *sk = NULL;
 	__u32 call, fd, flags = 0;
-	__u16 type = 0;
-	__u64 time = 0, second, third;
-	__u8 direction;
-	bool unread = false;
+	__u64 second, third;
 
 	if (ret <= 0)
 		return 0;
 	call = classify(CALL_NUMBER(regs));
 	if (call == CALL_OTHER || IS_COMPAT(regs))
 		return 0;
-	direction = call == CALL_READ || call == CALL_READV || call == CALL_RECVFROM || call == CALL_RECVMSG ||
-				    call == CALL_RECVMMSG ?
-			    DIRECTION_INGRESS :
-			    DIRECTION_EGRESS;
+	message.direction = is_receive(call) ? DIRECTION_INGRESS : DIRECTION_EGRESS;
 	fd = ARGUMENT_1(regs);
 	second = ARGUMENT_2(regs);
 	third = ARGUMENT_3(regs);
@@ -104,62 +161,22 @@ static __always_inline int on_exit(bool cast, struct pt_regs *regs, long ret)
 		flags = third;
 	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
 		return 0;
-	if (call == CALL_SPLICE) {
-		/* From a socket to a pipe, or from a pipe to a socket. */
-		if (look_up(cast, fd, &sk, &facts, &type, &unread))
-			direction = DIRECTION_INGRESS;
-		else if (!look_up(cast, third, &sk, &facts, &type, &unread))
-			return 0;
-	} else if (!look_up(cast, fd, &sk, &facts, &type, &unread)) {
+	if (look_up(cast, fd, &sk, &message.facts)) {
+		/* From a socket to a pipe. */
+		if (call == CALL_SPLICE)
+			message.direction = DIRECTION_INGRESS;
+	} else if (call != CALL_SPLICE || !look_up(cast, third, &sk, &message.facts)) {
 		return 0;
 	}
-	c = find_connection(sk);
-	if (c && direction == DIRECTION_EGRESS) {
-		time = take_start(c, (__u32)bpf_get_current_pid_tgid());
-	} else if (c) {
-		time = take_arrival(c, &facts);
-		c->arrival_unknown = facts.family == AF_UNIX || unread_by_address(sk);
-	}
-	if (call != CALL_RECVMMSG && call != CALL_SENDMMSG) {
-		if (direction == DIRECTION_EGRESS || !(flags & MSG_TRUNC))
-			source_of_call(&source, call, direction, second, third);
-		handle(SLOT_SYSCALL, sk, c, &facts, &source, ret, direction, time);
+	message.sk = (__u64)sk;
+	if (call == CALL_RECVMMSG || call == CALL_SENDMMSG) {
+		handle_several(&message, second, ret, flags & MSG_TRUNC);
 		return 0;
 	}
-	/* Several messages in one call: `ret` counts them, and each has its length beside it. */
-	for (__u32 i = 0; i < MULTIPLE_MAX; i++) {
-		struct user_mmsghdr one;
-		__u64 address = second + i * sizeof(one);
-
-		if (i >= ret || bpf_probe_read_user(&one, sizeof(one), (void *)address))
-			return 0;
-		if (!one.length)
-			continue;
-		source.kind = SOURCE_VECTOR;
-		source.address = one.header.iov;
-		source.count = one.header.iov_count > 1024 ? 1024 : one.header.iov_count;
-		if (flags & MSG_TRUNC)
-			source.kind = SOURCE_NONE;
-		handle(SLOT_SYSCALL, sk, c, &facts, &source, one.length, direction, time);
-		time = 0;
-		c = find_connection(sk);
-	}
-	/* More than that as one message of that length, without bytes. */
-	if (ret > MULTIPLE_MAX) {
-		__u64 sum = 0;
-
-		for (__u32 i = MULTIPLE_MAX; i < MULTIPLE_SUMMED; i++) {
-			__u32 length = 0;
-			__u64 address = second + i * sizeof(struct user_mmsghdr) + sizeof(struct user_msghdr);
-
-			if (i >= ret || bpf_probe_read_user(&length, sizeof(length), (void *)address))
-				break;
-			sum += length;
-		}
-		source.kind = SOURCE_NONE;
-		if (sum)
-			handle(SLOT_SYSCALL, sk, c, &facts, &source, sum, direction, 0);
-	}
+	if (message.direction == DIRECTION_EGRESS || !(flags & MSG_TRUNC))
+		source_of_call(&message.source, call, message.direction, second, third);
+	message.length = ret;
+	handle_call(&message);
 	return 0;
 }
 

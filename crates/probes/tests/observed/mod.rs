@@ -93,7 +93,12 @@ pub struct Running {
 
 impl Running {
     pub fn start(settings: CaptureSettings) -> Self {
-        let (sink, receiver) = sync_channel(4096);
+        Self::with_sink(settings, 4096)
+    }
+
+    /// With room for so many batches until they are received.
+    pub fn with_sink(settings: CaptureSettings, batches: usize) -> Self {
+        let (sink, receiver) = sync_channel(batches);
         let capture = Capture::start(settings, sink).expect("these tests need root and BPF");
         Self {
             capture,
@@ -123,8 +128,10 @@ impl Running {
 
     pub fn finish(mut self, traffic: Traffic) -> Seen {
         let (pid, said) = traffic.finish();
+        let receiver = self.receiver;
+        let rest = std::thread::spawn(move || receiver.iter().flatten().collect::<Vec<_>>());
         let counters = self.capture.stop();
-        self.events.extend(self.receiver.try_iter().flatten());
+        self.events.extend(rest.join().unwrap());
         assert!(counters.is_closed(), "{counters:?}");
         let undelivered: u64 = counters.undelivered.values().sum();
         assert_eq!(

@@ -8,7 +8,6 @@ struct facts {
 	__u16 protocol;
 	__u32 srtt_us;
 	__u32 retransmits;
-	bool drained; /* nothing is left to read */
 };
 
 static __always_inline bool is_ours(const struct facts *facts, __u16 type)
@@ -113,14 +112,14 @@ static __always_inline __u32 copy_limit(struct connection *c, __u8 direction, __
 	return limit;
 }
 
-/* When the first of the bytes just read came, and what that says about the next read. */
-static __always_inline __u64 take_arrival(struct connection *c, const struct facts *facts)
+/* When the first of the bytes just read came. */
+static __always_inline __u64 take_arrival(struct connection *c)
 {
 	__u64 arrived = c->arrival_unknown ? 0 : c->arrived;
 
 	/*
 	 * First forget, then look: data that comes in between is taken for unread data of unknown arrival, never
-	 * for data that came later than it did. `drained` was read before, so the backends look again.
+	 * for data that came later than it did. So the backends look for unread data after this.
 	 */
 	c->arrived = 0;
 	barrier();

@@ -1,0 +1,188 @@
+//! What is left out on purpose, and what is lost under overload: all of it counted.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod observed;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use observed::{BACKENDS, Running, Traffic, observe, settings};
+use spandrel_model::Direction::{Egress, Ingress};
+use spandrel_model::{CapturePolicy, Event};
+use spandrel_probes::Verdict;
+
+#[test]
+fn a_denied_process_is_counted_and_not_shown() {
+    for backend in BACKENDS {
+        let running = Running::start(settings(backend));
+        let mut traffic = Traffic::start("denied", "");
+        traffic.until_ready();
+        let pid = traffic.child.id();
+        running.control().set_process(pid, Verdict::Deny).unwrap();
+        traffic.go();
+        traffic.until_ready();
+        running.control().set_process(pid, Verdict::Allow).unwrap();
+        traffic.go();
+        let seen = running.finish(traffic);
+        let texts: Vec<_> = seen
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Message(message) if message.process.tgid == pid => Some((
+                    message.direction,
+                    message.position,
+                    message.payload.to_vec(),
+                )),
+                _ => None,
+            })
+            .collect();
+        // "two" is not shown, and the position of "three" tells that it was there.
+        assert_eq!(
+            texts,
+            [
+                (Egress, 0, b"one".to_vec()),
+                (Ingress, 0, b"one".to_vec()),
+                (Egress, 6, b"three".to_vec()),
+                (Ingress, 6, b"three".to_vec()),
+            ],
+            "{backend:?}"
+        );
+        assert!(seen.counters.drops["kernel.process_denied"] >= 2);
+    }
+}
+
+#[test]
+fn a_connections_policy_says_how_much_is_copied() {
+    for backend in BACKENDS {
+        let mut running = Running::start(settings(backend));
+        let mut traffic = Traffic::start("policy", "");
+        traffic.until_ready();
+        let port = traffic.said[0]["port"].as_u64().unwrap() as u16;
+        let pid = traffic.child.id();
+        running.await_event(|event| {
+            matches!(event, Event::Message(message)
+            if message.process.tgid == pid && message.direction == Egress)
+        });
+        let id = running
+            .events()
+            .iter()
+            .find_map(|event| match event {
+                Event::ConnectionOpened(opened) if opened.peer.port() == Some(port) => {
+                    Some(opened.connection)
+                }
+                _ => None,
+            })
+            .unwrap();
+        let control = running.control();
+        for policy in [
+            Some(CapturePolicy::Headers),
+            Some(CapturePolicy::Full(8192)),
+            Some(CapturePolicy::Ignore),
+            None,
+        ] {
+            if let Some(policy) = policy {
+                control.set_connection(id, policy).unwrap();
+            }
+            traffic.go();
+            if policy.is_some() {
+                traffic.until_ready();
+            }
+        }
+        let seen = running.finish(traffic);
+        let sent = seen.messages(id, Egress);
+        let copied: Vec<_> = sent.iter().map(|message| message.payload.len()).collect();
+        assert_eq!(copied, [4096, 1024, 6000], "{backend:?}");
+        let closed = seen.events.iter().find_map(|event| match event {
+            Event::ConnectionClosed(closed) if closed.connection == id => Some(closed),
+            _ => None,
+        });
+        assert_eq!(closed.unwrap().egress_bytes, 24_000);
+        assert!(seen.counters.drops["kernel.connection_ignored"] >= 1);
+    }
+}
+
+#[test]
+fn an_overloaded_ring_loses_messages_and_counts_each() {
+    for backend in BACKENDS {
+        let mut settings = settings(backend);
+        settings.ring_buffer_bytes = 64 << 10;
+        settings.unknown_messages = u32::MAX;
+        settings.cgroup_messages_per_second = 0;
+        // Nothing is received until the child has ended: the hand-over fills, then the ring, then messages are lost.
+        let running = Running::with_sink(settings, 1);
+        let seen = running.finish(Traffic::start("flood", ""));
+        assert!(seen.counters.seen >= 40_000, "{:?}", seen.counters);
+        assert!(
+            seen.counters.drops["kernel.ring_full"] > 30_000,
+            "{:?}",
+            seen.counters
+        );
+        for event in &seen.events {
+            if let Event::Message(message) = event
+                && message.process.tgid == seen.pid
+                && message.direction == Egress
+            {
+                assert_eq!(message.position % 2000, 0, "positions count what was lost");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_unknown_process_is_captured_within_its_budget() {
+    for backend in BACKENDS {
+        let mut settings = settings(backend);
+        settings.unknown_messages = 100;
+        let seen = observe(settings, "flood");
+        let shown = seen.events.iter().filter(
+            |event| matches!(event, Event::Message(message) if message.process.tgid == seen.pid),
+        );
+        assert_eq!(shown.count(), 100, "{backend:?}");
+        assert!(seen.counters.drops["kernel.unknown_budget"] >= 39_900);
+    }
+}
+
+#[test]
+fn the_agents_own_connections_are_not_traced_at_either_end() {
+    for backend in BACKENDS {
+        let running = Running::start(settings(backend));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(b"own").unwrap();
+        server.read_exact(&mut [0; 3]).unwrap();
+        let seen = running.finish(Traffic::start("ipv6", ""));
+        let own = std::process::id();
+        for event in &seen.events {
+            match event {
+                Event::Message(message) => assert_ne!(message.process.tgid, own),
+                Event::ConnectionOpened(opened) => {
+                    assert_ne!(opened.local.port(), Some(port), "{backend:?}");
+                    assert_ne!(opened.peer.port(), Some(port), "{backend:?}");
+                }
+                _ => {}
+            }
+        }
+        assert!(
+            seen.counters.drops["kernel.self"] >= 2,
+            "{:?}",
+            seen.counters
+        );
+    }
+}
+
+#[test]
+fn ports_are_filtered_in_the_kernel() {
+    for backend in BACKENDS {
+        let mut settings = settings(backend);
+        settings.ports_include = vec![1];
+        let seen = observe(settings, "ipv6");
+        let shown = seen.events.iter().any(
+            |event| matches!(event, Event::Message(message) if message.process.tgid == seen.pid),
+        );
+        assert!(!shown, "{backend:?}");
+        assert!(seen.counters.drops["kernel.port_filtered"] >= 2);
+    }
+}

@@ -1,0 +1,169 @@
+//! The life of connections and processes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod observed;
+
+use observed::{BACKENDS, Running, Seen, Traffic, observe, settings};
+use spandrel_model::Direction::{Egress, Ingress};
+use spandrel_model::{ConnectionClosed, ConnectionId, Event, Origin, Role};
+
+fn closed(seen: &Seen, id: ConnectionId) -> &ConnectionClosed {
+    let mut found = seen.events.iter().filter_map(|event| match event {
+        Event::ConnectionClosed(closed) if closed.connection == id => Some(closed),
+        _ => None,
+    });
+    let closed = found.next().expect("the close of a connection");
+    assert!(found.next().is_none(), "closed twice");
+    let after = seen.events.iter().rev().find(|event| match event {
+        Event::Message(message) => message.connection == id,
+        _ => false,
+    });
+    assert!(
+        after.is_none_or(|last| last.stamp() < closed.stamp),
+        "{after:?} after the close"
+    );
+    closed
+}
+
+fn half_closed(seen: &Seen, id: ConnectionId) -> Vec<spandrel_model::Direction> {
+    seen.events
+        .iter()
+        .filter_map(|event| match event {
+            Event::ConnectionHalfClosed(half) if half.connection == id => Some(half.direction),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn both_ends_of_a_connection_know_their_role_and_each_other() {
+    for backend in BACKENDS {
+        for (scenario, text, ip) in [
+            ("ipv6", "six", "::1"),
+            ("mapped", "four in six", "127.0.0.1"),
+        ] {
+            let seen = observe(settings(backend), scenario);
+            let (client, server) = seen.pair(0);
+            assert_eq!(
+                (client.role, server.role),
+                (Some(Role::Client), Some(Role::Server))
+            );
+            assert_eq!((&client.local, &client.peer), (&server.peer, &server.local));
+            assert_eq!(client.local.ip(), Some(ip.parse().unwrap()), "{backend:?}");
+            assert_eq!(client.process.unwrap().tgid, seen.pid);
+            assert_eq!(
+                (client.origin, server.origin),
+                (Origin::Observed, Origin::Observed)
+            );
+            assert!(client.connect_started.unwrap() < client.stamp.time);
+            assert_eq!(client.netns, server.netns);
+            assert_eq!(
+                seen.texts(server.connection, Ingress),
+                [text],
+                "{backend:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_ends_by_fins_is_not_reset_and_one_with_a_reset_is() {
+    for backend in BACKENDS {
+        let seen = observe(settings(backend), "ends");
+        let (client, server) = seen.pair(0);
+        assert_eq!(
+            half_closed(&seen, client.connection)[0],
+            Egress,
+            "{backend:?}"
+        );
+        assert_eq!(
+            half_closed(&seen, server.connection),
+            [Ingress, Egress],
+            "{backend:?}"
+        );
+        let end = closed(&seen, client.connection);
+        assert_eq!(
+            (end.reset, end.egress_bytes, end.ingress_bytes),
+            (false, 4, 5)
+        );
+        let end = closed(&seen, server.connection);
+        assert_eq!(
+            (end.reset, end.egress_bytes, end.ingress_bytes),
+            (false, 5, 4)
+        );
+        let (client, server) = seen.pair(1);
+        assert!(closed(&seen, client.connection).reset, "{backend:?}");
+        assert!(closed(&seen, server.connection).reset, "{backend:?}");
+    }
+}
+
+#[test]
+fn what_is_read_after_the_last_fin_comes_before_the_close() {
+    for backend in BACKENDS {
+        let seen = observe(settings(backend), "late");
+        let (client, _) = seen.pair(0);
+        assert_eq!(
+            seen.texts(client.connection, Ingress),
+            ["unread"],
+            "{backend:?}"
+        );
+        assert_eq!(closed(&seen, client.connection).ingress_bytes, 6);
+    }
+}
+
+#[test]
+fn connections_older_than_the_capture_are_announced_at_its_start() {
+    for backend in BACKENDS {
+        let mut traffic = Traffic::start("existing", "");
+        traffic.until_ready();
+        let port = traffic.said[0]["port"].as_u64().unwrap() as u16;
+        let mut running = Running::start(settings(backend));
+        running.await_event(
+            |event| matches!(event, Event::ConnectionOpened(opened) if opened.local.port() == Some(port)),
+        );
+        traffic.go();
+        let seen = running.finish(traffic);
+        let (client, server) = seen.pair(0);
+        assert_eq!(
+            (client.origin, server.origin),
+            (Origin::PreExisting, Origin::PreExisting)
+        );
+        assert_eq!(
+            seen.texts(client.connection, Egress),
+            ["question"],
+            "{backend:?}"
+        );
+        assert_eq!(
+            seen.texts(client.connection, Ingress),
+            ["answer"],
+            "{backend:?}"
+        );
+        assert_eq!(seen.texts(server.connection, Ingress), ["question"]);
+    }
+}
+
+#[test]
+fn a_process_is_reported_when_it_executes_and_when_it_exits() {
+    for backend in BACKENDS {
+        let seen = observe(settings(backend), "ipv6");
+        let started = seen.events.iter().find_map(|event| match event {
+            Event::ProcessStarted(started) if started.process.tgid == seen.pid => Some(started),
+            _ => None,
+        });
+        let started = started.expect("the child's start");
+        assert_eq!(started.filename.as_deref(), Some("/usr/bin/python3"));
+        assert!(started.comm.starts_with("python3"), "{started:?}");
+        assert_eq!(started.parent, std::process::id());
+        assert!(seen.events.iter().any(|event| matches!(
+            event,
+            Event::ProcessExited(exited) if exited.process == started.process
+        )));
+        let (client, _) = seen.pair(0);
+        assert_eq!(
+            client.process,
+            Some(started.process),
+            "one key for one process"
+        );
+    }
+}
