@@ -51,7 +51,10 @@ impl GrpcSender {
         let mut client = tonic::client::Grpc::with_origin(client, endpoint)
             .max_decoding_message_size(MAX_RESPONSE_BYTES);
         if settings.compression == Compression::Gzip {
-            client = client.send_compressed(CompressionEncoding::Gzip);
+            // A server answers in the encoding of the request, as gRPC recommends: the answer must be readable too.
+            client = client
+                .send_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Gzip);
         }
         Ok(Self {
             client,
@@ -115,6 +118,9 @@ fn classify(status: &Status) -> Outcome {
             after: details.retry_after,
             message,
         },
+        Code::ResourceExhausted if status.message().contains("while decompressing message") => {
+            Outcome::too_long_an_answer()
+        }
         Code::ResourceExhausted if details.retry_after.is_some() => Outcome::Retryable {
             after: details.retry_after,
             message,

@@ -305,11 +305,13 @@ impl Server {
         let router = builder
             .add_service(
                 TraceServiceServer::new(script.clone())
-                    .accept_compressed(CompressionEncoding::Gzip),
+                    .accept_compressed(CompressionEncoding::Gzip)
+                    .send_compressed(CompressionEncoding::Gzip),
             )
             .add_service(
                 MetricsServiceServer::new(script.clone())
-                    .accept_compressed(CompressionEncoding::Gzip),
+                    .accept_compressed(CompressionEncoding::Gzip)
+                    .send_compressed(CompressionEncoding::Gzip),
             );
         let task = tokio::spawn(async move {
             router.serve_with_incoming(incoming).await.unwrap();
