@@ -100,7 +100,7 @@ impl Diagnostic {
         self
     }
 
-    fn with_source(mut self, lines: &[&str]) -> Self {
+    pub(crate) fn with_source(mut self, lines: &[&str]) -> Self {
         if let Some(position) = self.position
             && let Some(line) = lines.get(position.line.saturating_sub(1))
         {

@@ -60,6 +60,10 @@ fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> Problems {
     let found = found
         .at(Position { line, column })
         .expected("a file in UTF-8");
+    // The replacement character of each bad byte stands where the caret points.
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<&str> = text.split('\n').collect();
+    let found = found.with_source(&lines);
     Problems {
         diagnostics: vec![found],
     }
