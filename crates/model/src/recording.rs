@@ -31,6 +31,12 @@ pub struct Header {
     pub written_by: String,
 }
 
+/// All that a header of any version has in common.
+#[derive(Deserialize)]
+struct FormatVersion {
+    spandrel_recording: u32,
+}
+
 /// A line after the first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -70,9 +76,14 @@ pub enum ReadError {
         /// What is wrong.
         problem: String,
     },
-    /// Written by a newer version.
-    #[error("the recording has format version {found}, this program reads version {VERSION}")]
+    /// Written by another version.
+    #[error(
+        "line {line} of the recording names format version {found}, this program reads version {VERSION}: \
+         use the version of spandrel that wrote it"
+    )]
     Version {
+        /// 1-based.
+        line: usize,
         /// The file's version.
         found: u32,
     },
@@ -120,13 +131,15 @@ impl Recording {
                 problem: error.to_string(),
             };
             if header.is_none() {
-                let first: Header = serde_json::from_slice(&line).map_err(problem)?;
-                if first.spandrel_recording != VERSION {
+                // The version first: another one may have other fields.
+                let found: FormatVersion = serde_json::from_slice(&line).map_err(problem)?;
+                if found.spandrel_recording != VERSION {
                     return Err(ReadError::Version {
-                        found: first.spandrel_recording,
+                        line: number,
+                        found: found.spandrel_recording,
                     });
                 }
-                header = Some(first);
+                header = Some(serde_json::from_slice(&line).map_err(problem)?);
                 continue;
             }
             match serde_json::from_slice(&line).map_err(problem)? {
@@ -266,6 +279,15 @@ mod tests {
         assert!(
             text.contains(r#""payload":{"text":"GET / HTTP/1.1\r\n"}"#),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn another_version_is_named_even_if_its_header_has_other_fields() {
+        let error = Recording::read(&b"{\"spandrel_recording\":2,\"clock\":{}}\n"[..]).unwrap_err();
+        assert!(
+            matches!(error, ReadError::Version { line: 1, found: 2 }),
+            "{error}"
         );
     }
 
