@@ -151,7 +151,13 @@ impl Pipeline {
 
     /// Runs a whole recording, in the time of its events.
     pub fn replay(&mut self, offset: ClockOffset, events: &[Event]) -> io::Result<()> {
+        // Until an event says otherwise the header's offset counts, for spans as well as for points.
+        let synced = Event::ClockSynced {
+            stamp: events.first().map(Event::stamp).unwrap_or_default(),
+            offset,
+        };
         self.offset = offset;
+        self.tracker.handle(&synced, &mut self.output);
         let mut ticked = events
             .first()
             .map_or(KernelTime(0), |event| event.stamp().time);
