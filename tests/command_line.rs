@@ -1,0 +1,449 @@
+//! What each command prints where, and the code that it ends with.
+
+#![allow(clippy::unwrap_used)] // a failure in a test is a panic
+
+mod support;
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::agent::{Agent, command};
+use support::machine::{find, has, is_root, repository};
+use support::nginx::{Nginx, Options};
+use support::process::Process;
+use support::traffic::Client;
+use tempfile::TempDir;
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Ends with 2, says nothing on the standard output; returns what it says on the other one.
+fn refused(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let stderr = text(&output.stderr).to_owned();
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+    assert_eq!(text(&output.stdout), "", "{arguments:?}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    stderr
+}
+
+/// Ends with 0; returns the standard output.
+fn accepted(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{arguments:?}: {}",
+        text(&output.stderr)
+    );
+    text(&output.stdout).to_owned()
+}
+
+/// A file with this content and its path.
+fn file(content: impl AsRef<[u8]>) -> (TempDir, String) {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("file");
+    fs::write(&path, content).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (directory, path)
+}
+
+fn recording() -> String {
+    let path = repository().join("tests/data/two_requests.jsonl");
+    path.to_str().unwrap().to_owned()
+}
+
+/// What `config validate` says of a file with this content.
+fn invalid(content: impl AsRef<[u8]>) -> String {
+    let (_directory, path) = file(content);
+    refused(&["config", "validate", &path]).replace(&path, "FILE")
+}
+
+fn ours(text: &str) -> String {
+    format!("file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n{text}")
+}
+
+#[test]
+fn help_and_versions_are_printed_and_are_no_failure() {
+    for arguments in [&["--help"][..], &["trace", "--help"], &["help", "config"]] {
+        assert!(
+            accepted(arguments).contains("Usage: spandrel"),
+            "{arguments:?}"
+        );
+    }
+    let version = format!("spandrel {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(accepted(&["--version"]), version);
+}
+
+#[test]
+fn arguments_that_mean_nothing_are_refused_with_what_would_be_right() {
+    assert!(refused(&["trace", "--duration", "nonsense"]).contains("write 500ms, 10s, 2m or 1h"));
+    assert!(refused(&["trace", "--port", "70000"]).contains("70000"));
+    assert!(refused(&["trace", "--output", "xml"]).contains("otlp-json"));
+    assert!(refused(&["tarce"]).contains("trace"));
+    assert!(refused(&[]).contains("Usage"));
+}
+
+#[test]
+fn an_unknown_key_is_shown_in_its_line_with_a_caret() {
+    let said = invalid(ours("    capture:\n      bakcend: socket\n"));
+    assert!(
+        said.contains("FILE:6:7: error: unknown key `bakcend`"),
+        "{said}"
+    );
+    assert!(
+        said.contains(" 6 |       bakcend: socket\n   |       ^\n"),
+        "{said}"
+    );
+    assert!(said.contains("did you mean `backend`?"), "{said}");
+}
+
+#[test]
+fn each_kind_of_bad_file_has_a_place_and_a_caret() {
+    let bomb: String = (1..30)
+        .map(|n| {
+            format!(
+                "a{n}: &a{n} [{0}, {0}, {0}, {0}, {0}, {0}]\n",
+                format_args!("*a{}", n - 1)
+            )
+        })
+        .collect();
+    let cases: [(&str, Vec<u8>, &str); 6] = [
+        (
+            "duplicate key",
+            b"file_format: \"1.1\"\nlog_level: info\nlog_level: warn\n".into(),
+            "FILE:3:1: error",
+        ),
+        (
+            "bad duration",
+            ours("    shutdown_timeout: 5 parsecs\n").into(),
+            "FILE:5:23: error",
+        ),
+        (
+            "not UTF-8",
+            b"file_format: \"1.1\"\nlog_level: \xff\n".into(),
+            "FILE:2:12: error",
+        ),
+        ("deep nesting", "[".repeat(100_000).into(), "FILE:1:"),
+        (
+            "alias bomb",
+            format!("a0: &a0 [x, x, x, x, x, x]\n{bomb}").into(),
+            "FILE:",
+        ),
+        (
+            "bad YAML",
+            b"file_format: \"1.1\"\nlog_level: a: b\n".into(),
+            "FILE:",
+        ),
+    ];
+    for (case, content, place) in cases {
+        let said = invalid(content);
+        assert!(said.contains(place), "{case}: {said}");
+        assert!(said.contains('^'), "{case}: {said}");
+        assert!(said.len() < 2000, "{case}: {} bytes of message", said.len());
+    }
+}
+
+#[test]
+fn files_that_are_not_there_or_empty_say_so() {
+    assert!(invalid("").contains("the file is empty"));
+    let said = refused(&["config", "validate", "/nowhere/spandrel.yaml"]);
+    assert!(
+        said.contains("/nowhere/spandrel.yaml: error: the file cannot be read"),
+        "{said}"
+    );
+    let said = refused(&["run", "--config", "/nowhere/spandrel.yaml"]);
+    assert!(said.contains("/nowhere/spandrel.yaml"), "{said}");
+}
+
+#[test]
+fn all_problems_of_a_file_are_shown_at_once() {
+    let said = invalid(ours(
+        "    capture:\n      backend: magic\n      copy_bytes: many\n    shutdown_timeout: soon\n    surprise: 1\n",
+    ));
+    for place in ["FILE:6:", "FILE:7:", "FILE:8:", "FILE:9:"] {
+        assert!(said.contains(place), "{place}: {said}");
+    }
+    assert!(said.contains("the configuration has 4 errors"), "{said}");
+}
+
+#[test]
+fn a_file_that_prints_is_valid_again_and_keeps_no_secret() {
+    let (_directory, path) = file(
+        "file_format: \"1.1\"\ntracer_provider:\n  processors:\n    - batch:\n        exporter:\n          otlp_http:\n\
+         \x20           endpoint: https://user:hunter2@backend.test/v1/traces\n            headers:\n\
+         \x20             - name: api-key\n                value: ${TEST_KEY}\n",
+    );
+    let output = command(&["config", "print", &path])
+        .env("TEST_KEY", "hunter3")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let printed = text(&output.stdout);
+    assert!(
+        printed.contains("api-key") && printed.contains("backend.test"),
+        "{printed}"
+    );
+    for stream in [printed, text(&output.stderr)] {
+        assert!(!stream.contains("hunter"), "{stream}");
+    }
+    let (_directory, printed) = file(printed);
+    accepted(&["config", "validate", &printed]);
+}
+
+#[test]
+fn the_schema_is_the_one_that_is_shipped() {
+    let shipped = fs::read_to_string(repository().join("config/schema.json")).unwrap();
+    assert_eq!(accepted(&["config", "schema"]), shipped);
+}
+
+#[test]
+fn every_shipped_file_is_valid() {
+    let mut files: Vec<_> = fs::read_dir(repository().join("config/examples"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.push(repository().join("config/spandrel.yaml"));
+    assert!(files.len() > 1);
+    for path in files {
+        let output = command(&["config", "validate", path.to_str().unwrap()])
+            .env("NEW_RELIC_LICENSE_KEY", "key")
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(
+            said.ends_with(": valid\n") && !said.contains("error"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn recordings_that_cannot_be_read_are_named_with_their_line() {
+    let whole = fs::read_to_string(recording()).unwrap();
+    let header = whole.lines().next().unwrap();
+    let newer = "{\"spandrel_recording\":99,\"other\":1}\n";
+    let cases = [
+        (String::new(), "line 1 "),
+        ("not JSON\n".to_owned(), "line 1 "),
+        (
+            format!("{header}\n\n{{\"event\":\"nonsense\"}}\n"),
+            "line 3 ",
+        ),
+        (format!("{header}\n{}", "x".repeat(2 << 20)), "line 2 "),
+        (
+            newer.to_owned(),
+            "line 1 of the recording names format version 99",
+        ),
+    ];
+    for (content, expected) in cases {
+        let (_directory, path) = file(&content);
+        let said = refused(&["replay", &path]);
+        assert!(
+            said.contains(&path) && said.contains(expected),
+            "{expected}: {said}"
+        );
+        assert!(said.len() < 1000, "{} bytes of message", said.len());
+    }
+    let said = refused(&["replay", "/nowhere/recording.jsonl"]);
+    assert!(
+        said.contains("cannot open /nowhere/recording.jsonl"),
+        "{said}"
+    );
+}
+
+/// `BLESS=1 cargo test --test command_line` rewrites the expected files; review the difference.
+fn assert_golden(name: &str, actual: &str) {
+    let path = repository().join("tests/golden").join(name);
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, actual).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(
+        actual,
+        expected,
+        "{} is not what was printed",
+        path.display()
+    );
+}
+
+#[test]
+fn a_replay_prints_what_it_is_known_to_print() {
+    for (format, golden) in [
+        ("text", "two_requests.txt"),
+        ("json", "two_requests.jsonl"),
+        ("otlp-json", "two_requests.otlp.jsonl"),
+    ] {
+        assert_golden(
+            golden,
+            &accepted(&["replay", &recording(), "--output", format]),
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    // More than a pipe holds, so that the rest is written after the reader has gone.
+    let whole = fs::read_to_string(recording()).unwrap();
+    let (header, events) = whole.split_once('\n').unwrap();
+    let mut many = format!("{header}\n");
+    for connection in 100..1100 {
+        let events = events.replace(
+            "\"connection\":7,",
+            &format!("\"connection\":{connection},"),
+        );
+        many.push_str(&events);
+    }
+    let (_directory, path) = file(many);
+    for format in ["text", "json", "otlp-json"] {
+        let mut child = command(&["replay", &path, "--output", format])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = [0; 100];
+        child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = text(&output.stderr);
+        assert!(!said.contains("panicked"), "{format}: {said}");
+        assert_eq!(output.status.code(), Some(0), "{format}: {said}");
+    }
+}
+
+#[test]
+fn check_gives_findings_as_json_whoever_asks() {
+    let output = run(&["check", "--output", "json"]);
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = value["findings"].as_array().unwrap();
+    assert!(!findings.is_empty());
+    for finding in findings {
+        let state = finding["state"].as_str().unwrap();
+        assert!(["ok", "missing", "fails"].contains(&state), "{finding}");
+        assert!(!finding["what"].as_str().unwrap().is_empty(), "{finding}");
+    }
+    let fails = findings.iter().any(|finding| finding["state"] == "fails");
+    assert_eq!(output.status.code(), Some(if fails { 3 } else { 0 }));
+}
+
+#[test]
+fn explain_names_the_service_of_a_process() {
+    let child = Process::start(Command::new("sleep").arg("60"));
+    let pid = child.pid();
+    // Until it has executed `sleep` the process is still this program.
+    let executable = format!("/proc/{pid}/exe");
+    support::machine::wait_until("sleep", Duration::from_secs(10), || {
+        fs::read_link(&executable).is_ok_and(|path| path.ends_with("sleep"))
+    });
+    let said = accepted(&["explain", &pid.to_string()]);
+    assert!(
+        said.starts_with(&format!("process {pid} is seen: ")),
+        "{said}"
+    );
+    let name = said
+        .lines()
+        .find(|line| line.trim_start().starts_with("service.name "))
+        .unwrap();
+    assert!(name.ends_with("\"sleep\""), "{name}");
+}
+
+#[test]
+fn explain_says_when_there_is_no_such_process() {
+    // Above the largest number that Linux ever gives to a process.
+    let output = run(&["explain", "4194305"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no process 4194305"));
+    assert_eq!(text(&output.stdout), "");
+}
+
+/// The services that `trace` names with these arguments, of one request to each of two nginx and their clients.
+fn traced(
+    test: &str,
+    select: impl Fn(&Nginx, &Path) -> Vec<String>,
+) -> Option<Vec<(usize, String)>> {
+    if !is_root(test) || !has(test, &["nginx", "python3"]) {
+        return None;
+    }
+    let (wanted, other) = (
+        Nginx::start(&Options::default()),
+        Nginx::start(&Options::default()),
+    );
+    let mut arguments = ["trace", "--output", "json"].map(str::to_owned).to_vec();
+    arguments.extend(select(&wanted, &find("nginx").unwrap()));
+    let agent = Agent::start(&arguments);
+    for nginx in [&other, &wanted, &other, &wanted] {
+        Client::KeepAlive.run(nginx.port, &["--count", "5", "--path", "/select/{n}"]);
+    }
+    let outcome = agent.stop();
+    assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
+    let ports = [wanted.port, other.port];
+    let spans = outcome
+        .stdout
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    Some(
+        spans
+            .filter_map(|span| {
+                let port = span["attributes"]["server.port"].as_u64()?;
+                let nginx = ports.iter().position(|known| u64::from(*known) == port)?;
+                Some((nginx, span["service"].as_str()?.to_owned()))
+            })
+            .collect(),
+    )
+}
+
+#[test]
+fn trace_of_a_port_shows_both_ends_of_it_and_nothing_else() {
+    let traced = traced(
+        "trace_of_a_port_shows_both_ends_of_it_and_nothing_else",
+        |nginx, _| vec!["--port".to_owned(), nginx.port.to_string()],
+    );
+    let Some(spans) = traced else { return };
+    assert_eq!(spans.len(), 20, "{spans:?}");
+    assert!(spans.iter().all(|(nginx, _)| *nginx == 0), "{spans:?}");
+}
+
+#[test]
+fn trace_of_an_executable_shows_its_processes_and_nothing_else() {
+    let traced = traced(
+        "trace_of_an_executable_shows_its_processes_and_nothing_else",
+        |_, path| {
+            let directory = path.parent().unwrap().display();
+            vec!["--exe".to_owned(), format!("{directory}/ngin*")]
+        },
+    );
+    let Some(spans) = traced else { return };
+    assert_eq!(spans.len(), 20, "{spans:?}");
+    assert!(
+        spans.iter().all(|(_, service)| service == "nginx"),
+        "{spans:?}"
+    );
+}
+
+#[test]
+fn trace_of_a_process_shows_it_and_nothing_else() {
+    let traced = traced(
+        "trace_of_a_process_shows_it_and_nothing_else",
+        |nginx, _| {
+            // The worker is the one that talks, not the master that the test has started.
+            let children = format!("/proc/{0}/task/{0}/children", nginx.pid());
+            let worker = fs::read_to_string(children).unwrap();
+            vec!["--pid".to_owned(), worker.trim().to_owned()]
+        },
+    );
+    let Some(spans) = traced else { return };
+    assert_eq!(spans.len(), 10, "{spans:?}");
+    assert!(
+        spans.iter().all(|one| *one == (0, "nginx".to_owned())),
+        "{spans:?}"
+    );
+}
