@@ -24,9 +24,9 @@ test: ## everything that can be tested on this machine
 	@scripts/setup build test
 	@scripts/test
 
-bench: ## what things cost (root)
+bench: ## what things cost on this machine, as a table (root)
 	@scripts/setup build test
-	cargo bench --workspace --locked
+	@scripts/bench
 
 fmt: ## format Rust and C
 	cargo fmt --all
