@@ -112,16 +112,16 @@ static __always_inline void handle_several(struct call_message *message, __u64 v
 	__u64 sum = 0;
 
 	for (__u32 i = 0; i < MULTIPLE_MAX; i++) {
-		struct user_mmsghdr one;
+		__u64 header = vector + i * sizeof(struct user_mmsghdr);
+		void *length = (void *)(header + sizeof(struct user_msghdr));
 
-		if (i >= count || bpf_probe_read_user(&one, sizeof(one), (void *)(vector + i * sizeof(one))))
+		if (i >= count || bpf_probe_read_user(&message->length, sizeof(message->length), length))
 			return;
-		if (!one.length)
+		if (!message->length)
 			continue;
-		message->source.kind = discarded ? SOURCE_NONE : SOURCE_VECTOR;
-		message->source.address = one.header.iov;
-		message->source.count = one.header.iov_count > 1024 ? 1024 : one.header.iov_count;
-		message->length = one.length;
+		message->source.kind = SOURCE_NONE;
+		if (!discarded)
+			source_of_header(&message->source, header);
 		handle_call(message);
 	}
 	/* More than that as one message of their length, without bytes. */

@@ -33,6 +33,9 @@ static __always_inline bool port_wanted(__u16 local, __u16 peer)
 	return !only_included_ports || first || second;
 }
 
+/* Not on the stack: before kernel 6.13 all functions of a program share 512 bytes of it. */
+static const struct connection no_connection;
+
 static __always_inline struct connection *make_connection(struct sock *sk, __u8 origin)
 {
 	struct connection *c;
@@ -45,17 +48,17 @@ static __always_inline struct connection *make_connection(struct sock *sk, __u8 
 		if (!c->id)
 			c->id = bpf_get_socket_cookie(sk);
 	} else {
-		struct connection fresh = {};
 		__u32 zero = 0;
 		__u64 *last = bpf_map_lookup_elem(&last_id, &zero);
 
 		if (!last)
 			return NULL;
-		fresh.id = __sync_fetch_and_add(last, 1) + 1;
-		bpf_map_update_elem(&connections, &key, &fresh, BPF_NOEXIST);
+		bpf_map_update_elem(&connections, &key, &no_connection, BPF_NOEXIST);
 		c = bpf_map_lookup_elem(&connections, &key);
 		if (!c)
 			return NULL;
+		if (!c->id)
+			__sync_val_compare_and_swap(&c->id, 0, __sync_fetch_and_add(last, 1) + 1);
 	}
 	c->origin = origin;
 	/* What was unread before nobody knows. */
@@ -101,23 +104,27 @@ static __always_inline __u32 read_netns(struct sock *sk)
 
 static __noinline bool announce_tcp(struct sock *sk, struct connection *c)
 {
-	struct event_opened event = {};
+	struct event_opened *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	struct tuple tuple = {};
 
-	begin(&event.header, EVENT_OPENED);
-	event.connection = c->id;
-	event.connect_started = c->connect_started;
-	event.process_started = c->connect_process_started;
-	event.tgid = c->connect_tgid;
-	event.netns = read_netns(sk);
-	event.family = read_tuple(sk, &tuple);
-	__builtin_memcpy(event.local_address, tuple.local_address, 16);
-	__builtin_memcpy(event.peer_address, tuple.peer_address, 16);
-	event.local_port = tuple.local_port;
-	event.peer_port = tuple.peer_port;
-	event.role = c->role;
-	event.origin = c->origin;
-	return submit_control(&event, sizeof(event));
+	if (!event)
+		return lost_control();
+	__builtin_memset(event, 0, sizeof(*event));
+	begin(&event->header, EVENT_OPENED);
+	event->connection = c->id;
+	event->connect_started = c->connect_started;
+	event->process_started = c->connect_process_started;
+	event->tgid = c->connect_tgid;
+	event->netns = read_netns(sk);
+	event->family = read_tuple(sk, &tuple);
+	__builtin_memcpy(event->local_address, tuple.local_address, 16);
+	__builtin_memcpy(event->peer_address, tuple.peer_address, 16);
+	event->local_port = tuple.local_port;
+	event->peer_port = tuple.peer_port;
+	event->role = c->role;
+	event->origin = c->origin;
+	bpf_ringbuf_submit(event, wake_flag());
+	return true;
 }
 
 static __always_inline __u8 read_unix_path(struct unix_address *address, __u8 *path)
@@ -141,21 +148,25 @@ static __always_inline __u8 read_unix_path(struct unix_address *address, __u8 *p
 
 static __noinline bool announce_unix(struct sock *sk, struct connection *c)
 {
-	struct event_opened_unix event = {};
+	struct event_opened_unix *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	struct unix_sock *self = (void *)sk;
 	struct unix_sock *peer = (void *)BPF_CORE_READ(self, peer);
 
-	begin(&event.header, EVENT_OPENED_UNIX);
-	event.connection = c->id;
-	event.netns = read_netns(sk);
-	event.local_length = read_unix_path(BPF_CORE_READ(self, addr), event.local_path);
+	if (!event)
+		return lost_control();
+	__builtin_memset(event, 0, sizeof(*event));
+	begin(&event->header, EVENT_OPENED_UNIX);
+	event->connection = c->id;
+	event->netns = read_netns(sk);
+	event->local_length = read_unix_path(BPF_CORE_READ(self, addr), event->local_path);
 	if (peer)
-		event.peer_length = read_unix_path(BPF_CORE_READ(peer, addr), event.peer_path);
+		event->peer_length = read_unix_path(BPF_CORE_READ(peer, addr), event->peer_path);
 	/* An accepted socket has its listener's name, and who connects seldom binds: otherwise unknown. */
-	if (event.local_length && peer && !event.peer_length)
-		event.role = ROLE_SERVER;
-	if (!event.local_length && event.peer_length)
-		event.role = ROLE_CLIENT;
-	event.origin = c->origin;
-	return submit_control(&event, sizeof(event));
+	if (event->local_length && peer && !event->peer_length)
+		event->role = ROLE_SERVER;
+	if (!event->local_length && event->peer_length)
+		event->role = ROLE_CLIENT;
+	event->origin = c->origin;
+	bpf_ringbuf_submit(event, wake_flag());
+	return true;
 }

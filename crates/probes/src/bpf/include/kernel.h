@@ -232,6 +232,12 @@ struct user_msghdr {
 	__u32 flags, pad2;
 };
 
+/* The two members of it that are wanted, which follow each other: less stack. */
+struct user_vector {
+	__u64 iov;
+	__u64 iov_count;
+};
+
 struct user_mmsghdr {
 	struct user_msghdr header;
 	__u32 length, pad;

@@ -56,10 +56,24 @@ struct listener {
 	__u32 port;
 };
 
+/* What one gathering of a vector needs and finds. */
+struct gather {
+	__u64 base; /* of the current segment */
+	__u32 size;
+	__u32 at; /* position of the segment in the message */
+	__u32 want; /* bytes wanted from the beginning */
+	__u32 tail_from; /* position from which the tail is wanted */
+	__u32 length; /* of the message */
+	__u32 got;
+	__u32 tail_got;
+	__u32 pad;
+};
+
 /* One message under construction; twice the copy limit, so that the verifier sees each offset in bounds. */
 struct scratch {
 	struct event_message message;
 	__u8 data[2 * COPY_MAX + 64];
+	struct gather gather;
 };
 
 enum program_slot { SLOT_SEND, SLOT_RECV, SLOT_SYSCALL, SLOT_SEND_PAGE, SLOTS };
@@ -174,15 +188,18 @@ static __always_inline void begin(struct event_header *header, __u8 kind)
 	header->kind = kind;
 }
 
-/* An event that is no message; false if the ring has no room, which is counted. */
-static __always_inline bool submit_control(void *event, __u64 size)
+/* Counts an event that is no message and that the ring has no room for; false, for the caller to return. */
+static __always_inline bool lost_control(void)
 {
-	struct counters *own;
+	struct counters *own = own_counters();
 
-	if (!bpf_ringbuf_output(&events, event, size, wake_flag()))
-		return true;
-	own = own_counters();
 	if (own)
 		__sync_fetch_and_add(&own->lost_control, 1);
 	return false;
+}
+
+/* An event that is no message; false if the ring has no room, which is counted. */
+static __always_inline bool submit_control(void *event, __u64 size)
+{
+	return !bpf_ringbuf_output(&events, event, size, wake_flag()) || lost_control();
 }

@@ -222,6 +222,6 @@ static __always_inline void handle(__u32 slot, struct sock *sk, struct connectio
 		return;
 	__sync_fetch_and_add(&own->seen, 1);
 	outcome = deliver(slot, sk, c, facts, source, length, direction, time);
-	if (outcome < OUTCOMES)
-		__sync_fetch_and_add(&own->outcomes[outcome], 1);
+	BOUND(outcome, OUTCOMES - 1);
+	__sync_fetch_and_add(&own->outcomes[outcome], 1);
 }

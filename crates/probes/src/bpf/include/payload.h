@@ -12,18 +12,6 @@ struct source {
 	__u32 kind;
 };
 
-/* What one gathering of a vector needs and finds. */
-struct gather {
-	__u64 base; /* of the current segment */
-	__u32 size;
-	__u32 at; /* position of the segment in the message */
-	__u32 want; /* bytes wanted from the beginning */
-	__u32 tail_from; /* position from which the tail is wanted */
-	__u32 length; /* of the message */
-	__u32 got;
-	__u32 tail_got;
-};
-
 /*
  * Makes the compiler forget what it knows of a value and the verifier learn its bound, in the same register, right
  * before use.
@@ -37,12 +25,14 @@ struct gather {
 	} while (0)
 
 /* A function of its own, verified once: the loop over segments then costs the verifier little. */
-__noinline int gather_segment(struct scratch *s, struct gather *g)
+__noinline int gather_segment(struct scratch *s)
 {
 	__u64 end, from, n, to;
+	struct gather *g;
 
-	if (!s || !g)
+	if (!s)
 		return 1;
+	g = &s->gather;
 	end = g->at + g->size;
 	if (end > g->length)
 		end = g->length;
@@ -68,8 +58,10 @@ __noinline int gather_segment(struct scratch *s, struct gather *g)
 	return 0;
 }
 
-static __always_inline void gather_vector(struct scratch *s, struct gather *g, const struct source *source)
+static __always_inline void gather_vector(struct scratch *s, const struct source *source)
 {
+	struct gather *g = &s->gather;
+
 	for (__u32 i = 0; i < VECTOR_MAX; i++) {
 		struct user_iovec segment;
 
@@ -81,7 +73,7 @@ static __always_inline void gather_vector(struct scratch *s, struct gather *g, c
 			continue;
 		g->base = segment.base;
 		g->size = segment.length > g->length ? g->length : segment.length;
-		if (gather_segment(s, g))
+		if (gather_segment(s))
 			break;
 		g->at += g->size;
 	}
@@ -105,12 +97,16 @@ static __always_inline void copy_payload(struct scratch *s, const struct source 
 		if (tail && !bpf_probe_read_user(&s->data[want], tail, (void *)(source->address + length - tail)))
 			s->message.tail_length = tail;
 	} else if (source->kind == SOURCE_VECTOR) {
-		struct gather g = { .want = want, .length = length, .tail_from = length - tail };
+		struct gather *g = &s->gather;
 
-		gather_vector(s, &g, source);
-		s->message.payload_length = g.got <= COPY_MAX ? g.got : 0;
+		__builtin_memset(g, 0, sizeof(*g));
+		g->want = want;
+		g->length = length;
+		g->tail_from = length - tail;
+		gather_vector(s, source);
+		s->message.payload_length = g->got <= COPY_MAX ? g->got : 0;
 		/* Part of a tail, or one behind a gap, would be taken for something else. */
-		if (g.got == want && g.tail_got == tail)
+		if (g->got == want && g->tail_got == tail)
 			s->message.tail_length = tail;
 	}
 }

@@ -104,8 +104,9 @@ static __always_inline __u32 classify(__u64 number)
 /* The bytes of recvmsg and sendmsg. */
 static __always_inline void source_of_header(struct source *source, __u64 address)
 {
-	struct user_msghdr header;
+	struct user_vector header;
 
+	address += __builtin_offsetof(struct user_msghdr, iov);
 	if (bpf_probe_read_user(&header, sizeof(header), (void *)address))
 		return;
 	source->kind = SOURCE_VECTOR;
