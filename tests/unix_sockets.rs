@@ -1,0 +1,159 @@
+//! A proxy's requests to its upstream over a unix socket are spans like those over TCP, where they are asked for.
+
+#![allow(clippy::unwrap_used)] // a failure in a test is a panic
+
+mod support;
+
+use std::time::Duration;
+
+use support::agent::{Agent, Outcome};
+use support::machine::{has, is_root};
+use support::nginx::{Nginx, Options};
+use support::otlp::Span;
+use support::traffic::{Client, Request, Server};
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const COUNT: usize = 50;
+
+/// What one run has seen and what the programs themselves say.
+struct Observed {
+    outcome: Outcome,
+    served: Vec<Request>,
+    socket: String,
+    spans: Vec<Span>,
+}
+
+/// Sends requests through nginx to a server on a unix socket; traces until `spans` of them are there.
+fn observe(test: &str, backend: &str, unix_sockets: bool, spans: usize) -> Option<Observed> {
+    if !is_root(test) || !has(test, &["nginx", "python3"]) {
+        return None;
+    }
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("upstream.sock");
+    let socket = socket.to_str().unwrap().to_owned();
+    let server = Server::python(&["--unix", &socket]);
+    let nginx = Nginx::start(&Options {
+        upstream: Some(format!("unix:{socket}")),
+        ..Options::default()
+    });
+    let configuration = directory.path().join("spandrel.yaml");
+    let text = format!(
+        "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    capture:\n      \
+         backend: {backend}\n      unix_sockets: {unix_sockets}\n"
+    );
+    std::fs::write(&configuration, text).unwrap();
+    let configuration = configuration.to_str().unwrap();
+    // Without a filter: a unix socket has no port. Other traffic of the machine is told apart by the path.
+    let agent = Agent::start(&["trace", "--output", "otlp-json", "--config", configuration]);
+    let path = format!("/api/{}/{{n}}", nginx.port);
+    let count = COUNT.to_string();
+    Client::KeepAlive.run(
+        nginx.port,
+        &["--count", &count, "--connections", "2", "--path", &path],
+    );
+    let served = server.wait_for(COUNT);
+    let ours = format!("/api/{}/", nginx.port);
+    let is_ours = |span: &Span| {
+        span.text("url.path").starts_with(&ours) || span.text("url.full").contains(&ours)
+    };
+    agent.wait_for_spans(spans, LIMIT);
+    let outcome = agent.stop();
+    assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
+    let spans = outcome.spans().into_iter().filter(is_ours).collect();
+    Some(Observed {
+        outcome,
+        served,
+        socket,
+        spans,
+    })
+}
+
+fn over_unix(spans: &[Span]) -> Vec<&Span> {
+    spans
+        .iter()
+        .filter(|span| span.text("network.transport") == "unix")
+        .collect()
+}
+
+fn both_ends_are_seen(test: &str, backend: &str) {
+    let Some(observed) = observe(test, backend, true, 4 * COUNT) else {
+        return;
+    };
+    let mut paths: Vec<&str> = observed
+        .served
+        .iter()
+        .map(|one| one.path.as_str())
+        .collect();
+    paths.sort_unstable();
+    let unix = over_unix(&observed.spans);
+    for kind in ["client", "server"] {
+        let ends: Vec<&&Span> = unix.iter().filter(|span| span.kind == kind).collect();
+        let mut seen: Vec<&str> = ends
+            .iter()
+            .map(|span| match kind {
+                "server" => span.text("url.path"),
+                _ => {
+                    let url = span.text("url.full");
+                    // The host is nginx's name of the upstream.
+                    url.strip_prefix("http://api").unwrap_or(url)
+                }
+            })
+            .collect();
+        seen.sort_unstable();
+        assert_eq!(seen, paths, "{backend}, {kind}");
+        for span in ends {
+            assert_eq!(
+                span.integer("http.response.status_code"),
+                Some(200),
+                "{span:?}"
+            );
+            assert!(
+                span.integer("server.port")
+                    .is_none_or(|port| port == 0 || port == 80),
+                "{span:?}"
+            );
+        }
+    }
+    let clients = unix.iter().filter(|span| span.kind == "client");
+    for client in clients {
+        assert_eq!(client.resource["service.name"], "nginx");
+        assert_eq!(
+            client.text("network.peer.address"),
+            observed.socket,
+            "{client:?}"
+        );
+    }
+    assert_eq!(
+        observed.spans.len(),
+        4 * COUNT,
+        "two over TCP and two over the unix socket for each"
+    );
+    assert_eq!(observed.outcome.ledger.count("spans", "in_flight"), 0);
+}
+
+#[test]
+fn both_ends_of_a_unix_socket_are_seen_on_socket_tracepoints() {
+    both_ends_are_seen(
+        "both_ends_of_a_unix_socket_are_seen_on_socket_tracepoints",
+        "socket",
+    );
+}
+
+#[test]
+fn both_ends_of_a_unix_socket_are_seen_on_ends_of_system_calls() {
+    both_ends_are_seen(
+        "both_ends_of_a_unix_socket_are_seen_on_ends_of_system_calls",
+        "syscall",
+    );
+}
+
+#[test]
+fn unix_sockets_are_left_alone_unless_asked_for() {
+    const TEST: &str = "unix_sockets_are_left_alone_unless_asked_for";
+    let Some(observed) = observe(TEST, "auto", false, 2 * COUNT) else {
+        return;
+    };
+    assert_eq!(over_unix(&observed.spans), Vec::<&Span>::new());
+    assert_eq!(observed.spans.len(), 2 * COUNT, "the requests over TCP");
+}
