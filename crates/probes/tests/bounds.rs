@@ -7,14 +7,14 @@ mod observed;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use observed::{BACKENDS, Running, Traffic, observe, settings};
+use observed::{Running, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
 use spandrel_model::{CapturePolicy, Event};
 use spandrel_probes::Verdict;
 
 #[test]
 fn a_denied_process_is_counted_and_not_shown() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let running = Running::start(settings(backend));
         let mut traffic = Traffic::start("denied", "");
         traffic.until_ready();
@@ -54,7 +54,7 @@ fn a_denied_process_is_counted_and_not_shown() {
 
 #[test]
 fn a_connections_policy_says_how_much_is_copied() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let mut running = Running::start(settings(backend));
         let mut traffic = Traffic::start("policy", "");
         traffic.until_ready();
@@ -104,7 +104,7 @@ fn a_connections_policy_says_how_much_is_copied() {
 
 #[test]
 fn an_overloaded_ring_loses_messages_and_counts_each() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let mut settings = settings(backend);
         settings.ring_buffer_bytes = 64 << 10;
         settings.unknown_messages = u32::MAX;
@@ -131,7 +131,7 @@ fn an_overloaded_ring_loses_messages_and_counts_each() {
 
 #[test]
 fn an_unknown_process_is_captured_within_its_budget() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let mut settings = settings(backend);
         settings.unknown_messages = 100;
         let seen = observe(settings, "flood");
@@ -145,7 +145,7 @@ fn an_unknown_process_is_captured_within_its_budget() {
 
 #[test]
 fn the_agents_own_connections_are_not_traced_at_either_end() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let running = Running::start(settings(backend));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -175,7 +175,7 @@ fn the_agents_own_connections_are_not_traced_at_either_end() {
 
 #[test]
 fn ports_are_filtered_in_the_kernel() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let mut settings = settings(backend);
         settings.ports_include = vec![1];
         let seen = observe(settings, "ipv6");

@@ -4,7 +4,7 @@
 
 mod observed;
 
-use observed::{BACKENDS, Running, Seen, Traffic, observe, settings};
+use observed::{Running, Seen, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
 use spandrel_model::{ConnectionClosed, ConnectionId, Event, Origin, Role};
 
@@ -38,7 +38,7 @@ fn half_closed(seen: &Seen, id: ConnectionId) -> Vec<spandrel_model::Direction> 
 
 #[test]
 fn both_ends_of_a_connection_know_their_role_and_each_other() {
-    for backend in BACKENDS {
+    for backend in backends() {
         for (scenario, text, ip) in [
             ("ipv6", "six", "::1"),
             ("mapped", "four in six", "127.0.0.1"),
@@ -69,7 +69,7 @@ fn both_ends_of_a_connection_know_their_role_and_each_other() {
 
 #[test]
 fn a_connection_that_ends_by_fins_is_not_reset_and_one_with_a_reset_is() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let seen = observe(settings(backend), "ends");
         let (client, server) = seen.pair(0);
         assert_eq!(
@@ -100,7 +100,7 @@ fn a_connection_that_ends_by_fins_is_not_reset_and_one_with_a_reset_is() {
 
 #[test]
 fn what_is_read_after_the_last_fin_comes_before_the_close() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let seen = observe(settings(backend), "late");
         let (client, _) = seen.pair(0);
         assert_eq!(
@@ -114,7 +114,7 @@ fn what_is_read_after_the_last_fin_comes_before_the_close() {
 
 #[test]
 fn connections_older_than_the_capture_are_announced_at_its_start() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let mut traffic = Traffic::start("existing", "");
         traffic.until_ready();
         let port = traffic.said[0]["port"].as_u64().unwrap() as u16;
@@ -145,7 +145,7 @@ fn connections_older_than_the_capture_are_announced_at_its_start() {
 
 #[test]
 fn a_process_is_reported_when_it_executes_and_when_it_exits() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let seen = observe(settings(backend), "ipv6");
         let started = seen.events.iter().find_map(|event| match event {
             Event::ProcessStarted(started) if started.process.tgid == seen.pid => Some(started),

@@ -1,16 +1,50 @@
 //! Runs a capture beside a child's traffic and gives back what was seen of that child.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(clippy::print_stderr, dead_code, missing_docs, unreachable_pub)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use spandrel_model::{ConnectionId, ConnectionOpened, Direction, Event, Message};
-use spandrel_probes::{BackendChoice, Capture, CaptureSettings, Control, Counters};
+use spandrel_probes::{
+    BackendChoice, Capture, CaptureSettings, Control, Counters, Status, preflight,
+};
 
-pub const BACKENDS: [BackendChoice; 2] = [BackendChoice::Socket, BackendChoice::Syscall];
+/// The backends that this kernel takes. One that it must take and does not is tried all the same, and fails.
+pub fn backends() -> Vec<BackendChoice> {
+    static BACKENDS: OnceLock<Vec<BackendChoice>> = OnceLock::new();
+    BACKENDS.get_or_init(find_backends).clone()
+}
+
+fn find_backends() -> Vec<BackendChoice> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|part| part.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap(), numbers.next().unwrap());
+    let findings = preflight();
+    [
+        (BackendChoice::Socket, "backend socket", version >= (6, 3)),
+        (BackendChoice::Fexit, "backend fexit", false),
+        (BackendChoice::Syscall, "backend syscall", true),
+    ]
+    .into_iter()
+    .filter(|(_, what, required)| {
+        let finding = findings
+            .iter()
+            .find(|finding| finding.what == *what)
+            .unwrap();
+        if !finding.ok && !required {
+            eprintln!("not tested here: {what}: {}", finding.detail);
+        }
+        finding.ok || *required
+    })
+    .map(|(backend, _, _)| backend)
+    .collect()
+}
 
 pub fn settings(backend: BackendChoice) -> CaptureSettings {
     CaptureSettings {
@@ -81,6 +115,7 @@ impl Traffic {
 pub struct Seen {
     pub events: Vec<Event>,
     pub counters: Counters,
+    pub status: Status,
     pub pid: u32,
     pub said: Vec<Value>,
 }
@@ -130,6 +165,7 @@ impl Running {
         let (pid, said) = traffic.finish();
         let receiver = self.receiver;
         let rest = std::thread::spawn(move || receiver.iter().flatten().collect::<Vec<_>>());
+        let status = self.capture.status().clone();
         let counters = self.capture.stop();
         self.events.extend(rest.join().unwrap());
         assert!(counters.is_closed(), "{counters:?}");
@@ -147,6 +183,7 @@ impl Running {
         Seen {
             events: self.events,
             counters,
+            status,
             pid,
             said,
         }
@@ -160,6 +197,12 @@ pub fn observe(settings: CaptureSettings, scenario: &str) -> Seen {
 }
 
 impl Seen {
+    /// Whether the capture says that it can do this here.
+    pub fn has(&self, feature: &str) -> bool {
+        let mut features = self.status.features.iter();
+        features.any(|known| known.feature == feature && known.available)
+    }
+
     /// The n-th pair of connections: the client's end and the server's.
     pub fn pair(&self, n: usize) -> (&ConnectionOpened, &ConnectionOpened) {
         let ports = self
