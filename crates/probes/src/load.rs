@@ -137,6 +137,33 @@ const SOCKET: &[Program] = &[
     program("socket_send", "btf_trace_sock_send_length", "messages"),
     program("socket_recv", "btf_trace_sock_recv_length", "messages"),
 ];
+const FEXIT: &[Program] = &[
+    program("fexit_send", "tcp_sendmsg", "messages"),
+    program("fexit_recv", "tcp_recvmsg", "messages"),
+];
+/// More programs of backend `fexit`: what this kernel needs of them, and in place of tracepoints.
+const FEXIT_MORE: &[Program] = &[
+    program("fexit_start", "tcp_sendmsg", "start of sends"),
+    program(
+        "fexit_ready",
+        "sock_def_readable",
+        "arrival of received data",
+    ),
+    program("fexit_send_page", "tcp_sendpage", SENDFILE),
+    program("fexit_splice", "tcp_splice_read", "splice from sockets"),
+    program(
+        "fexit_unix_send",
+        "unix_stream_sendmsg",
+        "messages sent on Unix streams",
+    ),
+    program(
+        "fexit_unix_recv",
+        "unix_stream_recvmsg",
+        "messages read on Unix streams",
+    ),
+];
+/// Nothing is lost where the kernel has no function of its own for it.
+const SENDFILE: &str = "sendfile";
 const SYSCALL: &[Program] = &[program("syscall_exit", "bpf_rdonly_cast", "messages")];
 const SYSCALL_READ: &[Program] = &[program(
     "syscall_exit_read",
@@ -151,24 +178,53 @@ pub(crate) struct Loaded<'obj> {
     pub(crate) status: Status,
 }
 
+/// A backend to try: the programs without which it is none, and those it can do without.
+#[derive(Clone, Copy)]
+struct Rung {
+    backend: Backend,
+    needed: &'static [Program],
+    more: &'static [Program],
+}
+
 /// The backends to try, in order.
-fn ladder(choice: BackendChoice) -> Vec<(Backend, &'static [Program])> {
-    let socket = (Backend::Socket, SOCKET);
-    let syscall = [
-        (Backend::Syscall, SYSCALL),
-        (Backend::Syscall, SYSCALL_READ),
-    ];
+fn ladder(choice: BackendChoice) -> Vec<Rung> {
+    let rung = |backend, needed, more| Rung {
+        backend,
+        needed,
+        more,
+    };
+    let socket = rung(Backend::Socket, SOCKET, &[]);
+    let fexit = rung(Backend::Fexit, FEXIT, FEXIT_MORE);
+    let syscall = rung(Backend::Syscall, SYSCALL, &[]);
+    let syscall_read = rung(Backend::Syscall, SYSCALL_READ, &[]);
     match choice {
-        BackendChoice::Auto => [&[socket][..], &syscall].concat(),
+        BackendChoice::Auto => vec![socket, fexit, syscall, syscall_read],
         BackendChoice::Socket => vec![socket],
-        BackendChoice::Fexit => Vec::new(),
-        BackendChoice::Syscall => syscall.to_vec(),
+        BackendChoice::Fexit => vec![fexit],
+        BackendChoice::Syscall => vec![syscall, syscall_read],
     }
+}
+
+/// Scratches of the kernel side for the programs of a backend (`enum program_slot`).
+const fn slots(backend: Backend) -> u32 {
+    match backend {
+        Backend::Socket => 2,
+        Backend::Fexit => 6,
+        Backend::Syscall => 1,
+    }
+}
+
+/// What the kernel side must know of this machine.
+#[derive(Clone, Copy, Default)]
+struct Host {
+    own_tgid: u32,
+    /// Of `tcp_recvmsg`; 0: unknown.
+    recv_arguments: u32,
 }
 
 /// How often an object may be opened to be kept: each rung with all it can have, and the best one once more without
 /// what the kernel refuses.
-pub(crate) const ATTEMPTS: usize = 4;
+pub(crate) const ATTEMPTS: usize = 5;
 
 /// Where opened objects are kept.
 pub(crate) type Places = [MaybeUninit<OpenObject>; ATTEMPTS];
@@ -183,16 +239,47 @@ pub(crate) fn load<'obj>(
         CaptureError::kernel(action, error)
     })?;
     let known = |name: &str| name.is_empty() || has_type(&btf, name);
-    let own = own_tgid(settings).unwrap_or_else(std::process::id);
-    let (present, absent): (Vec<&Program>, Vec<&Program>) =
-        SHARED.iter().partition(|shared| known(shared.needs));
+    let host = Host {
+        own_tgid: own_tgid(settings).unwrap_or_else(std::process::id),
+        recv_arguments: arguments(&btf, "tcp_recvmsg").unwrap_or(0),
+    };
     let mut places = places.iter_mut();
     let mut refused = Vec::new();
-    for (backend, programs) in ladder(settings.backend) {
+    for Rung {
+        backend,
+        needed: programs,
+        more,
+    } in ladder(settings.backend)
+    {
         if let Some(missing) = programs.iter().find(|program| !known(program.needs)) {
             refused.push(format!("{backend}: the kernel has no {}", missing.needs));
             continue;
         }
+        if backend == Backend::Fexit && !(4..=6).contains(&host.recv_arguments) {
+            let count = host.recv_arguments;
+            refused.push(format!(
+                "fexit: tcp_recvmsg has {count} arguments, not 4 to 6"
+            ));
+            continue;
+        }
+        let more = more
+            .iter()
+            .filter(|more| settings.unix_sockets || !more.name.starts_with("fexit_unix"));
+        let (mut present, mut absent): (Vec<&Program>, Vec<&Program>) =
+            more.partition(|more| known(more.needs));
+        absent.retain(|program| program.feature != SENDFILE);
+        // A backend's own program for a feature takes the place of the shared one.
+        for shared in SHARED {
+            if present.iter().all(|own| own.feature != shared.feature) {
+                let list = if known(shared.needs) {
+                    &mut present
+                } else {
+                    &mut absent
+                };
+                list.push(shared);
+            }
+        }
+        absent.retain(|absent| present.iter().all(|own| own.feature != absent.feature));
         let mut lost: Vec<Feature> = absent
             .iter()
             .map(|shared| feature(shared, format!("the kernel has no {}", shared.needs)))
@@ -201,15 +288,15 @@ pub(crate) fn load<'obj>(
         let needed = names.clone();
         names.extend(present.iter().map(|shared| shared.name));
         let mut attempt = |names: &[&str]| match places.next() {
-            Some(place) => open(settings, own, backend, names, place).and_then(OpenSkel::load),
+            Some(place) => open(settings, host, backend, names, place).and_then(OpenSkel::load),
             None => Err(std::io::Error::other("too many attempts").into()),
         };
         let mut skeleton = attempt(&names);
-        if skeleton.is_err() && try_load(settings, own, backend, &needed).is_ok() {
+        if skeleton.is_err() && try_load(settings, host, backend, &needed).is_ok() {
             // One of the others is refused: ask for each alone.
             names = needed;
             for shared in &present {
-                match try_load(settings, own, backend, &[shared.name]) {
+                match try_load(settings, host, backend, &[shared.name]) {
                     Ok(()) => names.push(shared.name),
                     Err(error) => lost.push(feature(shared, error.to_string())),
                 }
@@ -218,7 +305,8 @@ pub(crate) fn load<'obj>(
         }
         match skeleton {
             Ok(skeleton) => {
-                let status = status(settings.backend, backend, &refused, &names, lost);
+                let taken = present.iter().filter(|taken| names.contains(&taken.name));
+                let status = status(settings.backend, backend, &refused, taken, lost);
                 return Ok(Loaded {
                     skeleton,
                     links: Vec::new(),
@@ -228,17 +316,14 @@ pub(crate) fn load<'obj>(
             Err(error) => refused.push(format!("{backend}: {error:#}")),
         }
     }
-    if settings.backend == BackendChoice::Fexit {
-        refused.push("fexit: not built into this version".to_owned());
-    }
     Err(CaptureError::NoBackend(refused.join("; ")))
 }
 
-fn status(
+fn status<'a>(
     choice: BackendChoice,
     backend: Backend,
     refused: &[String],
-    names: &[&str],
+    taken: impl Iterator<Item = &'a &'static Program>,
     lost: Vec<Feature>,
 ) -> Status {
     let mut features = lost;
@@ -247,9 +332,7 @@ fn status(
         (BackendChoice::Auto, false) => refused.join("; "),
         _ => "asked for".to_owned(),
     };
-    for shared in SHARED.iter().filter(|shared| names.contains(&shared.name)) {
-        features.push(feature(shared, String::new()));
-    }
+    features.extend(taken.map(|program| feature(program, String::new())));
     features.push(Feature {
         feature: "bytes of several messages in one recvmmsg or sendmmsg",
         available: backend == Backend::Syscall,
@@ -273,6 +356,15 @@ fn feature(program: &Program, reason: String) -> Feature {
     }
 }
 
+/// How many arguments a function of the kernel takes.
+fn arguments(btf: &Btf<'_>, name: &str) -> Option<u32> {
+    use libbpf_rs::ReferencesType as _;
+    use libbpf_rs::btf::types::{Func, FuncProto};
+    let function = btf.type_by_name::<Func<'_>>(name)?;
+    let prototype: FuncProto<'_> = function.referenced_type().try_into().ok()?;
+    u32::try_from(prototype.len()).ok()
+}
+
 fn has_type(btf: &Btf<'_>, name: &str) -> bool {
     use libbpf_rs::btf::types::{Func, Struct, Typedef};
     btf.type_by_name::<Typedef<'_>>(name).is_some()
@@ -282,12 +374,12 @@ fn has_type(btf: &Btf<'_>, name: &str) -> bool {
 
 fn try_load(
     settings: &CaptureSettings,
-    own: u32,
+    host: Host,
     backend: Backend,
     programs: &[&str],
 ) -> Result<(), libbpf_rs::Error> {
     let mut place = MaybeUninit::uninit();
-    open(settings, own, backend, programs, &mut place)?
+    open(settings, host, backend, programs, &mut place)?
         .load()
         .map(drop)
 }
@@ -295,7 +387,7 @@ fn try_load(
 /// Opens the object with the settings in its read-only data and only these programs to be loaded.
 fn open<'obj>(
     settings: &CaptureSettings,
-    own: u32,
+    host: Host,
     backend: Backend,
     programs: &[&str],
     place: &'obj mut MaybeUninit<OpenObject>,
@@ -303,7 +395,8 @@ fn open<'obj>(
     let mut open = CaptureSkelBuilder::default().open(place)?;
     let ring = settings.ring_bytes();
     if let Some(data) = open.maps.rodata_data.as_deref_mut() {
-        data.self_tgid = own;
+        data.self_tgid = host.own_tgid;
+        data.recv_arguments = host.recv_arguments;
         data.use_storage = backend != Backend::Syscall;
         data.capture_unknown = settings.capture_unknown;
         data.unix_sockets = settings.unix_sockets;
@@ -319,6 +412,7 @@ fn open<'obj>(
         data.rate_burst = settings.cgroup_messages_per_second;
     }
     open.maps.events.set_max_entries(ring)?;
+    open.maps.scratches.set_max_entries(slots(backend))?;
     if backend != Backend::Syscall {
         open.maps.connections.set_max_entries(1)?;
     }
@@ -344,7 +438,9 @@ pub(crate) fn attach(loaded: &mut Loaded<'_>) -> Result<(), CaptureError> {
         .collect();
     programs.sort_by_key(|program| {
         let name = program.name().to_string_lossy();
-        name.starts_with("socket_") || name.starts_with("syscall_")
+        ["socket_", "fexit_", "syscall_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
     });
     for program in programs {
         let link = program.attach().map_err(|error| {
@@ -361,10 +457,16 @@ pub(crate) fn attach(loaded: &mut Loaded<'_>) -> Result<(), CaptureError> {
 /// The agent's own thread group id as the kernel counts, whatever its pid namespace says.
 fn own_tgid(settings: &CaptureSettings) -> Option<u32> {
     let mut place = MaybeUninit::uninit();
-    let skeleton = open(settings, 0, Backend::Socket, &["who_calls"], &mut place)
-        .ok()?
-        .load()
-        .ok()?;
+    let skeleton = open(
+        settings,
+        Host::default(),
+        Backend::Socket,
+        &["who_calls"],
+        &mut place,
+    )
+    .ok()?
+    .load()
+    .ok()?;
     skeleton
         .progs
         .who_calls

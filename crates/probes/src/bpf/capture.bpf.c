@@ -16,6 +16,7 @@
 
 #include "socket.bpf.c"
 #include "lifecycle.bpf.c"
+#include "fexit.bpf.c"
 #include "processes.bpf.c"
 #include "syscall.bpf.c"
 #include "existing.bpf.c"

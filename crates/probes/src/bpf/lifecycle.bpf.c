@@ -137,32 +137,42 @@ int BPF_PROG(tcp_destroy, struct sock *sk)
 }
 
 /* Fires for each segment of a send, with the socket locked: the first one since the last send's end counts. */
-SEC("tp_btf/tcp_sendmsg_locked")
-int BPF_PROG(send_start, struct sock *sk)
+static __always_inline void on_send_start(struct sock *sk)
 {
 	struct connection *c = find_connection(sk);
 	__u32 tid = bpf_get_current_pid_tgid();
 
 	if (!c || c->ignored || (c->send_started && c->send_tid == tid))
-		return 0;
+		return;
 	c->send_tid = tid;
 	c->send_started = bpf_ktime_get_ns();
+}
+
+SEC("tp_btf/tcp_sendmsg_locked")
+int BPF_PROG(send_start, struct sock *sk)
+{
+	on_send_start(sk);
 	return 0;
+}
+
+static __always_inline void on_data_ready(struct sock *sk)
+{
+	struct connection *c;
+
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return;
+	c = find_connection(sk);
+	if (!c || c->arrived || c->ignored)
+		return;
+	/* With a low-water mark the first bytes came without a sign. */
+	if (sk->sk_rcvlowat > 1)
+		c->arrival_unknown = 1;
+	c->arrived = bpf_ktime_get_ns();
 }
 
 SEC("tp_btf/sk_data_ready")
 int BPF_PROG(data_ready, struct sock *sk)
 {
-	struct connection *c;
-
-	if (sk->sk_protocol != IPPROTO_TCP)
-		return 0;
-	c = find_connection(sk);
-	if (!c || c->arrived || c->ignored)
-		return 0;
-	/* With a low-water mark the first bytes came without a sign. */
-	if (sk->sk_rcvlowat > 1)
-		c->arrival_unknown = 1;
-	c->arrived = bpf_ktime_get_ns();
+	on_data_ready(sk);
 	return 0;
 }

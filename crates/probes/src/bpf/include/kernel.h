@@ -201,6 +201,7 @@ struct linux_binprm {
 };
 
 struct msghdr;
+struct page;
 struct sk_buff;
 
 struct bpf_iter_meta {

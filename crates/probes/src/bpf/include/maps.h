@@ -9,6 +9,7 @@ const volatile bool unix_sockets;
 const volatile bool any_ports;
 const volatile bool only_included_ports;
 const volatile bool close_at_destroy; /* tcp_destroy_sock is attached, after which nothing more can be read */
+const volatile __u32 recv_arguments = 5; /* of tcp_recvmsg */
 const volatile __u32 copy_bytes = 1024;
 const volatile __u32 unknown_budget = 4096;
 const volatile __u64 wake_bytes = 65536;
@@ -76,7 +77,20 @@ struct scratch {
 	struct gather gather;
 };
 
-enum program_slot { SLOT_SEND, SLOT_RECV, SLOT_SYSCALL, SLOT_SEND_PAGE, SLOTS };
+/*
+ * Which scratch a program uses: its own among the programs of its backend, for one of them may interrupt another.
+ * User space makes only as many as the backend has.
+ */
+enum program_slot {
+	SLOT_SYSCALL = 0,
+	SLOT_SEND = 0,
+	SLOT_RECV,
+	SLOT_SEND_PAGE,
+	SLOT_SPLICE,
+	SLOT_UNIX_SEND,
+	SLOT_UNIX_RECV,
+	SLOTS
+};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
