@@ -229,11 +229,20 @@ pub(crate) const ATTEMPTS: usize = 5;
 /// Where opened objects are kept.
 pub(crate) type Places = [MaybeUninit<OpenObject>; ATTEMPTS];
 
+/// Sends libbpf's own lines to the log instead of standard error: what a refused program costs is said in [`Status`].
+pub(crate) fn quiet_libbpf() {
+    fn log(_level: libbpf_rs::PrintLevel, line: String) {
+        tracing::debug!(target: "libbpf", "{}", line.trim_end());
+    }
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Info, log)));
+}
+
 /// Loads the best backend that the kernel takes. Nothing is attached yet.
 pub(crate) fn load<'obj>(
     settings: &CaptureSettings,
     places: &'obj mut Places,
 ) -> Result<Loaded<'obj>, CaptureError> {
+    quiet_libbpf();
     let btf = Btf::from_vmlinux().map_err(|error| {
         let action = "read the kernel's type information (/sys/kernel/btf/vmlinux)";
         CaptureError::kernel(action, error)

@@ -123,7 +123,7 @@ static __noinline bool announce_tcp(struct sock *sk, struct connection *c)
 	event->peer_port = tuple.peer_port;
 	event->role = c->role;
 	event->origin = c->origin;
-	bpf_ringbuf_submit(event, wake_flag());
+	bpf_ringbuf_submit(event, wake_flag_in_ring(sizeof(*event)));
 	return true;
 }
 
@@ -167,6 +167,6 @@ static __noinline bool announce_unix(struct sock *sk, struct connection *c)
 	if (!event->local_length && event->peer_length)
 		event->role = ROLE_CLIENT;
 	event->origin = c->origin;
-	bpf_ringbuf_submit(event, wake_flag());
+	bpf_ringbuf_submit(event, wake_flag_in_ring(sizeof(*event)));
 	return true;
 }

@@ -190,9 +190,23 @@ static __always_inline struct counters *own_counters(void)
 	return bpf_map_lookup_elem(&counters, &zero);
 }
 
-static __always_inline __u64 wake_flag(void)
+/*
+ * A wake-up is an interrupt to this CPU, and dear in a virtual machine: one for each multiple of `wake_bytes`, not one
+ * for each event while the reader is behind. The reader's timer fetches what a missed multiple would have woken it for.
+ */
+static __always_inline __u64 wake_flag(__u64 size)
 {
-	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+
+	return waiting / wake_bytes != (waiting + size + 8) / wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+/* The same for an event that stands in the ring already, and so among what waits. */
+static __always_inline __u64 wake_flag_in_ring(__u64 size)
+{
+	__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+
+	return (waiting - size - 8) / wake_bytes != waiting / wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
 static __always_inline void begin(struct event_header *header, __u8 kind)
@@ -215,5 +229,5 @@ static __always_inline bool lost_control(void)
 /* An event that is no message; false if the ring has no room, which is counted. */
 static __always_inline bool submit_control(void *event, __u64 size)
 {
-	return !bpf_ringbuf_output(&events, event, size, wake_flag()) || lost_control();
+	return !bpf_ringbuf_output(&events, event, size, wake_flag(size)) || lost_control();
 }

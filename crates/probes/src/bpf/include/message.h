@@ -206,7 +206,7 @@ static __always_inline __u32 deliver(__u32 slot, struct sock *sk, struct connect
 	size = sizeof(s->message) + s->message.payload_length + s->message.tail_length;
 	if (size > sizeof(s->message) + COPY_MAX + TAIL_MAX)
 		return OUTCOME_STATE_FULL;
-	if (bpf_ringbuf_output(&events, s, size, wake_flag()))
+	if (bpf_ringbuf_output(&events, s, size, wake_flag(size)))
 		return OUTCOME_RING_FULL;
 	return OUTCOME_SUBMITTED;
 }
