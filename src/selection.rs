@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use spandrel_model::{ConnectionId, ConnectionOpened, ProcessKey};
 
 use crate::identity::Identities;
@@ -13,8 +14,8 @@ const MAX_REMEMBERED: usize = 65_536;
 /// Decides once for each process, or for each process and connection where selectors name ports.
 pub struct Selection {
     selectors: Selectors,
-    decided: HashMap<(ProcessKey, Option<ConnectionId>), bool>,
-    ports: HashMap<ConnectionId, Vec<u16>>,
+    decided: HashMap<(ProcessKey, Option<ConnectionId>), bool, RandomState>,
+    ports: HashMap<ConnectionId, Vec<u16>, RandomState>,
 }
 
 /// An answer.
@@ -31,8 +32,8 @@ impl Selection {
     pub fn new(selectors: Selectors) -> Self {
         Self {
             selectors,
-            decided: HashMap::new(),
-            ports: HashMap::new(),
+            decided: HashMap::default(),
+            ports: HashMap::default(),
         }
     }
 

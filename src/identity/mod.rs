@@ -14,6 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use spandrel_k8s_meta::cgroup::Placement;
 use spandrel_model::{Attribute, KernelTime, ProcessExited, ProcessKey, ProcessStarted, Resource};
 
@@ -105,9 +106,9 @@ struct Seeds {
 pub struct Identities {
     settings: Settings,
     host: Host,
-    entries: HashMap<ProcessKey, Entry>,
-    seeds: HashMap<ProcessKey, Seeds>,
-    groups: HashMap<u64, Placement>,
+    entries: HashMap<ProcessKey, Entry, RandomState>,
+    seeds: HashMap<ProcessKey, Seeds, RandomState>,
+    groups: HashMap<u64, Placement, RandomState>,
     exits: VecDeque<(KernelTime, ProcessKey)>,
     uses: u64,
     evicted: u64,
@@ -124,9 +125,9 @@ impl Identities {
         Self {
             settings,
             host,
-            entries: HashMap::new(),
-            seeds: HashMap::new(),
-            groups: HashMap::new(),
+            entries: HashMap::default(),
+            seeds: HashMap::default(),
+            groups: HashMap::default(),
             exits: VecDeque::new(),
             uses: 0,
             evicted: 0,
