@@ -32,7 +32,7 @@ fn finding(what: &str, ok: bool, detail: impl Into<String>, remedy: &str) -> Fin
 
 /// Looks at everything the capture needs or can use.
 pub fn preflight() -> Vec<Finding> {
-    crate::load::quiet_libbpf();
+    load::quiet_libbpf();
     let mut findings = vec![kernel_version()];
     let btf = Btf::from_vmlinux();
     findings.push(finding(
