@@ -11,13 +11,18 @@ use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use spandrel_config::Loaded;
-use spandrel_model::{Ledger, ledger};
+use spandrel_config::{Config, Loaded};
+use spandrel_model::{ClockOffset, Ledger, ledger};
+use spandrel_protocols::Tracker;
 
+use crate::agent::{self, Stop};
 use crate::cli::{Command, Output};
 use crate::exit::{Exit, Failure, say};
+use crate::pipeline::Pipeline;
+use crate::recorder::Recorder;
 use crate::sink::{OtlpSink, RequestJsonLines, Sink, TextTable};
 use crate::{logging, settings};
 
@@ -52,7 +57,7 @@ fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
 fn printer(
     output: Output,
     live: bool,
-    config: &spandrel_config::Config,
+    config: &Config,
     ledger: &Arc<Ledger>,
 ) -> anyhow::Result<Box<dyn Sink>> {
     let stdout = io::BufWriter::with_capacity(1 << 16, io::stdout());
@@ -63,6 +68,35 @@ fn printer(
         }
         Output::Json => Box::new(RequestJsonLines::new(stdout, Arc::clone(ledger))),
         Output::OtlpJson => Box::new(OtlpSink::start(settings::console(config, live), ledger)?),
+    })
+}
+
+/// Captures into a sink until `stop`, or for `duration`; writes the recording and the ledger that the arguments ask for.
+fn capture_into(
+    sink: Box<dyn Sink>,
+    config: &Config,
+    duration: Option<Duration>,
+    stop: &Stop,
+    ledger: &Arc<Ledger>,
+    record: Option<&Path>,
+) -> anyhow::Result<()> {
+    let settings = settings::capture(config)?;
+    agent::capture(settings, duration, stop, ledger, |control| {
+        let seed = settings::id_seed();
+        let mut pipeline = Pipeline::new(
+            Tracker::new(settings::protocols(config), seed, Arc::clone(ledger)),
+            settings::identities(config),
+            settings::selection(config)?,
+            sink,
+            Box::new(control),
+            Arc::clone(ledger),
+        );
+        if let Some(file) = record {
+            let recorder = Recorder::create(file, ClockOffset::default(), seed)
+                .with_context(|| format!("cannot create {}", file.display()))?;
+            pipeline.record_to(recorder);
+        }
+        Ok(pipeline)
     })
 }
 

@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use spandrel_exporter::self_telemetry::SelfTelemetry;
-use spandrel_model::{ClockOffset, Ledger};
-use spandrel_protocols::Tracker;
+use spandrel_model::Ledger;
 
-use super::{close_ledger, load};
-use crate::agent::{self, Stop};
+use super::{capture_into, close_ledger, load};
+use crate::agent::Stop;
 use crate::cli::Run;
 use crate::exit::{Exit, say};
-use crate::pipeline::Pipeline;
-use crate::recorder::Recorder;
 use crate::settings;
 use crate::sink::OtlpSink;
 
@@ -31,7 +27,6 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let ledger = Arc::new(Ledger::default());
-    let seed = settings::id_seed();
     let otlp = OtlpSink::start(settings::export(&config, true)?, &ledger)?;
     let runtime = otlp.runtime();
     let own = settings::self_telemetry(&config).and_then(|settings| {
@@ -39,27 +34,13 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
             .inspect_err(|error| tracing::warn!("the agent's own metrics are off: {error}"))
             .ok()
     });
-    let result = agent::capture(
-        settings::capture(&config)?,
+    let result = capture_into(
+        Box::new(otlp),
+        &config,
         None,
         &stop,
         &ledger,
-        |control| {
-            let mut pipeline = Pipeline::new(
-                Tracker::new(settings::protocols(&config), seed, Arc::clone(&ledger)),
-                settings::identities(&config),
-                settings::selection(&config)?,
-                Box::new(otlp),
-                Box::new(control),
-                Arc::clone(&ledger),
-            );
-            if let Some(file) = &arguments.files.record {
-                let recorder = Recorder::create(file, ClockOffset::default(), seed)
-                    .with_context(|| format!("cannot create {}", file.display()))?;
-                pipeline.record_to(recorder);
-            }
-            Ok(pipeline)
-        },
+        arguments.files.record.as_deref(),
     );
     if let Some(own) = own
         && let Err(error) = own.shutdown()
