@@ -104,12 +104,7 @@ impl Pipeline {
             }
             Event::ConnectionHalfClosed(_) => {}
         }
-        if let Some(recorder) = &mut self.recorder
-            && let Err(error) = recorder.event(event)
-        {
-            tracing::error!("the recording stops here: {error}");
-            self.recorder = None;
-        }
+        self.record(|recorder| recorder.event(event));
         self.tracker.handle(event, &mut self.output);
         self.deliver();
     }
@@ -195,16 +190,20 @@ impl Pipeline {
         for one in measured.drain(..) {
             let process = one.span.process;
             let resource = self.identities.resource(process, one.span.cgroup);
-            if let Some(recorder) = &mut self.recorder
-                && let Err(error) = recorder.identity(process, &resource)
-            {
-                tracing::error!("the recording stops here: {error}");
-                self.recorder = None;
-            }
+            self.record(|recorder| recorder.identity(process, &resource));
             let result = self.sink.accept(&resource, one);
             self.keep(result);
         }
         self.output.measured = measured;
+    }
+
+    fn record(&mut self, write: impl FnOnce(&mut Recorder) -> io::Result<()>) {
+        if let Some(recorder) = &mut self.recorder
+            && let Err(error) = write(recorder)
+        {
+            tracing::error!("the recording stops here: {error}");
+            self.recorder = None;
+        }
     }
 
     fn keep(&mut self, result: io::Result<()>) {

@@ -11,15 +11,12 @@ use std::time::Duration;
 use support::agent::{Agent, Outcome};
 use support::machine::{has, is_root};
 use support::netns::NetnsPair;
-use support::nginx::{Access, Nginx, Options};
+use support::nginx::{self, Access, Nginx, Options};
 use support::otlp::Span;
-use support::traffic::{Client, Request, Server};
+use support::traffic::{self, Client, Key, Server};
 use tempfile::NamedTempFile;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Method, path with query, status.
-type Key = (String, String, Option<u16>);
 
 /// Runs one test on both backends that every supported kernel has.
 macro_rules! on_each_backend {
@@ -129,24 +126,6 @@ fn keys(spans: &[Span]) -> Vec<Key> {
     keys
 }
 
-fn of_requests(requests: &[Request]) -> Vec<Key> {
-    let mut keys: Vec<Key> = requests
-        .iter()
-        .map(|one| (one.method.clone(), one.path.clone(), one.status))
-        .collect();
-    keys.sort();
-    keys
-}
-
-fn of_log(log: &[Access]) -> Vec<Key> {
-    let mut keys: Vec<Key> = log
-        .iter()
-        .map(|one| (one.method.clone(), one.uri.clone(), Some(one.status)))
-        .collect();
-    keys.sort();
-    keys
-}
-
 /// Each server span lasts as long as nginx says, to its clock of 1 ms at both ends, or 5 %.
 ///
 /// Paths must be unique. A process that loses its CPU between its own clock and its system call differs for no
@@ -192,8 +171,8 @@ on_each_backend! {
         }
         let spans = stop_after(agent, 2 * requests.len()).spans();
         let log = nginx.finish();
-        assert_eq!(keys(&of_kind(&spans, "server")), of_log(&log));
-        assert_eq!(keys(&of_kind(&spans, "client")), of_requests(&requests));
+        assert_eq!(keys(&of_kind(&spans, "server")), nginx::keys(&log));
+        assert_eq!(keys(&of_kind(&spans, "client")), traffic::keys(&requests));
         assert_durations(&of_kind(&spans, "server"), &log);
         for span in of_kind(&spans, "server") {
             assert_eq!(span.resource["service.name"], "nginx");
@@ -213,8 +192,8 @@ on_each_backend! {
         let outcome = stop_after(agent, 20_000);
         let spans = outcome.spans();
         let log = nginx.finish();
-        assert_eq!(keys(&of_kind(&spans, "server")), of_log(&log));
-        assert_eq!(keys(&of_kind(&spans, "client")), of_requests(&requests));
+        assert_eq!(keys(&of_kind(&spans, "server")), nginx::keys(&log));
+        assert_eq!(keys(&of_kind(&spans, "client")), traffic::keys(&requests));
         assert_eq!(outcome.ledger.count("spans", "exported"), 20_000);
         let counted: u64 = outcome
             .metrics()
@@ -231,8 +210,8 @@ on_each_backend! {
         let requests = Client::Pipelined.run(nginx.port, &["--count", "20"]);
         let spans = stop_after(agent, 40).spans();
         let log = nginx.finish();
-        assert_eq!(keys(&of_kind(&spans, "server")), of_log(&log));
-        assert_eq!(keys(&of_kind(&spans, "client")), of_requests(&requests));
+        assert_eq!(keys(&of_kind(&spans, "server")), nginx::keys(&log));
+        assert_eq!(keys(&of_kind(&spans, "client")), traffic::keys(&requests));
     }
 
     fn bodies_are_measured_whether_sent_by_sendfile_or_by_write(backend) {
@@ -242,7 +221,7 @@ on_each_backend! {
         let requests = Client::KeepAlive.run(nginx.port, &[&["--count", "6"][..], &paths].concat());
         let spans = stop_after(agent, 12).spans();
         let log = nginx.finish();
-        assert_eq!(keys(&of_kind(&spans, "server")), of_log(&log));
+        assert_eq!(keys(&of_kind(&spans, "server")), nginx::keys(&log));
         for request in &requests {
             for kind in ["server", "client"] {
                 let sizes: Vec<i64> = of_kind(&spans, kind)
@@ -268,8 +247,8 @@ on_each_backend! {
         ));
         let served = server.wait_for(8);
         let spans = stop_after(agent, 16).spans();
-        assert_eq!(keys(&of_kind(&spans, "server")), of_requests(&served));
-        assert_eq!(keys(&of_kind(&spans, "client")), of_requests(&requests));
+        assert_eq!(keys(&of_kind(&spans, "server")), traffic::keys(&served));
+        assert_eq!(keys(&of_kind(&spans, "client")), traffic::keys(&requests));
     }
 
     fn a_slow_client_makes_a_long_client_span(backend) {
@@ -278,7 +257,7 @@ on_each_backend! {
         let requests = Client::Slow.run(nginx.port, &["--count", "1", "--path", "/files/64k"]);
         let spans = stop_after(agent, 2).spans();
         let clients = of_kind(&spans, "client");
-        assert_eq!(keys(&clients), of_requests(&requests));
+        assert_eq!(keys(&clients), traffic::keys(&requests));
         let (measured, truth) = (clients[0].duration_ns() as f64, requests[0].duration_ns() as f64);
         assert!((measured - truth).abs() < (truth * 0.05).max(2e6), "{measured} ns, not {truth}");
     }
@@ -302,7 +281,7 @@ on_each_backend! {
         let requests = Client::KeepAlive
             .run(nginx.port, &["--host", "::1", "--count", "10", "--path", "/six/{n}"]);
         let spans = stop_after(agent, 20).spans();
-        assert_eq!(keys(&of_kind(&spans, "client")), of_requests(&requests));
+        assert_eq!(keys(&of_kind(&spans, "client")), traffic::keys(&requests));
         for span in &spans {
             assert_eq!(span.text("network.peer.address"), "::1");
         }
@@ -314,7 +293,7 @@ on_each_backend! {
         let requests = Client::ShortLived.run(nginx.port, &[]);
         let spans = stop_after(agent, 6).spans();
         let clients = of_kind(&spans, "client");
-        assert_eq!(keys(&clients), of_requests(&requests));
+        assert_eq!(keys(&clients), traffic::keys(&requests));
         assert_eq!(clients.len(), 3);
         for span in clients {
             assert_eq!(span.resource["service.name"], "short_lived");
@@ -369,8 +348,8 @@ on_each_backend! {
             let agent = trace(backend, server.port);
             let requests = client.run(server.port, &["--count", "20", "--path", "/x/{n}"]);
             let spans = stop_after(agent, 40).spans();
-            assert_eq!(keys(&of_kind(&spans, "client")), of_requests(&requests));
-            assert_eq!(keys(&of_kind(&spans, "server")), of_requests(&server.wait_for(20)));
+            assert_eq!(keys(&of_kind(&spans, "client")), traffic::keys(&requests));
+            assert_eq!(keys(&of_kind(&spans, "server")), traffic::keys(&server.wait_for(20)));
         }
     }
 
@@ -433,7 +412,7 @@ fn a_replay_gives_the_same_bytes_whatever_the_order_of_the_events() {
     assert_eq!(first.stdout, third.stdout);
     assert_eq!(
         keys(&of_kind(&first.spans(), "client")),
-        of_requests(&requests)
+        traffic::keys(&requests)
     );
     assert_eq!(keys(&first.spans()), keys(&live));
 }

@@ -6,29 +6,9 @@ mod support;
 use support::collector::Collector;
 use support::machine::{has, is_root};
 use support::netns::NetnsPair;
-use support::nginx::{Access, Nginx, Options};
+use support::nginx::{self, Nginx, Options};
 use support::otlp::{MetricPoint, Span};
-use support::traffic::{Client, Request, Server};
-
-type Key = (String, String, Option<u16>);
-
-fn of_clients(requests: &[Request]) -> Vec<Key> {
-    let mut keys: Vec<Key> = requests
-        .iter()
-        .map(|one| (one.method.clone(), one.path.clone(), one.status))
-        .collect();
-    keys.sort();
-    keys
-}
-
-fn of_nginx(log: &[Access]) -> Vec<Key> {
-    let mut keys: Vec<Key> = log
-        .iter()
-        .map(|one| (one.method.clone(), one.uri.clone(), Some(one.status)))
-        .collect();
-    keys.sort();
-    keys
-}
+use support::traffic::{self, Client, Request, Server};
 
 #[test]
 fn each_client_prints_what_nginx_logs() {
@@ -71,7 +51,7 @@ fn each_client_prints_what_nginx_logs() {
         let requests = client.run(nginx.port, &arguments);
         let log = nginx.finish();
         assert!(!requests.is_empty(), "{client:?} did nothing");
-        assert_eq!(of_clients(&requests), of_nginx(&log), "{client:?}");
+        assert_eq!(traffic::keys(&requests), nginx::keys(&log), "{client:?}");
         let sent: u64 = log.iter().map(|one| one.response_body).sum();
         let received: u64 = requests.iter().map(|one| one.response_body).sum();
         assert_eq!(sent, received, "{client:?}");
@@ -125,7 +105,7 @@ fn servers_of_ours_agree_with_their_clients_on_bodies() {
             bodies.sort_unstable();
             bodies
         };
-        assert_eq!(of_clients(&requests), of_clients(&answered), "{name}");
+        assert_eq!(traffic::keys(&requests), traffic::keys(&answered), "{name}");
         assert_eq!(bodies(&requests), bodies(&answered), "{name}");
     }
 }
@@ -210,8 +190,8 @@ fn nginx_passes_requests_on_over_tcp_and_a_unix_socket() {
         let requests = Client::KeepAlive.run(nginx.port, &["--count", "5", "--path", "/api/{n}"]);
         let answered = server.wait_for(5);
         let log = nginx.finish();
-        assert_eq!(of_clients(&requests), of_nginx(&log));
-        assert_eq!(of_clients(&requests), of_clients(&answered));
+        assert_eq!(traffic::keys(&requests), nginx::keys(&log));
+        assert_eq!(traffic::keys(&requests), traffic::keys(&answered));
         assert!(log.iter().all(|one| one.upstream_ms.is_some()));
     }
 }

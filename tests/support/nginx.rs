@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::machine::{find, free_port, wait_until};
 use super::process::Process;
+use super::traffic::Key;
 
 /// What the server can do beyond its own answers.
 #[derive(Clone, Debug, Default)]
@@ -127,6 +128,16 @@ impl Nginx {
         assert!(finished.status.success(), "{}", finished.stderr.join("\n"));
         read_log(self.prefix.path())
     }
+}
+
+/// The lines' keys in order.
+pub(crate) fn keys(log: &[Access]) -> Vec<Key> {
+    let mut keys: Vec<Key> = log
+        .iter()
+        .map(|one| (one.method.clone(), one.uri.clone(), Some(one.status)))
+        .collect();
+    keys.sort();
+    keys
 }
 
 fn configure(prefix: &Path, port: u16, options: &Options) -> String {

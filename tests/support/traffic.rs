@@ -56,6 +56,19 @@ impl Request {
     }
 }
 
+/// What two records of one exchange have in common: method, path with query, status.
+pub(crate) type Key = (String, String, Option<u16>);
+
+/// The requests' keys in order.
+pub(crate) fn keys(requests: &[Request]) -> Vec<Key> {
+    let mut keys: Vec<Key> = requests
+        .iter()
+        .map(|one| (one.method.clone(), one.path.clone(), one.status))
+        .collect();
+    keys.sort();
+    keys
+}
+
 /// The clients, each with its own flags besides `--port` (see tests/README.md).
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Client {
