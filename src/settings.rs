@@ -1,13 +1,11 @@
 //! From the configuration to the settings of each crate.
 
 use std::collections::hash_map::RandomState;
-use std::fs::OpenOptions;
 use std::hash::BuildHasher;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use spandrel_config::Config;
 use spandrel_config::settings::{
     AttributeValue, Backend, Compression, Exporter, Histogram, LogLevel, MetricReader, Otlp,
@@ -244,7 +242,7 @@ pub fn protocols(config: &Config) -> spandrel_protocols::Settings {
 }
 
 /// Settings of the network export, or of the stream the file names.
-pub fn export(config: &Config, timed: bool) -> anyhow::Result<OtlpSinkSettings> {
+pub fn export(config: &Config, timed: bool) -> OtlpSinkSettings {
     let processor = config.traces.first();
     let reader = config.metrics.first();
     for more in config
@@ -264,12 +262,8 @@ pub fn export(config: &Config, timed: bool) -> anyhow::Result<OtlpSinkSettings> 
             describe(more)
         );
     }
-    let traces = processor
-        .map(|processor| destination(&processor.exporter))
-        .transpose()?;
-    let metrics = reader
-        .map(|reader| destination(&reader.exporter))
-        .transpose()?;
+    let traces = processor.map(|processor| destination(&processor.exporter));
+    let metrics = reader.map(|reader| destination(&reader.exporter));
     let batch = processor.and_then(|processor| processor.batch).map_or_else(
         BatchSettings::default,
         |batch| BatchSettings {
@@ -282,7 +276,7 @@ pub fn export(config: &Config, timed: bool) -> anyhow::Result<OtlpSinkSettings> 
         &config.export.sending_queue,
         &config.export.retry_on_failure,
     );
-    Ok(OtlpSinkSettings {
+    OtlpSinkSettings {
         exporter: ExporterSettings {
             traces,
             metrics,
@@ -308,7 +302,7 @@ pub fn export(config: &Config, timed: bool) -> anyhow::Result<OtlpSinkSettings> 
         interval: reader.map(|reader| reader.interval),
         shutdown_timeout: config.shutdown_timeout,
         timed,
-    })
+    }
 }
 
 /// Settings of OTLP JSON lines on standard output.
@@ -406,22 +400,16 @@ pub fn self_telemetry(config: &Config) -> Option<SelfTelemetrySettings> {
     })
 }
 
-fn destination(exporter: &Exporter) -> anyhow::Result<Destination> {
-    Ok(match exporter {
+fn destination(exporter: &Exporter) -> Destination {
+    let console = || Destination::Console(Box::new(io::stdout()), ConsoleFormat::OtlpJson);
+    match exporter {
         Exporter::Otlp(settings) => Destination::Otlp(otlp(settings)),
-        Exporter::Console => Destination::Console(Box::new(io::stdout()), ConsoleFormat::OtlpJson),
+        Exporter::Console => console(),
         Exporter::OtlpFile { output_stream } => match output_stream.strip_prefix("file://") {
-            None => Destination::Console(Box::new(io::stdout()), ConsoleFormat::OtlpJson),
-            Some(path) => {
-                let file = OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .open(path)
-                    .with_context(|| format!("cannot open {path} for appending"))?;
-                Destination::Console(Box::new(file), ConsoleFormat::OtlpJson)
-            }
+            None => console(),
+            Some(path) => Destination::File(path.into()),
         },
-    })
+    }
 }
 
 fn otlp(settings: &Otlp) -> OtlpSettings {

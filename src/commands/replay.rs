@@ -32,7 +32,7 @@ pub(super) fn execute(arguments: &Replay) -> anyhow::Result<Exit> {
         identities.seed(process, attributes);
     }
     let sink: Box<dyn Sink> = match (&arguments.config, arguments.output) {
-        (Some(_), None) => Box::new(OtlpSink::start(settings::export(&config, false)?, &ledger)?),
+        (Some(_), None) => Box::new(OtlpSink::start(settings::export(&config, false), &ledger)?),
         (_, output) => printer(output.unwrap_or_default(), false, &config, &ledger)?,
     };
     let mut pipeline = Pipeline::new(

@@ -27,7 +27,7 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let ledger = Arc::new(Ledger::default());
-    let otlp = OtlpSink::start(settings::export(&config, true)?, &ledger)?;
+    let otlp = OtlpSink::start(settings::export(&config, true), &ledger)?;
     let runtime = otlp.runtime();
     let own = settings::self_telemetry(&config).and_then(|settings| {
         SelfTelemetry::start(settings, &ledger, runtime.handle())
