@@ -241,8 +241,9 @@ fn a_collector_killed_under_load_costs_nothing_that_is_not_counted() {
         ],
     );
     load.wait_for(2000);
-    let killed_ns = unix_ns();
     collector.kill();
+    // Taken when it is gone: what ends after this cannot have been taken by it.
+    let killed_ns = unix_ns();
     load.wait_for(4000);
     collector.restart();
     let mut requests = load.finish();

@@ -71,6 +71,7 @@ impl Collector {
     /// Starts it again on the same ports and the same files.
     pub(crate) fn restart(&mut self) {
         self.process.kill();
+        end_cut_lines(&self.output);
         self.process = spawn(
             &self.output,
             self.grpc_port,
@@ -175,11 +176,27 @@ fn spawn(output: &TempDir, grpc_port: u16, http_port: u16, health_port: u16) -> 
     )
 }
 
+/// A kill may cut a line short; the next process appends to it, and its first line would be lost with it.
+fn end_cut_lines(output: &TempDir) {
+    for name in ["traces.jsonl", "metrics.jsonl"] {
+        let path = output.path().join(name);
+        let cut =
+            std::fs::read(&path).is_ok_and(|bytes| bytes.last().is_some_and(|&last| last != b'\n'));
+        if cut {
+            let mut file = std::fs::OpenOptions::new()
+                .append(true)
+                .open(&path)
+                .expect("open it");
+            file.write_all(b"\n").expect("end the line");
+        }
+    }
+}
+
 fn read_lines(output: &TempDir, name: &str) -> Vec<String> {
     let text = std::fs::read_to_string(output.path().join(name)).unwrap_or_default();
     // A line that is being written is not one yet.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    // A kill may have cut a line; what came after it starts a new one.
+    // A kill may have cut a line; `restart` ends it, so that what came after it starts a new one.
     whole
         .lines()
         .filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
