@@ -37,7 +37,7 @@ pub enum ExporterError {
     #[error("TLS: {0}")]
     Tls(String),
     /// The file of a file exporter cannot be opened.
-    #[error("cannot open {} to append OTLP JSON lines: {source}", path.display())]
+    #[error("cannot open {} to append OTLP JSON lines", path.display())]
     File {
         /// The file.
         path: PathBuf,
