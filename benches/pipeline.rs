@@ -17,11 +17,11 @@ use spandrel::identity::{self, Identities};
 use spandrel::pipeline::{NoSteering, Pipeline};
 use spandrel::selection::Selection;
 use spandrel::selectors::Selectors;
-use spandrel::sink::{OtlpSink, OtlpSinkSettings};
+use spandrel::sink::{MetricsView, OtlpSink, OtlpSinkSettings};
 use spandrel_exporter::metrics::{Aggregator, AggregatorSettings};
 use spandrel_exporter::otlp::encode_span;
 use spandrel_exporter::{
-    Destination, ExporterSettings, OtlpSettings, Protocol as OtlpProtocol, QueueSettings,
+    DestinationSettings, OtlpSettings, Protocol as OtlpProtocol, QueueSettings, Target,
 };
 use spandrel_model::{
     Attribute, ClockOffset, ConnectionId, ConnectionOpened, Direction, Endpoint, Event, KernelTime,
@@ -147,28 +147,31 @@ fn resource_attributes(service: u64) -> Vec<Attribute> {
 
 /// The agent's own pipeline into the queue of a destination that takes the connection and never answers.
 fn pipeline(silent: &TcpListener, ledger: &Arc<Ledger>) -> Result<Pipeline, Box<dyn Error>> {
-    let destination = || -> io::Result<_> {
+    let target = || -> io::Result<_> {
         let endpoint = format!("http://{}", silent.local_addr()?);
-        Ok(Some(Destination::Otlp(OtlpSettings::new(
+        Ok(Some(Target::Otlp(OtlpSettings::new(
             OtlpProtocol::Grpc,
             endpoint,
         ))))
     };
     let sink = OtlpSink::start(
         OtlpSinkSettings {
-            exporter: ExporterSettings {
-                traces: destination()?,
-                metrics: destination()?,
+            exporter: DestinationSettings {
+                traces: target()?,
+                metrics: target()?,
                 // Small: the oldest requests make room, and their memory is used again, as when they are sent.
                 queue: QueueSettings {
                     queue_size: 2 * 1024 * 1024,
                     block_on_overflow: false,
                     ..QueueSettings::default()
                 },
-                ..ExporterSettings::default()
-            },
-            aggregator: AggregatorSettings::default(),
-            interval: Some(Duration::from_millis(100)),
+                ..DestinationSettings::default()
+            }
+            .into(),
+            views: vec![MetricsView {
+                aggregator: AggregatorSettings::default(),
+                interval: Duration::from_millis(100),
+            }],
             shutdown_timeout: Duration::from_millis(1),
             timed: false,
         },

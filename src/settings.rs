@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use spandrel_config::Config;
 use spandrel_config::settings::{
-    AttributeValue, Backend, Compression, Exporter, Histogram, LogLevel, MetricReader, Otlp,
+    AttributeValue, Backend, Batch, Compression, Exporter, Histogram, LogLevel, MetricReader, Otlp,
     Protocol, QueryValues, Selector as SelectorConfig, Temporality,
 };
 use spandrel_exporter::metrics::{self, AggregatorSettings, ExplicitBounds, HistogramSettings};
 use spandrel_exporter::self_telemetry::SelfTelemetrySettings;
 use spandrel_exporter::{
-    BatchSettings, ConsoleFormat, Destination, ExporterSettings, OtlpSettings, QueueSettings,
-    RetrySettings, Signal, TlsSettings,
+    BatchSettings, ConsoleFormat, DestinationSettings, ExporterSettings, OtlpSettings,
+    QueueSettings, RetrySettings, Signal, Target, TlsSettings,
 };
 use spandrel_model::{Attribute, Value};
 use spandrel_probes::{BackendChoice, CaptureSettings};
@@ -26,7 +26,7 @@ use crate::exit::Failure;
 use crate::identity::{self, Identities};
 use crate::selection::Selection;
 use crate::selectors::{Pattern, Selector, Selectors};
-use crate::sink::OtlpSinkSettings;
+use crate::sink::{MetricsView, OtlpSinkSettings};
 
 /// Ports of one selector at most: the kernel side keeps them one by one.
 const MAX_PORTS: usize = 1024;
@@ -241,45 +241,20 @@ pub fn protocols(config: &Config) -> spandrel_protocols::Settings {
     }
 }
 
-/// Settings of the network export, or of the stream the file names.
+/// Settings of the network export, or of the streams the file names: each processor and each reader is a destination.
 pub fn export(config: &Config, timed: bool) -> OtlpSinkSettings {
-    let processor = config.traces.first();
-    let reader = config.metrics.first();
-    for more in config
-        .traces
-        .iter()
-        .skip(1)
-        .map(|processor| &processor.exporter)
-    {
-        tracing::warn!(
-            "only the first span processor is used; ignored: {}",
-            describe(more)
-        );
-    }
-    for more in config.metrics.iter().skip(1).map(|reader| &reader.exporter) {
-        tracing::warn!(
-            "only the first metric reader is used; ignored: {}",
-            describe(more)
-        );
-    }
-    let traces = processor.map(|processor| destination(&processor.exporter));
-    let metrics = reader.map(|reader| destination(&reader.exporter));
-    let batch = processor.and_then(|processor| processor.batch).map_or_else(
-        BatchSettings::default,
-        |batch| BatchSettings {
-            schedule_delay: batch.schedule_delay,
-            max_export_batch_size: clamp(batch.max_export_batch_size),
-            ..BatchSettings::default()
-        },
-    );
     let (queue, retry) = (
         &config.export.sending_queue,
         &config.export.retry_on_failure,
     );
-    OtlpSinkSettings {
-        exporter: ExporterSettings {
-            traces,
-            metrics,
+    let common = |exporter: &Exporter, batch: Option<Batch>| {
+        let batch = batch.map_or_else(BatchSettings::default, |batch| BatchSettings {
+            schedule_delay: batch.schedule_delay,
+            max_export_batch_size: clamp(batch.max_export_batch_size),
+            ..BatchSettings::default()
+        });
+        DestinationSettings {
+            name: name_of(exporter),
             batch: BatchSettings {
                 max_request_bytes: clamp(config.export.max_request_bytes),
                 ..batch
@@ -297,9 +272,33 @@ pub fn export(config: &Config, timed: bool) -> OtlpSinkSettings {
                 max_elapsed_time: retry.max_elapsed_time,
                 ..RetrySettings::default()
             },
-        },
-        aggregator: aggregator(config, reader),
-        interval: reader.map(|reader| reader.interval),
+            ..DestinationSettings::default()
+        }
+    };
+    let mut views: Vec<MetricsView> = Vec::new();
+    let traces = config.traces.iter().map(|processor| DestinationSettings {
+        traces: Some(target(&processor.exporter)),
+        ..common(&processor.exporter, processor.batch)
+    });
+    let mut destinations: Vec<_> = traces.collect();
+    for reader in &config.metrics {
+        let view = MetricsView {
+            aggregator: aggregator(config, Some(reader)),
+            interval: reader.interval,
+        };
+        let known = views.iter().position(|known| *known == view);
+        destinations.push(DestinationSettings {
+            metrics: Some(target(&reader.exporter)),
+            view: known.unwrap_or(views.len()),
+            ..common(&reader.exporter, None)
+        });
+        if known.is_none() {
+            views.push(view);
+        }
+    }
+    OtlpSinkSettings {
+        exporter: ExporterSettings { destinations },
+        views,
         shutdown_timeout: config.shutdown_timeout,
         timed,
     }
@@ -308,26 +307,30 @@ pub fn export(config: &Config, timed: bool) -> OtlpSinkSettings {
 /// Settings of OTLP JSON lines on standard output.
 pub fn console(config: &Config, timed: bool) -> OtlpSinkSettings {
     let reader = config.metrics.first();
-    OtlpSinkSettings {
-        exporter: ExporterSettings {
-            traces: Some(Destination::Console(
-                Box::new(io::stdout()),
-                ConsoleFormat::OtlpJson,
-            )),
-            metrics: Some(Destination::SameStream),
-            queue: QueueSettings {
-                block_on_overflow: true,
-                ..QueueSettings::default()
-            },
-            // A person or a script is waiting at the other end.
-            batch: BatchSettings {
-                schedule_delay: Duration::from_millis(100),
-                ..BatchSettings::default()
-            },
-            ..ExporterSettings::default()
+    let stdout = DestinationSettings {
+        name: "console".to_owned(),
+        traces: Some(Target::Console(
+            Box::new(io::stdout()),
+            ConsoleFormat::OtlpJson,
+        )),
+        metrics: Some(Target::SameStream),
+        queue: QueueSettings {
+            block_on_overflow: true,
+            ..QueueSettings::default()
         },
-        aggregator: aggregator(config, reader),
-        interval: Some(reader.map_or(Duration::from_secs(60), |reader| reader.interval)),
+        // A person or a script is waiting at the other end.
+        batch: BatchSettings {
+            schedule_delay: Duration::from_millis(100),
+            ..BatchSettings::default()
+        },
+        ..DestinationSettings::default()
+    };
+    OtlpSinkSettings {
+        exporter: stdout.into(),
+        views: vec![MetricsView {
+            aggregator: aggregator(config, reader),
+            interval: reader.map_or(Duration::from_secs(60), |reader| reader.interval),
+        }],
         shutdown_timeout: config.shutdown_timeout,
         timed,
     }
@@ -366,15 +369,14 @@ fn aggregator(config: &Config, reader: Option<&MetricReader>) -> AggregatorSetti
 pub fn endpoints(config: &Config) -> Vec<(String, Signal, OtlpSettings)> {
     let traces = config
         .traces
-        .first()
+        .iter()
         .map(|processor| (Signal::Traces, &processor.exporter));
     let metrics = config
         .metrics
-        .first()
+        .iter()
         .map(|reader| (Signal::Metrics, &reader.exporter));
-    [traces, metrics]
-        .into_iter()
-        .flatten()
+    traces
+        .chain(metrics)
         .filter_map(|(signal, exporter)| match exporter {
             Exporter::Otlp(settings) => Some((signal.name().to_owned(), signal, otlp(settings))),
             _ => None,
@@ -400,14 +402,14 @@ pub fn self_telemetry(config: &Config) -> Option<SelfTelemetrySettings> {
     })
 }
 
-fn destination(exporter: &Exporter) -> Destination {
-    let console = || Destination::Console(Box::new(io::stdout()), ConsoleFormat::OtlpJson);
+fn target(exporter: &Exporter) -> Target {
+    let console = || Target::Console(Box::new(io::stdout()), ConsoleFormat::OtlpJson);
     match exporter {
-        Exporter::Otlp(settings) => Destination::Otlp(otlp(settings)),
+        Exporter::Otlp(settings) => Target::Otlp(otlp(settings)),
         Exporter::Console => console(),
         Exporter::OtlpFile { output_stream } => match output_stream.strip_prefix("file://") {
             None => console(),
-            Some(path) => Destination::File(path.into()),
+            Some(path) => Target::File(path.into()),
         },
     }
 }
@@ -449,9 +451,18 @@ fn otlp(settings: &Otlp) -> OtlpSettings {
     }
 }
 
-fn describe(exporter: &Exporter) -> String {
+/// What tells destinations apart: where they are. Never more of a URL, whose path may hold a key.
+fn name_of(exporter: &Exporter) -> String {
     match exporter {
-        Exporter::Otlp(settings) => settings.endpoint.clone(),
+        Exporter::Otlp(settings) => {
+            let endpoint = settings.endpoint.as_str();
+            let rest = endpoint
+                .split_once("://")
+                .map_or(endpoint, |(_, rest)| rest);
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+            let host = authority.rsplit('@').next().unwrap_or(authority);
+            host.to_owned()
+        }
         Exporter::OtlpFile { output_stream } => output_stream.clone(),
         Exporter::Console => "console".to_owned(),
     }

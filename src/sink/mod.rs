@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use spandrel_model::{KernelTime, Measured, Resource, UnixTime};
 
-pub use otlp::{OtlpSink, OtlpSinkSettings};
+pub use otlp::{MetricsView, OtlpSink, OtlpSinkSettings};
 pub use request_json::RequestJsonLines;
 pub use text::TextTable;
 

@@ -16,22 +16,33 @@ use super::Sink;
 pub struct OtlpSinkSettings {
     /// Destinations, batches, queue and retries.
     pub exporter: ExporterSettings,
-    /// How measurements become points.
-    pub aggregator: AggregatorSettings,
-    /// How often metrics are collected; `None` for no metrics at all.
-    pub interval: Option<Duration>,
+    /// The views of the metrics that the destinations want, by index; none for no metrics at all.
+    pub views: Vec<MetricsView>,
     /// How long the end may take.
     pub shutdown_timeout: Duration,
     /// Send by the clock as well as by size. Off in a replay, whose output must not depend on when it runs.
     pub timed: bool,
 }
 
+/// One way to make points of measurements. Destinations that want the same share it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricsView {
+    /// How measurements become points.
+    pub aggregator: AggregatorSettings,
+    /// How often points are collected.
+    pub interval: Duration,
+}
+
+struct View {
+    aggregator: Aggregator,
+    interval: u64,
+    collected: Option<KernelTime>,
+}
+
 /// Hands spans and metric points to the exporter, which never blocks a live pipeline.
 pub struct OtlpSink {
     exporter: Option<Exporter>,
-    aggregator: Option<Aggregator>,
-    interval: u64,
-    collected: Option<KernelTime>,
+    views: Vec<View>,
     shutdown_timeout: Duration,
     timed: bool,
     runtime: Arc<Runtime>,
@@ -49,13 +60,15 @@ impl OtlpSink {
         let exporter = Exporter::start(settings.exporter, Arc::clone(ledger), runtime.handle())?;
         Ok(Self {
             exporter: Some(exporter),
-            aggregator: settings
-                .interval
-                .map(|_| Aggregator::new(settings.aggregator, Arc::clone(ledger))),
-            interval: settings.interval.map_or(u64::MAX, |interval| {
-                u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX)
-            }),
-            collected: None,
+            views: settings
+                .views
+                .into_iter()
+                .map(|view| View {
+                    aggregator: Aggregator::new(view.aggregator, Arc::clone(ledger)),
+                    interval: u64::try_from(view.interval.as_nanos()).unwrap_or(u64::MAX),
+                    collected: None,
+                })
+                .collect(),
             shutdown_timeout: settings.shutdown_timeout,
             timed: settings.timed,
             runtime: Arc::new(runtime),
@@ -67,19 +80,29 @@ impl OtlpSink {
         Arc::clone(&self.runtime)
     }
 
-    fn collect(&mut self, unix: UnixTime) {
-        if let (Some(aggregator), Some(exporter)) = (&mut self.aggregator, &mut self.exporter)
-            && let Some(batch) = aggregator.collect(unix)
-        {
-            exporter.export_metrics(batch);
+    /// Hands over the points of the views that are due at `kernel`, or of all of them.
+    fn collect(&mut self, kernel: Option<KernelTime>, unix: UnixTime) {
+        let Some(exporter) = &mut self.exporter else {
+            return;
+        };
+        for (index, view) in self.views.iter_mut().enumerate() {
+            if let Some(kernel) = kernel {
+                if kernel.since(*view.collected.get_or_insert(kernel)) < view.interval {
+                    continue;
+                }
+                view.collected = Some(kernel);
+            }
+            if let Some(batch) = view.aggregator.collect(unix) {
+                exporter.export_view(index, batch);
+            }
         }
     }
 }
 
 impl Sink for OtlpSink {
     fn accept(&mut self, resource: &Arc<Resource>, measured: Measured) -> io::Result<()> {
-        if let Some(aggregator) = &mut self.aggregator {
-            aggregator.record(resource, &measured);
+        for view in &mut self.views {
+            view.aggregator.record(resource, &measured);
         }
         if let Some(exporter) = &mut self.exporter {
             exporter.export_spans([(Arc::clone(resource), measured.span)]);
@@ -88,10 +111,7 @@ impl Sink for OtlpSink {
     }
 
     fn tick(&mut self, kernel: KernelTime, unix: UnixTime) -> io::Result<()> {
-        if kernel.since(*self.collected.get_or_insert(kernel)) >= self.interval {
-            self.collected = Some(kernel);
-            self.collect(unix);
-        }
+        self.collect(Some(kernel), unix);
         if self.timed
             && let Some(exporter) = &mut self.exporter
         {
@@ -101,7 +121,7 @@ impl Sink for OtlpSink {
     }
 
     fn finish(&mut self, unix: UnixTime) -> io::Result<()> {
-        self.collect(unix);
+        self.collect(None, unix);
         if let Some(exporter) = self.exporter.take() {
             let report = self
                 .runtime

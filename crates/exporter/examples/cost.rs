@@ -11,7 +11,7 @@ use std::time::Instant;
 use spandrel_exporter::metrics::{Aggregator, AggregatorSettings};
 use spandrel_exporter::otlp::encode_span;
 use spandrel_exporter::{
-    Destination, Exporter, ExporterSettings, OtlpSettings, Protocol, QueueSettings,
+    DestinationSettings, Exporter, OtlpSettings, Protocol, QueueSettings, Target,
 };
 use spandrel_model::{
     Attribute, Instrument, Ledger, Measured, Measurement, ProcessKey, Resource, SpanId, SpanKind,
@@ -117,16 +117,13 @@ fn exporter(
     silent: &TcpListener,
 ) -> Result<Exporter, Box<dyn std::error::Error>> {
     let endpoint = format!("http://{}", silent.local_addr()?);
-    let settings = ExporterSettings {
-        traces: Some(Destination::Otlp(OtlpSettings::new(
-            Protocol::Grpc,
-            endpoint,
-        ))),
+    let settings = DestinationSettings {
+        traces: Some(Target::Otlp(OtlpSettings::new(Protocol::Grpc, endpoint))),
         queue: QueueSettings {
             queue_size: 4 * 1024 * 1024,
             ..QueueSettings::default()
         },
-        ..ExporterSettings::default()
+        ..DestinationSettings::default()
     };
     Ok(Exporter::start(
         settings,

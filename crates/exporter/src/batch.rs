@@ -70,6 +70,10 @@ impl SpanBatcher {
         }
     }
 
+    pub(crate) fn form(&self) -> Form {
+        self.cache.form()
+    }
+
     /// Adds a span. Returns the request that had no room for it, or that it filled; never both.
     pub(crate) fn push(&mut self, resource: &Arc<Resource>, span: &SpanRecord) -> Option<Request> {
         let (content, length) = match self.cache.form() {

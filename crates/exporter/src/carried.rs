@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use spandrel_model::ledger::Reason;
-use spandrel_model::{Account, Ledger};
+use spandrel_model::{Account, DestinationAccounts, Ledger};
 
 use crate::reason;
 
@@ -39,6 +39,7 @@ impl Signal {
 #[derive(Debug)]
 pub struct Carried {
     ledger: Arc<Ledger>,
+    destination: Option<Arc<DestinationAccounts>>,
     signal: Signal,
     count: u64,
     reason_if_lost: Reason,
@@ -49,6 +50,7 @@ impl Carried {
     pub fn new(ledger: Arc<Ledger>, signal: Signal) -> Self {
         Self {
             ledger,
+            destination: None,
             signal,
             count: 0,
             reason_if_lost: reason::ABANDONED,
@@ -62,9 +64,29 @@ impl Carried {
 
     /// `n` more were made and are on their way.
     pub fn see(&mut self, n: u64) {
-        self.account().see(n);
-        self.account().depart(n);
+        for account in self.accounts() {
+            account.see(n);
+            account.depart(n);
+        }
         self.count += n;
+    }
+
+    /// As many again, for another destination.
+    pub(crate) fn fork(&self) -> Self {
+        let mut other = Self::new(Arc::clone(&self.ledger), self.signal);
+        other.reason_if_lost = self.reason_if_lost;
+        other.see(self.count);
+        other
+    }
+
+    /// From now on these count for a destination as well.
+    pub(crate) fn hand_to(&mut self, destination: &Arc<DestinationAccounts>) {
+        debug_assert!(self.destination.is_none(), "handed over once");
+        self.destination = Some(Arc::clone(destination));
+        for account in self.accounts().skip(1) {
+            account.see(self.count);
+            account.depart(self.count);
+        }
     }
 
     /// Moves `n` of these into a carrier of their own.
@@ -73,6 +95,7 @@ impl Carried {
         self.count -= n;
         Self {
             ledger: Arc::clone(&self.ledger),
+            destination: self.destination.clone(),
             signal: self.signal,
             count: n,
             reason_if_lost: self.reason_if_lost,
@@ -81,8 +104,10 @@ impl Carried {
 
     /// All that is left has arrived.
     pub fn settle(mut self) {
-        self.account().settle(self.count);
-        self.account().land(self.count);
+        for account in self.accounts() {
+            account.settle(self.count);
+            account.land(self.count);
+        }
         self.count = 0;
     }
 
@@ -96,19 +121,27 @@ impl Carried {
         self.reason_if_lost = reason;
     }
 
-    fn account(&self) -> &Account {
-        match self.signal {
+    /// That of all, and that of the destination.
+    fn accounts(&self) -> impl Iterator<Item = &Account> {
+        let of_destination = self.destination.as_ref().map(|each| match self.signal {
+            Signal::Traces => &each.spans,
+            Signal::Metrics => &each.metric_points,
+        });
+        let of_all = match self.signal {
             Signal::Traces => &self.ledger.spans,
             Signal::Metrics => &self.ledger.metric_points,
-        }
+        };
+        std::iter::once(of_all).chain(of_destination)
     }
 }
 
 impl Drop for Carried {
     fn drop(&mut self) {
         if self.count > 0 {
-            self.account().drop_for(self.reason_if_lost, self.count);
-            self.account().land(self.count);
+            for account in self.accounts() {
+                account.drop_for(self.reason_if_lost, self.count);
+                account.land(self.count);
+            }
         }
     }
 }
@@ -130,5 +163,24 @@ mod tests {
         assert_eq!((spans.seen, spans.settled, spans.in_flight), (10, 5, 0));
         assert_eq!(spans.dropped[reason::REJECTED], 3);
         assert_eq!(spans.dropped[reason::ABANDONED], 2);
+    }
+
+    #[test]
+    fn what_is_for_two_destinations_ends_once_for_each() {
+        let ledger = Arc::new(Ledger::default());
+        let (a, b) = (ledger.destination("a"), ledger.destination("b"));
+        let mut first = Carried::new(Arc::clone(&ledger), Signal::Traces);
+        first.see(4);
+        let mut second = first.fork();
+        first.hand_to(&a);
+        second.hand_to(&b);
+        second.split(1).drop_for(reason::REJECTED);
+        second.settle();
+        drop(first);
+        assert!(ledger.is_closed());
+        assert_eq!(ledger.spans.snapshot().seen, 8);
+        assert_eq!(a.spans.snapshot().dropped[reason::ABANDONED], 4);
+        let b = b.spans.snapshot();
+        assert_eq!((b.seen, b.settled, b.dropped[reason::REJECTED]), (4, 3, 1));
     }
 }

@@ -4,31 +4,97 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use spandrel_model::{Ledger, Resource, SpanRecord};
+use spandrel_model::{DestinationAccounts, Ledger, Resource, SpanRecord};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::batch::SpanBatcher;
 use crate::carried::{Carried, Signal};
 use crate::error::ExporterError;
-use crate::metrics::MetricsBatch;
+use crate::metrics::{MetricsBatch, ResourceMetrics};
 use crate::otlp::{Form, ResourceCache, encode_metrics, metrics_json};
 use crate::queue::{Queue, Request};
 use crate::reason;
 use crate::retry::Gate;
 use crate::sender::{Outcome, Sender, StreamWriter};
 use crate::settings::{
-    Compression, Destination, ExporterSettings, OtlpSettings, Protocol, QueueSettings,
-    RetrySettings,
+    BatchSettings, Compression, DestinationSettings, ExporterSettings, OtlpSettings, Protocol,
+    QueueSettings, RetrySettings, Target,
 };
 use crate::worker;
 
-/// One destination: what waits for it and who sends it.
+/// One signal of one destination: what waits for it.
 #[derive(Debug)]
 struct Lane {
+    destination: Arc<DestinationAccounts>,
     form: Form,
     queue: Arc<Queue>,
     gate: Option<Arc<Gate>>,
+}
+
+impl Lane {
+    fn push(&self, mut request: Request) {
+        request.carried.hand_to(&self.destination);
+        self.queue.push(request);
+    }
+}
+
+/// Hands a request to each lane; the encoded bytes are shared.
+fn ship(lanes: &[Arc<Lane>], request: Request) {
+    let Some((last, others)) = lanes.split_last() else {
+        return request.carried.drop_for(reason::NO_DESTINATION);
+    };
+    for lane in others {
+        lane.push(request.fork());
+    }
+    last.push(request);
+}
+
+/// Lanes that want the same bytes of the spans.
+#[derive(Debug)]
+struct SpanGroup {
+    settings: BatchSettings,
+    batcher: SpanBatcher,
+    lanes: Vec<Arc<Lane>>,
+}
+
+/// Lanes that want the same bytes of the points of one view.
+#[derive(Debug)]
+struct PointGroup {
+    view: usize,
+    max_request_bytes: usize,
+    cache: ResourceCache,
+    lanes: Vec<Arc<Lane>>,
+}
+
+impl PointGroup {
+    fn send(&mut self, resources: &[ResourceMetrics], mut carried: Carried) {
+        if self.cache.form() == Form::Json {
+            let mut body = metrics_json(resources);
+            if !body.is_empty() {
+                body.push(b'\n');
+                let (signal, body) = (Signal::Metrics, body.into());
+                let request = Request {
+                    signal,
+                    body,
+                    carried,
+                };
+                ship(&self.lanes, request);
+            }
+            return;
+        }
+        for request in encode_metrics(resources, &mut self.cache, self.max_request_bytes) {
+            let carried = carried.split(request.points);
+            let (signal, body) = (Signal::Metrics, request.body);
+            let request = Request {
+                signal,
+                body,
+                carried,
+            };
+            ship(&self.lanes, request);
+        }
+        carried.drop_for(reason::TOO_LARGE);
+    }
 }
 
 /// What was not delivered when the exporter ended.
@@ -42,15 +108,13 @@ pub struct ShutdownReport {
     pub lost_points: u64,
 }
 
-/// Takes spans and metric points and delivers them.
+/// Takes spans and metric points and delivers them to each destination.
 #[derive(Debug)]
 pub struct Exporter {
     ledger: Arc<Ledger>,
-    max_request_bytes: usize,
-    batcher: Option<SpanBatcher>,
-    points: ResourceCache,
-    traces: Option<Lane>,
-    metrics: Option<Lane>,
+    spans: Vec<SpanGroup>,
+    points: Vec<PointGroup>,
+    lanes: Vec<Arc<Lane>>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -58,112 +122,148 @@ impl Exporter {
     /// Reads certificates, opens files, starts the workers. Connects to nothing yet.
     /// The runtime needs its timers and its IO enabled.
     pub fn start(
-        settings: ExporterSettings,
+        settings: impl Into<ExporterSettings>,
         ledger: Arc<Ledger>,
         runtime: &Handle,
     ) -> Result<Self, ExporterError> {
-        let ExporterSettings {
-            traces,
-            metrics,
-            batch,
-            queue,
-            retry,
-        } = settings;
-        let mut starter = Starter {
-            queue,
-            retry,
-            runtime,
+        let mut exporter = Self {
+            ledger,
+            spans: Vec::new(),
+            points: Vec::new(),
+            lanes: Vec::new(),
             workers: Vec::new(),
         };
-        let traces = match traces {
-            Some(Destination::SameStream) => return Err(ExporterError::NoStreamToShare),
-            Some(destination) => Some(starter.lane(destination, Signal::Traces)?),
+        for destination in settings.into().destinations {
+            exporter.add(destination, runtime)?;
+        }
+        Ok(exporter)
+    }
+
+    fn add(&mut self, to: DestinationSettings, runtime: &Handle) -> Result<(), ExporterError> {
+        let mut starter = Starter {
+            destination: self.ledger.destination(&to.name),
+            retry: to.retry,
+            queue: to.queue,
+            runtime,
+            workers: &mut self.workers,
+        };
+        let traces = match to.traces {
+            Some(Target::SameStream) => return Err(ExporterError::NoStreamToShare),
+            Some(target) => Some(Arc::new(starter.lane(target, Signal::Traces)?)),
             None => None,
         };
-        let metrics = match (metrics, &traces) {
+        let metrics = match (to.metrics, &traces) {
             (None, _) => None,
-            (Some(Destination::SameStream), Some(lane)) if lane.form == Form::Json => Some(Lane {
+            (Some(Target::SameStream), Some(lane)) if lane.form == Form::Json => Some(Lane {
+                destination: Arc::clone(&lane.destination),
                 form: Form::Json,
                 queue: Arc::clone(&lane.queue),
                 gate: None,
             }),
-            (Some(Destination::SameStream), _) => return Err(ExporterError::NoStreamToShare),
-            (Some(destination), _) => Some(starter.lane(destination, Signal::Metrics)?),
+            (Some(Target::SameStream), _) => return Err(ExporterError::NoStreamToShare),
+            (Some(target), _) => Some(starter.lane(target, Signal::Metrics)?),
         };
-        Ok(Self {
-            max_request_bytes: batch.max_request_bytes,
-            points: ResourceCache::new(Form::Protobuf, batch.resource_cache_size),
-            batcher: traces
-                .as_ref()
-                .map(|lane| SpanBatcher::new(batch, lane.form, Arc::clone(&ledger))),
-            ledger,
-            traces,
-            metrics,
-            workers: starter.workers,
-        })
+        if let Some(lane) = traces {
+            self.lanes.push(Arc::clone(&lane));
+            self.join_spans(&to.batch, lane);
+        }
+        if let Some(lane) = metrics.map(Arc::new) {
+            self.lanes.push(Arc::clone(&lane));
+            self.join_points(to.view, &to.batch, lane);
+        }
+        Ok(())
+    }
+
+    fn join_spans(&mut self, settings: &BatchSettings, lane: Arc<Lane>) {
+        let same = |group: &&mut SpanGroup| {
+            group.settings == *settings && group.batcher.form() == lane.form
+        };
+        if let Some(group) = self.spans.iter_mut().find(same) {
+            return group.lanes.push(lane);
+        }
+        self.spans.push(SpanGroup {
+            batcher: SpanBatcher::new(settings.clone(), lane.form, Arc::clone(&self.ledger)),
+            settings: settings.clone(),
+            lanes: vec![lane],
+        });
+    }
+
+    fn join_points(&mut self, view: usize, settings: &BatchSettings, lane: Arc<Lane>) {
+        let max_request_bytes = settings.max_request_bytes;
+        let same = |group: &&mut PointGroup| {
+            group.view == view
+                && group.max_request_bytes == max_request_bytes
+                && group.cache.form() == lane.form
+        };
+        if let Some(group) = self.points.iter_mut().find(same) {
+            return group.lanes.push(lane);
+        }
+        self.points.push(PointGroup {
+            view,
+            max_request_bytes,
+            cache: ResourceCache::new(lane.form, settings.resource_cache_size),
+            lanes: vec![lane],
+        });
     }
 
     /// Takes spans. Never waits (unless `block_on_overflow` says so); call [`Self::tick`] afterwards.
     pub fn export_spans(&mut self, spans: impl IntoIterator<Item = (Arc<Resource>, SpanRecord)>) {
-        let (Some(batcher), Some(lane)) = (&mut self.batcher, &self.traces) else {
+        if self.spans.is_empty() {
             let mut lost = Carried::new(Arc::clone(&self.ledger), Signal::Traces);
             lost.see(spans.into_iter().count() as u64);
             return lost.drop_for(reason::NO_DESTINATION);
-        };
+        }
         for (resource, span) in spans {
-            if let Some(request) = batcher.push(&resource, &span) {
-                lane.queue.push(request);
+            for group in &mut self.spans {
+                if let Some(request) = group.batcher.push(&resource, &span) {
+                    ship(&group.lanes, request);
+                }
             }
         }
     }
 
-    /// Takes the points of one collection.
+    /// Takes the points of one collection, for the destinations of view 0.
     pub fn export_metrics(&mut self, batch: MetricsBatch) {
-        let MetricsBatch {
-            resources,
-            mut carried,
-        } = batch;
-        let Some(lane) = &self.metrics else {
+        self.export_view(0, batch);
+    }
+
+    /// Takes the points of one collection, for the destinations that want this view of the metrics.
+    pub fn export_view(&mut self, view: usize, batch: MetricsBatch) {
+        let MetricsBatch { resources, carried } = batch;
+        let mut groups = self.points.iter_mut().filter(|group| group.view == view);
+        let Some(first) = groups.next() else {
             return carried.drop_for(reason::NO_DESTINATION);
         };
-        let push = |body: Bytes, carried: Carried| {
-            lane.queue.push(Request {
-                signal: Signal::Metrics,
-                body,
-                carried,
-            });
-        };
-        if lane.form == Form::Json {
-            let mut body = metrics_json(&resources);
-            if !body.is_empty() {
-                body.push(b'\n');
-                push(body.into(), carried);
-            }
-            return;
+        for other in groups {
+            other.send(&resources, carried.fork());
         }
-        for request in encode_metrics(&resources, &mut self.points, self.max_request_bytes) {
-            push(request.body, carried.split(request.points));
-        }
-        carried.drop_for(reason::TOO_LARGE);
+        first.send(&resources, carried);
     }
 
     /// Sends what is due by now. Returns when it wants to be called next, if something waits for that time.
     /// Time reaches the batches only this way.
     pub fn tick(&mut self, now: Instant) -> Option<Instant> {
-        let due = self.batcher.as_mut()?.due(now)?;
-        if due > now {
-            return Some(due);
+        let mut next: Option<Instant> = None;
+        for group in &mut self.spans {
+            match group.batcher.due(now) {
+                Some(due) if due > now => next = Some(next.map_or(due, |next| next.min(due))),
+                Some(_) => {
+                    if let Some(request) = group.batcher.flush() {
+                        ship(&group.lanes, request);
+                    }
+                }
+                None => {}
+            }
         }
-        self.flush();
-        None
+        next
     }
 
     /// Hands what waits for more spans to the workers, now.
     pub fn flush(&mut self) {
-        if let (Some(batcher), Some(lane)) = (&mut self.batcher, &self.traces)
-            && let Some(request) = batcher.flush()
-        {
-            lane.queue.push(request);
+        for group in &mut self.spans {
+            if let Some(request) = group.batcher.flush() {
+                ship(&group.lanes, request);
+            }
         }
     }
 
@@ -171,7 +271,7 @@ impl Exporter {
     pub fn flush_blocking(&mut self, timeout: Duration) -> bool {
         self.flush();
         let until = Instant::now() + timeout;
-        self.lanes().all(|lane| {
+        self.lanes.iter().all(|lane| {
             lane.queue
                 .wait_until_done(until.saturating_duration_since(Instant::now()))
         })
@@ -179,14 +279,14 @@ impl Exporter {
 
     /// Bytes that wait in the queues.
     pub fn queued_bytes(&self) -> usize {
-        self.lanes().map(|lane| lane.queue.bytes()).sum()
+        self.lanes.iter().map(|lane| lane.queue.bytes()).sum()
     }
 
     /// Flushes, lets the workers finish until the deadline, and counts what is left as lost. Afterwards every span and
     /// point that was taken has ended in the ledger.
     pub async fn shutdown(mut self, deadline: Duration) -> ShutdownReport {
         self.flush();
-        for lane in self.lanes() {
+        for lane in &self.lanes {
             lane.queue.close();
             if let Some(gate) = &lane.gate {
                 gate.hurry();
@@ -202,7 +302,7 @@ impl Exporter {
                 worker.await.unwrap_or_default();
             }
         }
-        for lane in self.lanes() {
+        for lane in &self.lanes {
             lane.queue.clear();
         }
         let lost = |account: &spandrel_model::Account| {
@@ -256,10 +356,6 @@ impl Exporter {
             Outcome::Retryable { message, .. } => Err(failed(message)),
         }
     }
-
-    fn lanes(&self) -> impl Iterator<Item = &Lane> {
-        self.traces.iter().chain(&self.metrics)
-    }
 }
 
 fn is_about_content(message: &str) -> bool {
@@ -269,42 +365,45 @@ fn is_about_content(message: &str) -> bool {
 }
 
 struct Starter<'a> {
-    queue: QueueSettings,
+    destination: Arc<DestinationAccounts>,
     retry: RetrySettings,
+    queue: QueueSettings,
     runtime: &'a Handle,
-    workers: Vec<JoinHandle<()>>,
+    workers: &'a mut Vec<JoinHandle<()>>,
 }
 
 impl Starter<'_> {
-    fn lane(&mut self, destination: Destination, signal: Signal) -> Result<Lane, ExporterError> {
+    fn lane(&mut self, target: Target, signal: Signal) -> Result<Lane, ExporterError> {
         let queue = Arc::new(Queue::new(self.queue.clone()));
-        let stream = match destination {
-            Destination::Otlp(settings) => {
+        let stream = match target {
+            Target::Otlp(settings) => {
                 let sender = {
                     // The client's timers belong to the runtime.
                     let _entered = self.runtime.enter();
                     Arc::new(Sender::new(&settings, signal)?)
                 };
+                // A gate for each signal: each has an endpoint of its own, which may refuse alone.
                 let gate = Arc::new(Gate::new(self.retry.clone()));
                 for _ in 0..self.queue.num_consumers.max(1) {
-                    let (queue, sender, gate) =
-                        (Arc::clone(&queue), Arc::clone(&sender), Arc::clone(&gate));
-                    let task = worker::run(queue, sender, gate);
+                    let (sender, gate) = (Arc::clone(&sender), Arc::clone(&gate));
+                    let task = worker::run(Arc::clone(&queue), sender, gate);
                     self.workers.push(self.runtime.spawn(task));
                 }
                 return Ok(Lane {
+                    destination: Arc::clone(&self.destination),
                     form: Form::Protobuf,
                     queue,
                     gate: Some(gate),
                 });
             }
-            Destination::Console(stream, _) => StreamWriter::new(stream),
-            Destination::File(path) => StreamWriter::append_to(&path)?,
-            Destination::SameStream => return Err(ExporterError::NoStreamToShare),
+            Target::Console(stream, _) => StreamWriter::new(stream),
+            Target::File(path) => StreamWriter::append_to(&path)?,
+            Target::SameStream => return Err(ExporterError::NoStreamToShare),
         };
         let task = worker::write(Arc::clone(&queue), stream);
         self.workers.push(self.runtime.spawn(task));
         Ok(Lane {
+            destination: Arc::clone(&self.destination),
             form: Form::Json,
             queue,
             gate: None,

@@ -33,6 +33,6 @@ pub use error::ExporterError;
 pub use exporter::{Exporter, ShutdownReport};
 pub use sender::USER_AGENT;
 pub use settings::{
-    BatchSettings, Compression, ConsoleFormat, Destination, ExporterSettings, OtlpSettings,
-    Protocol, QueueSettings, RetrySettings, TlsSettings,
+    BatchSettings, Compression, ConsoleFormat, DestinationSettings, ExporterSettings, OtlpSettings,
+    Protocol, QueueSettings, RetrySettings, Target, TlsSettings,
 };

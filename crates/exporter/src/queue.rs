@@ -20,6 +20,17 @@ pub(crate) struct Request {
     pub(crate) carried: Carried,
 }
 
+impl Request {
+    /// The same bytes for another destination.
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            signal: self.signal,
+            body: self.body.clone(),
+            carried: self.carried.fork(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Request>,

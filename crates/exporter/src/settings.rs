@@ -8,11 +8,30 @@ use std::time::Duration;
 /// Everything.
 #[derive(Debug, Default)]
 pub struct ExporterSettings {
-    /// Where spans go; `None` counts them as dropped.
-    pub traces: Option<Destination>,
-    /// Where metric points go; `None` counts them as dropped.
-    pub metrics: Option<Destination>,
-    /// How spans are put together.
+    /// Where things go. What no destination wants is counted as dropped.
+    pub destinations: Vec<DestinationSettings>,
+}
+
+impl From<DestinationSettings> for ExporterSettings {
+    fn from(only: DestinationSettings) -> Self {
+        Self {
+            destinations: vec![only],
+        }
+    }
+}
+
+/// One destination: it has queues, workers and retries of its own, and so delays no other.
+#[derive(Debug, Default)]
+pub struct DestinationSettings {
+    /// Tells it from the others, in the ledger and the agent's own metrics. Two of one name share their accounts.
+    pub name: String,
+    /// Where spans go, if they are for this destination.
+    pub traces: Option<Target>,
+    /// Where metric points go, if they are for this destination.
+    pub metrics: Option<Target>,
+    /// Which of the views of the metrics it gets: [`crate::Exporter::export_metrics`] names the view of a batch.
+    pub view: usize,
+    /// How spans are put together. Destinations that want the same share one encoding.
     pub batch: BatchSettings,
     /// What waits for the workers.
     pub queue: QueueSettings,
@@ -21,7 +40,7 @@ pub struct ExporterSettings {
 }
 
 /// Where a signal goes.
-pub enum Destination {
+pub enum Target {
     /// An OTLP endpoint.
     Otlp(OtlpSettings),
     /// A stream, usually standard output.
@@ -33,7 +52,7 @@ pub enum Destination {
     SameStream,
 }
 
-impl fmt::Debug for Destination {
+impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Otlp(settings) => settings.fmt(f),

@@ -4,8 +4,8 @@
 //! in per-CPU maps, which are added to the account of messages when they are read.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
@@ -78,9 +78,7 @@ impl Account {
 
     fn dropped_mut(&self) -> std::sync::MutexGuard<'_, BTreeMap<Reason, u64>> {
         // A panic elsewhere cannot leave a map of counters half changed.
-        self.dropped
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,17 +124,84 @@ pub struct Ledger {
     pub spans: Account,
     /// Metric points: seen = made; settled = exported (acknowledged).
     pub metric_points: Account,
+    destinations: Mutex<Vec<Arc<DestinationAccounts>>>,
+}
+
+/// What was handed to one destination. Where there are several, a span counts in [`Ledger::spans`] once for each.
+#[derive(Debug)]
+pub struct DestinationAccounts {
+    /// The destination's name in the configuration.
+    pub name: String,
+    /// Spans: seen = handed to this destination; settled = exported (acknowledged).
+    pub spans: Account,
+    /// Metric points: seen = handed to this destination; settled = exported (acknowledged).
+    pub metric_points: Account,
 }
 
 impl Ledger {
-    /// The object that `--ledger FILE` writes.
+    /// The accounts of a destination, which are made when they are first asked for.
+    pub fn destination(&self, name: &str) -> Arc<DestinationAccounts> {
+        let mut known = self.lock_destinations();
+        if let Some(found) = known.iter().find(|accounts| accounts.name == name) {
+            return Arc::clone(found);
+        }
+        let fresh = Arc::new(DestinationAccounts {
+            name: name.to_owned(),
+            spans: Account::default(),
+            metric_points: Account::default(),
+        });
+        known.push(Arc::clone(&fresh));
+        fresh
+    }
+
+    /// The accounts of all destinations, in the order in which they were first asked for.
+    pub fn destinations(&self) -> Vec<Arc<DestinationAccounts>> {
+        self.lock_destinations().clone()
+    }
+
+    fn lock_destinations(&self) -> std::sync::MutexGuard<'_, Vec<Arc<DestinationAccounts>>> {
+        self.destinations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The object that `--ledger FILE` writes. Each destination has its own `spans@<name>` and
+    /// `metric_points@<name>` where there are several; those that were handed nothing have none.
     pub fn to_json(&self) -> Value {
-        json!({
-            "messages": self.messages.snapshot().to_json("seen", "delivered", false),
-            "exchanges": self.exchanges.snapshot().to_json("seen", "completed", false),
-            "spans": self.spans.snapshot().to_json("made", "exported", true),
-            "metric_points": self.metric_points.snapshot().to_json("made", "exported", true),
-        })
+        let mut object = Map::new();
+        let mut put = |name: String, account: &Account, words: (&str, &str), in_flight| {
+            let value = account.snapshot().to_json(words.0, words.1, in_flight);
+            object.insert(name, value);
+        };
+        put(
+            "messages".into(),
+            &self.messages,
+            ("seen", "delivered"),
+            false,
+        );
+        put(
+            "exchanges".into(),
+            &self.exchanges,
+            ("seen", "completed"),
+            false,
+        );
+        let exported = ("made", "exported");
+        put("spans".into(), &self.spans, exported, true);
+        put("metric_points".into(), &self.metric_points, exported, true);
+        let destinations = self.destinations();
+        if destinations.len() > 1 {
+            for each in destinations {
+                let (spans, points) = (&each.spans, &each.metric_points);
+                put(format!("spans@{}", each.name), spans, exported, true);
+                put(
+                    format!("metric_points@{}", each.name),
+                    points,
+                    exported,
+                    true,
+                );
+            }
+        }
+        Value::Object(object)
     }
 
     /// Whether every equation holds; true only at rest.
@@ -149,6 +214,9 @@ impl Ledger {
         ]
         .into_iter()
         .all(|account| account.snapshot().is_closed())
+            && self.destinations().iter().all(|each| {
+                each.spans.snapshot().is_closed() && each.metric_points.snapshot().is_closed()
+            })
     }
 }
 
@@ -165,6 +233,22 @@ mod tests {
         assert!(!account.snapshot().is_closed());
         account.depart(1);
         assert!(account.snapshot().is_closed());
+    }
+
+    #[test]
+    fn several_destinations_each_have_accounts_of_their_own() {
+        let ledger = Ledger::default();
+        ledger.destination("a").spans.see(2);
+        ledger.destination("a").spans.settle(2);
+        assert_eq!(ledger.to_json().get("spans@a"), None, "one is the whole");
+        ledger.destination("b").spans.see(1);
+        assert!(!ledger.is_closed());
+        ledger.destination("b").spans.drop_for("queue.full", 1);
+        assert!(ledger.is_closed());
+        let json = ledger.to_json();
+        assert_eq!(json["spans@a"]["exported"], 2);
+        assert_eq!(json["spans@b"]["dropped"], json!({"queue.full": 1}));
+        assert_eq!(json.get("metric_points@b"), None, "was handed nothing");
     }
 
     #[test]

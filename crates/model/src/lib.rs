@@ -28,7 +28,7 @@ pub use event::{
     ConnectionClosed, ConnectionHalfClosed, ConnectionOpened, Event, Message, ProcessExited,
     ProcessStarted, Stamp,
 };
-pub use ledger::{Account, Ledger};
+pub use ledger::{Account, DestinationAccounts, Ledger};
 pub use metric::{Instrument, Measured, Measurement};
 pub use process::ProcessKey;
 pub use resource::Resource;

@@ -6,6 +6,7 @@
     reason = "the server and the builders are tests too, though they bear no attribute"
 )]
 
+mod destinations;
 mod metrics;
 mod sdk;
 mod server;
@@ -17,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use server::{Answer, Server};
 use spandrel_exporter::{
-    BatchSettings, Compression, Destination, Exporter, ExporterSettings, OtlpSettings, Protocol,
-    QueueSettings, RetrySettings, reason,
+    BatchSettings, Compression, DestinationSettings, Exporter, OtlpSettings, Protocol,
+    QueueSettings, RetrySettings, Target, reason,
 };
 use spandrel_model::ledger::Snapshot;
 use spandrel_model::{
@@ -67,15 +68,15 @@ fn http(server: &Server) -> OtlpSettings {
 }
 
 /// Retries fast, so that a test is over in time; the shape of the waits is tested where time stands still.
-fn settings(traces: OtlpSettings) -> ExporterSettings {
-    ExporterSettings {
-        traces: Some(Destination::Otlp(traces)),
+fn settings(traces: OtlpSettings) -> DestinationSettings {
+    DestinationSettings {
+        traces: Some(Target::Otlp(traces)),
         retry: RetrySettings {
             initial_interval: Duration::from_millis(20),
             max_interval: Duration::from_millis(100),
             ..RetrySettings::default()
         },
-        ..ExporterSettings::default()
+        ..DestinationSettings::default()
     }
 }
 
@@ -85,7 +86,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(settings: ExporterSettings) -> Self {
+    fn start(settings: DestinationSettings) -> Self {
         let ledger = Arc::new(Ledger::default());
         let exporter = Exporter::start(settings, Arc::clone(&ledger), &Handle::current()).unwrap();
         Self { exporter, ledger }
@@ -421,7 +422,7 @@ fn free_address() -> std::net::SocketAddr {
 async fn a_dead_server_costs_the_oldest_spans_and_no_more_memory_than_allowed() {
     let endpoint = format!("http://{}", free_address());
     let queue_size = 20_000;
-    let mut running = Running::start(ExporterSettings {
+    let mut running = Running::start(DestinationSettings {
         queue: QueueSettings {
             queue_size,
             num_consumers: 2,
@@ -449,7 +450,7 @@ async fn a_dead_server_costs_the_oldest_spans_and_no_more_memory_than_allowed() 
 #[tokio::test]
 async fn a_request_is_cut_before_it_is_too_large() {
     let server = Server::grpc(Vec::new()).await;
-    let mut running = Running::start(ExporterSettings {
+    let mut running = Running::start(DestinationSettings {
         batch: BatchSettings {
             max_request_bytes: 10_000,
             max_export_batch_size: 1_000_000,
@@ -474,9 +475,9 @@ async fn a_request_is_cut_before_it_is_too_large() {
 #[tokio::test]
 async fn the_first_span_of_a_quiet_service_arrives_within_a_second_by_default() {
     let server = Server::grpc(Vec::new()).await;
-    let mut running = Running::start(ExporterSettings {
-        traces: Some(Destination::Otlp(grpc(&server))),
-        ..ExporterSettings::default()
+    let mut running = Running::start(DestinationSettings {
+        traces: Some(Target::Otlp(grpc(&server))),
+        ..DestinationSettings::default()
     });
     let began = Instant::now();
     assert_eq!(running.exporter.tick(began), None, "nothing waits");
@@ -552,7 +553,7 @@ async fn retrying_ends_after_the_time_it_was_given() {
 
 #[tokio::test]
 async fn spans_without_a_destination_are_counted() {
-    let mut running = Running::start(ExporterSettings::default());
+    let mut running = Running::start(DestinationSettings::default());
     running.send(&["a", "b"]);
     assert_account(&running.end().await, 0, &[(reason::NO_DESTINATION, 2)]);
 }

@@ -10,7 +10,7 @@ use spandrel_exporter::metrics::{
 };
 use spandrel_exporter::self_telemetry::{SelfTelemetry, SelfTelemetrySettings};
 use spandrel_exporter::{
-    Compression, Destination, Exporter, ExporterSettings, OtlpSettings, Protocol, reason,
+    Compression, DestinationSettings, Exporter, OtlpSettings, Protocol, Target, reason,
 };
 use spandrel_model::{Attribute, Ledger, UnixTime};
 use tokio::runtime::Handle;
@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use crate::server::{Answer, Received, Server};
 use crate::{resource, settings};
 
-fn batch(points: usize, ledger: &Arc<Ledger>) -> MetricsBatch {
+pub(crate) fn batch(points: usize, ledger: &Arc<Ledger>) -> MetricsBatch {
     let points = (0..points)
         .map(|n| NumberPoint {
             head: PointHead {
@@ -60,9 +60,9 @@ async fn points_arrive_over_both_transports_and_a_rejection_is_counted() {
             }
         };
         let ledger = Arc::new(Ledger::default());
-        let settings = ExporterSettings {
-            metrics: Some(Destination::Otlp(OtlpSettings::new(protocol, endpoint))),
-            ..ExporterSettings::default()
+        let settings = DestinationSettings {
+            metrics: Some(Target::Otlp(OtlpSettings::new(protocol, endpoint))),
+            ..DestinationSettings::default()
         };
         let mut exporter =
             Exporter::start(settings, Arc::clone(&ledger), &Handle::current()).unwrap();
@@ -94,8 +94,8 @@ async fn a_failing_destination_of_traces_does_not_hold_metrics_up() {
     let ledger = Arc::new(Ledger::default());
     let to =
         |server: &Server| OtlpSettings::new(Protocol::Grpc, format!("http://{}", server.address));
-    let settings = ExporterSettings {
-        metrics: Some(Destination::Otlp(to(&metrics))),
+    let settings = DestinationSettings {
+        metrics: Some(Target::Otlp(to(&metrics))),
         ..settings(to(&traces))
     };
     let mut exporter = Exporter::start(settings, Arc::clone(&ledger), &Handle::current()).unwrap();

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use spandrel_exporter::metrics::{Aggregator, AggregatorSettings, HistogramSettings, Temporality};
 use spandrel_exporter::{
-    ConsoleFormat, Destination, Exporter, ExporterError, ExporterSettings, OtlpSettings, Protocol,
-    QueueSettings, Signal, reason,
+    ConsoleFormat, DestinationSettings, Exporter, ExporterError, OtlpSettings, Protocol,
+    QueueSettings, Signal, Target, reason,
 };
 use spandrel_model::{
     Attribute, Instrument, Ledger, Measured, Measurement, Resource, SpanId, SpanStatus, Text,
@@ -46,18 +46,18 @@ static DURATION: Instrument = Instrument {
     description: "Duration of HTTP server requests.",
 };
 
-fn to_console(written: &Written) -> ExporterSettings {
-    ExporterSettings {
-        traces: Some(Destination::Console(
+fn to_console(written: &Written) -> DestinationSettings {
+    DestinationSettings {
+        traces: Some(Target::Console(
             Box::new(written.clone()),
             ConsoleFormat::OtlpJson,
         )),
-        metrics: Some(Destination::SameStream),
+        metrics: Some(Target::SameStream),
         queue: QueueSettings {
             block_on_overflow: true,
             ..QueueSettings::default()
         },
-        ..ExporterSettings::default()
+        ..DestinationSettings::default()
     }
 }
 
@@ -147,7 +147,7 @@ async fn a_small_queue_in_front_of_a_file_makes_the_pipeline_wait_and_loses_noth
     let path = directory.path().join("spans.jsonl");
     let ledger = Arc::new(Ledger::default());
     let mut settings = to_console(&Written::default());
-    settings.traces = Some(Destination::File(path.clone()));
+    settings.traces = Some(Target::File(path.clone()));
     settings.queue.queue_size = 2000;
     settings.batch.max_export_batch_size = 1;
     let runtime = Handle::current();
@@ -194,12 +194,9 @@ impl Write for Broken {
 #[tokio::test]
 async fn spans_that_cannot_be_written_are_counted() {
     let ledger = Arc::new(Ledger::default());
-    let settings = ExporterSettings {
-        traces: Some(Destination::Console(
-            Box::new(Broken),
-            ConsoleFormat::OtlpJson,
-        )),
-        ..ExporterSettings::default()
+    let settings = DestinationSettings {
+        traces: Some(Target::Console(Box::new(Broken), ConsoleFormat::OtlpJson)),
+        ..DestinationSettings::default()
     };
     let mut exporter = Exporter::start(settings, Arc::clone(&ledger), &Handle::current()).unwrap();
     exporter.export_spans([(crate::resource("shop"), span("a"))]);
@@ -210,9 +207,9 @@ async fn spans_that_cannot_be_written_are_counted() {
 
 #[tokio::test]
 async fn metrics_cannot_share_a_stream_that_is_not_there() {
-    let settings = ExporterSettings {
-        metrics: Some(Destination::SameStream),
-        ..ExporterSettings::default()
+    let settings = DestinationSettings {
+        metrics: Some(Target::SameStream),
+        ..DestinationSettings::default()
     };
     let started = Exporter::start(settings, Arc::default(), &Handle::current());
     assert!(matches!(started, Err(ExporterError::NoStreamToShare)));
