@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use spandrel_config::Config;
 use spandrel_config::settings::{
-    AttributeValue, Backend, Batch, Compression, Exporter, Histogram, LogLevel, MetricReader, Otlp,
-    Protocol, QueryValues, Selector as SelectorConfig, Temporality,
+    AttributeValue, Backend, Compression, Export, Exporter, Histogram, LogLevel, MetricReader,
+    Otlp, Protocol, QueryValues, RetryOnFailure, Selector as SelectorConfig, SendingQueue,
+    SpanProcessor, Temporality,
 };
 use spandrel_exporter::metrics::{self, AggregatorSettings, ExplicitBounds, HistogramSettings};
 use spandrel_exporter::self_telemetry::SelfTelemetrySettings;
 use spandrel_exporter::{
-    BatchSettings, ConsoleFormat, DestinationSettings, ExporterSettings, OtlpSettings,
-    QueueSettings, RetrySettings, Signal, Target, TlsSettings,
+    AttributeLimits, BatchSettings, ConsoleFormat, DestinationSettings, ExporterSettings,
+    OtlpSettings, QueueSettings, RetrySettings, Signal, Target, TlsSettings,
 };
 use spandrel_model::{Attribute, Value};
 use spandrel_probes::{BackendChoice, CaptureSettings};
@@ -241,66 +242,138 @@ pub fn protocols(config: &Config) -> spandrel_protocols::Settings {
     }
 }
 
-/// Settings of the network export, or of the streams the file names: each processor and each reader is a destination.
+/// Settings of the network export, or of the streams the file names: each processor, each reader and each named
+/// destination is a destination.
 pub fn export(config: &Config, timed: bool) -> OtlpSinkSettings {
-    let (queue, retry) = (
-        &config.export.sending_queue,
-        &config.export.retry_on_failure,
-    );
-    let common = |exporter: &Exporter, batch: Option<Batch>| {
+    let common = &config.export;
+    let mut made = Destinations {
+        config,
+        timed,
+        views: Vec::new(),
+        list: Vec::new(),
+    };
+    for processor in &config.traces {
+        let to = Common::of(&processor.exporter, name_of(&processor.exporter), common);
+        made.add(&to, Some(processor), None);
+    }
+    for reader in &config.metrics {
+        let to = Common::of(&reader.exporter, name_of(&reader.exporter), common);
+        made.add(&to, None, Some(reader));
+    }
+    for named in &common.destinations {
+        let to = Common {
+            name: named.name.clone(),
+            queue: named.sending_queue,
+            retry: named.retry_on_failure,
+            max_request_bytes: named.max_request_bytes,
+        };
+        made.add(&to, named.traces.as_ref(), named.metrics.as_ref());
+    }
+    OtlpSinkSettings {
+        exporter: ExporterSettings {
+            destinations: made.list,
+        },
+        views: made.views,
+        shutdown_timeout: config.shutdown_timeout,
+        timed,
+    }
+}
+
+/// What all signals of a destination share.
+struct Common {
+    name: String,
+    queue: SendingQueue,
+    retry: RetryOnFailure,
+    max_request_bytes: u64,
+}
+
+impl Common {
+    fn of(exporter: &Exporter, name: String, export: &Export) -> Self {
+        let allowed = match exporter {
+            Exporter::Otlp(otlp) => otlp.profile.demands().max_request_bytes,
+            _ => u64::MAX,
+        };
+        Self {
+            name,
+            queue: export.sending_queue,
+            retry: export.retry_on_failure,
+            max_request_bytes: export.max_request_bytes.min(allowed),
+        }
+    }
+}
+
+struct Destinations<'a> {
+    config: &'a Config,
+    timed: bool,
+    views: Vec<MetricsView>,
+    list: Vec<DestinationSettings>,
+}
+
+impl Destinations<'_> {
+    fn add(&mut self, to: &Common, traces: Option<&SpanProcessor>, metrics: Option<&MetricReader>) {
+        let batch = traces.and_then(|processor| processor.batch);
         let batch = batch.map_or_else(BatchSettings::default, |batch| BatchSettings {
             schedule_delay: batch.schedule_delay,
             max_export_batch_size: clamp(batch.max_export_batch_size),
             ..BatchSettings::default()
         });
-        DestinationSettings {
-            name: name_of(exporter),
+        let exporter = traces
+            .map(|processor| &processor.exporter)
+            .or(metrics.map(|reader| &reader.exporter));
+        let view = metrics.map_or(0, |reader| self.view(reader));
+        self.list.push(DestinationSettings {
+            name: to.name.clone(),
+            traces: traces.map(|processor| target(&processor.exporter)),
+            metrics: metrics.map(|reader| target(&reader.exporter)),
+            limits: exporter.map(limits).unwrap_or_default(),
+            view,
             batch: BatchSettings {
-                max_request_bytes: clamp(config.export.max_request_bytes),
+                max_request_bytes: clamp(to.max_request_bytes),
                 ..batch
             },
             queue: QueueSettings {
-                queue_size: clamp(queue.queue_size),
-                num_consumers: queue.num_consumers,
-                block_on_overflow: !timed,
+                queue_size: clamp(to.queue.queue_size),
+                num_consumers: to.queue.num_consumers,
+                block_on_overflow: !self.timed,
             },
             retry: RetrySettings {
-                enabled: retry.enabled,
-                initial_interval: retry.initial_interval,
-                multiplier: retry.multiplier,
-                max_interval: retry.max_interval,
-                max_elapsed_time: retry.max_elapsed_time,
+                enabled: to.retry.enabled,
+                initial_interval: to.retry.initial_interval,
+                multiplier: to.retry.multiplier,
+                max_interval: to.retry.max_interval,
+                max_elapsed_time: to.retry.max_elapsed_time,
                 ..RetrySettings::default()
             },
-            ..DestinationSettings::default()
-        }
-    };
-    let mut views: Vec<MetricsView> = Vec::new();
-    let traces = config.traces.iter().map(|processor| DestinationSettings {
-        traces: Some(target(&processor.exporter)),
-        ..common(&processor.exporter, processor.batch)
-    });
-    let mut destinations: Vec<_> = traces.collect();
-    for reader in &config.metrics {
+        });
+    }
+
+    /// The view that a reader wants; readers that want the same share it.
+    fn view(&mut self, reader: &MetricReader) -> usize {
         let view = MetricsView {
-            aggregator: aggregator(config, Some(reader)),
+            aggregator: aggregator(self.config, Some(reader)),
             interval: reader.interval,
         };
-        let known = views.iter().position(|known| *known == view);
-        destinations.push(DestinationSettings {
-            metrics: Some(target(&reader.exporter)),
-            view: known.unwrap_or(views.len()),
-            ..common(&reader.exporter, None)
-        });
-        if known.is_none() {
-            views.push(view);
+        if let Some(known) = self.views.iter().position(|known| *known == view) {
+            return known;
         }
+        self.views.push(view);
+        self.views.len() - 1
     }
-    OtlpSinkSettings {
-        exporter: ExporterSettings { destinations },
-        views,
-        shutdown_timeout: config.shutdown_timeout,
-        timed,
+}
+
+fn limits(exporter: &Exporter) -> AttributeLimits {
+    let Exporter::Otlp(otlp) = exporter else {
+        return AttributeLimits::default();
+    };
+    let limits = otlp.profile.demands().limits;
+    AttributeLimits {
+        resource_attributes: limits.resource_attributes,
+        span_attributes: limits.span_attributes,
+        point_attributes: limits.point_attributes,
+        key_length: limits.key_length,
+        value_length: limits.value_length,
+        point_value_length: limits.point_value_length,
+        array_length: limits.array_length,
     }
 }
 
@@ -367,18 +440,31 @@ fn aggregator(config: &Config, reader: Option<&MetricReader>) -> AggregatorSetti
 
 /// The network destinations of a configuration, with what they are for.
 pub fn endpoints(config: &Config) -> Vec<(String, Signal, OtlpSettings)> {
-    let traces = config
-        .traces
+    let named = &config.export.destinations;
+    let traces = config.traces.iter().map(|processor| (None, processor));
+    let named_traces = named
         .iter()
-        .map(|processor| (Signal::Traces, &processor.exporter));
-    let metrics = config
-        .metrics
+        .filter_map(|each| Some((Some(&each.name), each.traces.as_ref()?)));
+    let metrics = config.metrics.iter().map(|reader| (None, reader));
+    let named_metrics = named
         .iter()
-        .map(|reader| (Signal::Metrics, &reader.exporter));
+        .filter_map(|each| Some((Some(&each.name), each.metrics.as_ref()?)));
+    let traces = traces
+        .chain(named_traces)
+        .map(|(name, processor)| (name, Signal::Traces, &processor.exporter));
+    let metrics = metrics
+        .chain(named_metrics)
+        .map(|(name, reader)| (name, Signal::Metrics, &reader.exporter));
     traces
         .chain(metrics)
-        .filter_map(|(signal, exporter)| match exporter {
-            Exporter::Otlp(settings) => Some((signal.name().to_owned(), signal, otlp(settings))),
+        .filter_map(|(name, signal, exporter)| match exporter {
+            Exporter::Otlp(settings) => {
+                let what = match name {
+                    Some(name) => format!("{name}, {}", signal.name()),
+                    None => signal.name().to_owned(),
+                };
+                Some((what, signal, otlp(settings)))
+            }
             _ => None,
         })
         .collect()

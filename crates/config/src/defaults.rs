@@ -1,10 +1,11 @@
 //! Every default, in one place; `config/spandrel.yaml` shows them and a test compares the two.
 use std::time::Duration;
 
+use crate::profile::Profile;
 use crate::settings::{
-    Aggregation, Backend, Batch, Capture, Compression, Config, Export, Exporter, Histogram, Http,
-    LogLevel, MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, SelfTelemetry,
-    SendingQueue, SpanProcessor, Temporality, Tls,
+    Aggregation, Backend, Batch, Capture, Compression, Config, Export, Exporter, Http, LogLevel,
+    MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, SelfTelemetry, SendingQueue,
+    SpanProcessor, Tls,
 };
 
 /// Base of the OTLP endpoint over HTTP.
@@ -62,13 +63,18 @@ impl Default for Batch {
 }
 
 impl MetricReader {
+    /// As serves the backend best. Without one in particular: cumulative, as the schema says, and exponential
+    /// histograms, where it says explicit, because latencies span six orders of magnitude.
     pub(crate) fn new(exporter: Exporter) -> Self {
+        let demands = match &exporter {
+            Exporter::Otlp(otlp) => otlp.profile.demands(),
+            _ => Profile::Collector.demands(),
+        };
         Self {
             interval: Duration::from_secs(60),
             timeout: Duration::from_secs(30),
-            temporality: Temporality::Cumulative,
-            // The schema says explicit. Latencies span six orders of magnitude.
-            histogram: Histogram::Exponential,
+            temporality: demands.temporality,
+            histogram: demands.histogram,
             cardinality_limit: 2000,
             exporter,
         }
@@ -84,6 +90,7 @@ impl Otlp {
             compression: Compression::None,
             timeout: TIMEOUT,
             tls: Tls::default(),
+            profile: Profile::default(),
         }
     }
 
@@ -149,10 +156,12 @@ impl Default for Export {
                 initial_interval: Duration::from_secs(1),
                 multiplier: 1.5,
                 max_interval: Duration::from_secs(30),
-                max_elapsed_time: Duration::from_secs(300),
+                // For ever: what waits is bounded by the queue.
+                max_elapsed_time: Duration::ZERO,
             },
             // Below the 4 MiB that gRPC servers take by default.
             max_request_bytes: 3 << 20,
+            destinations: Vec::new(),
         }
     }
 }

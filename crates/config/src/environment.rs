@@ -8,6 +8,7 @@ use crate::diagnostic::Diagnostic;
 use crate::list::pairs;
 use crate::node::cut;
 use crate::pipeline::{endpoint_of, header_name, put_header};
+use crate::profile::Profile;
 use crate::settings::{
     AttributeValue, Batch, Compression, Config, Exporter, Histogram, LogLevel, MetricReader, Otlp,
     Protocol, SpanProcessor, Temporality, Tls,
@@ -313,11 +314,15 @@ impl Reader<'_> {
         let insecure = self
             .either(signal, "INSECURE", Self::boolean)
             .unwrap_or(false);
+        let endpoint = self.endpoint(signal, protocol, insecure);
+        let profile = Profile::of_endpoint(&endpoint);
+        let best = profile.demands().compressions.first().copied();
         Otlp {
             protocol,
-            endpoint: self.endpoint(signal, protocol, insecure),
+            endpoint,
+            profile,
             headers: self.headers(signal),
-            compression: compression.unwrap_or(Compression::None),
+            compression: compression.or(best).unwrap_or(Compression::None),
             timeout: self
                 .either(signal, "TIMEOUT", Self::millis)
                 .unwrap_or(TIMEOUT),

@@ -5,9 +5,10 @@ use crate::diagnostic::Findings;
 use crate::list::pairs;
 use crate::node::{Node, Value};
 use crate::settings::{
-    AttributeValue, Backend, Capture, Config, Http, LogLevel, QueryValues, Selector,
+    AttributeValue, Backend, Capture, Config, Http, LogLevel, QueryValues, RetryOnFailure,
+    Selector, SendingQueue,
 };
-use crate::{pipeline, units};
+use crate::{destinations, pipeline, units};
 
 /// Reads a document that has been validated.
 pub(crate) fn extract(root: &Node, to: &mut Findings) -> Config {
@@ -30,7 +31,11 @@ pub(crate) fn extract(root: &Node, to: &mut Findings) -> Config {
     if text(filter).as_deref() == Some("always_off") {
         config.aggregation.exemplars = false;
     }
-    if config.traces.is_empty() && config.metrics.is_empty() && !config.disabled && !to.has_errors()
+    if config.traces.is_empty()
+        && config.metrics.is_empty()
+        && config.export.destinations.is_empty()
+        && !config.disabled
+        && !to.has_errors()
     {
         let found = to.warning("nothing is exported: no span processor and no metric reader");
         to.push(
@@ -250,62 +255,70 @@ fn http(node: &Node, http: &mut Http) {
 }
 
 fn export(node: &Node, config: &mut Config, to: &mut Findings) {
+    const PATH: &str = "distribution.spandrel.export";
     let export = &mut config.export;
     set(
         &mut export.max_request_bytes,
         size(node.get("max_request_bytes")),
     );
-    if let Some(queue) = node.get("sending_queue") {
-        set(
-            &mut export.sending_queue.enabled,
-            boolean(queue.get("enabled")),
-        );
-        set(
-            &mut export.sending_queue.queue_size,
-            size(queue.get("queue_size")),
-        );
-        set(
-            &mut export.sending_queue.num_consumers,
-            count(queue.get("num_consumers")),
-        );
+    queue(node, &mut export.sending_queue);
+    retry(node, &mut export.retry_on_failure, PATH, to);
+    queue_holds_a_request(
+        node,
+        export.sending_queue.queue_size,
+        export.max_request_bytes,
+        PATH,
+        to,
+    );
+    export.destinations = destinations::destinations(node, export, to);
+}
+
+/// Reads `sending_queue` of a node.
+pub(crate) fn queue(node: &Node, queue: &mut SendingQueue) {
+    if let Some(node) = node.get("sending_queue") {
+        set(&mut queue.enabled, boolean(node.get("enabled")));
+        set(&mut queue.queue_size, size(node.get("queue_size")));
+        set(&mut queue.num_consumers, count(node.get("num_consumers")));
     }
-    if let Some(retry) = node.get("retry_on_failure") {
-        set(
-            &mut export.retry_on_failure.enabled,
-            boolean(retry.get("enabled")),
-        );
-        set(
-            &mut export.retry_on_failure.initial_interval,
-            duration(retry.get("initial_interval")),
-        );
-        set(
-            &mut export.retry_on_failure.multiplier,
-            number(retry.get("multiplier")),
-        );
-        set(
-            &mut export.retry_on_failure.max_interval,
-            duration(retry.get("max_interval")),
-        );
-        set(
-            &mut export.retry_on_failure.max_elapsed_time,
-            duration(retry.get("max_elapsed_time")),
-        );
-        if export.retry_on_failure.initial_interval > export.retry_on_failure.max_interval {
-            let found = to
-                .error("initial_interval is longer than max_interval")
-                .at(retry.at);
-            to.push(found.path("distribution.spandrel.export.retry_on_failure"));
-        }
-    }
-    if export.sending_queue.queue_size < export.max_request_bytes {
-        let message = format!(
-            "the queue ({} bytes) is smaller than one request ({} bytes)",
-            export.sending_queue.queue_size, export.max_request_bytes
-        );
+}
+
+/// Reads `retry_on_failure` of a node that is at `path`.
+pub(crate) fn retry(node: &Node, retry: &mut RetryOnFailure, path: &str, to: &mut Findings) {
+    let Some(node) = node.get("retry_on_failure") else {
+        return;
+    };
+    set(&mut retry.enabled, boolean(node.get("enabled")));
+    set(
+        &mut retry.initial_interval,
+        duration(node.get("initial_interval")),
+    );
+    set(&mut retry.multiplier, number(node.get("multiplier")));
+    set(&mut retry.max_interval, duration(node.get("max_interval")));
+    set(
+        &mut retry.max_elapsed_time,
+        duration(node.get("max_elapsed_time")),
+    );
+    if retry.initial_interval > retry.max_interval {
         let found = to
-            .error(message)
-            .at(node.at)
-            .path("distribution.spandrel.export");
+            .error("initial_interval is longer than max_interval")
+            .at(node.at);
+        to.push(found.path(format!("{path}.retry_on_failure")));
+    }
+}
+
+/// A queue must hold one request at least.
+pub(crate) fn queue_holds_a_request(
+    node: &Node,
+    queue_size: u64,
+    max_request_bytes: u64,
+    path: &str,
+    to: &mut Findings,
+) {
+    if queue_size < max_request_bytes {
+        let message = format!(
+            "the queue ({queue_size} bytes) is smaller than one request ({max_request_bytes} bytes)"
+        );
+        let found = to.error(message).at(node.at).path(path);
         to.push(found.expected("sending_queue.queue_size of at least max_request_bytes"));
     }
 }
@@ -323,7 +336,7 @@ pub(crate) fn text(node: Option<&Node>) -> Option<String> {
     }
 }
 
-fn texts(node: Option<&Node>) -> Option<Vec<String>> {
+pub(crate) fn texts(node: Option<&Node>) -> Option<Vec<String>> {
     Some(
         node?
             .items()
@@ -370,11 +383,11 @@ pub(crate) fn millis(node: Option<&Node>) -> Option<Duration> {
     unsigned(node).map(Duration::from_millis)
 }
 
-fn duration(node: Option<&Node>) -> Option<Duration> {
+pub(crate) fn duration(node: Option<&Node>) -> Option<Duration> {
     text(node).and_then(|text| units::duration(&text))
 }
 
-fn size(node: Option<&Node>) -> Option<u64> {
+pub(crate) fn size(node: Option<&Node>) -> Option<u64> {
     match &node?.value {
         Value::Int(i) => u64::try_from(*i).ok(),
         Value::Str(text) => units::size(text),

@@ -7,6 +7,7 @@
 
 mod compose;
 mod defaults;
+mod destinations;
 mod diagnostic;
 mod environment;
 mod extract;
@@ -15,6 +16,7 @@ mod list;
 mod node;
 mod pipeline;
 mod print;
+pub mod profile;
 mod read;
 mod scalar;
 mod schema;
@@ -28,6 +30,7 @@ pub use diagnostic::{Diagnostic, Position, Problems, Severity};
 pub use environment::from_env;
 pub use json_schema::json_schema;
 pub use print::print;
+pub use profile::Profile;
 pub use read::{load, load_str};
 pub use settings::Config;
 pub use substitute::Env;

@@ -3,6 +3,7 @@ use crate::diagnostic::Findings;
 use crate::extract::{boolean, millis, set, text, unsigned};
 use crate::list::pairs;
 use crate::node::Node;
+use crate::profile::Profile;
 use crate::settings::{
     Batch, Compression, Exporter, Histogram, MetricReader, Otlp, Protocol, Secret, SpanProcessor,
     Temporality,
@@ -81,20 +82,53 @@ pub(crate) fn metrics(provider: &Node, to: &mut Findings) -> Vec<MetricReader> {
             .and_then(|e| e.entries().first())
             .map(|e| &e.value);
         if let Some(exporter) = chosen {
-            let temporality = text(exporter.get("temporality_preference"));
-            set(
-                &mut reader.temporality,
-                temporality.as_deref().and_then(temporality_of),
-            );
-            let histogram = text(exporter.get("default_histogram_aggregation"));
-            set(
-                &mut reader.histogram,
-                histogram.as_deref().and_then(histogram_of),
-            );
+            points(exporter, &mut reader, &format!("{path}.*"), to);
         }
         readers.push(reader);
     }
     readers
+}
+
+/// Temporality and histograms as they are given; not what the backend would refuse.
+pub(crate) fn points(node: &Node, reader: &mut MetricReader, path: &str, to: &mut Findings) {
+    let demands = match &reader.exporter {
+        Exporter::Otlp(otlp) => otlp.profile.demands(),
+        _ => Profile::Collector.demands(),
+    };
+    let given = |key: &str, fits: bool, to: &mut Findings| {
+        if !fits && let Some(node) = node.get(key) {
+            let found = to.error(format!(
+                "{} does not take {}",
+                demands.name,
+                node.describe()
+            ));
+            let found = found
+                .at(node.at)
+                .path(format!("{}.{key}", path.trim_end_matches(".*")));
+            to.push(found.hint("leave the key out: the backend's own choice is taken"));
+        }
+    };
+    let temporality = text(node.get("temporality_preference"));
+    if let Some(word) = temporality.as_deref().and_then(temporality_of) {
+        let delta = |word| matches!(word, Temporality::Delta | Temporality::LowMemory);
+        let same = delta(word) == delta(demands.temporality);
+        given(
+            "temporality_preference",
+            same || !demands.only_this_temporality,
+            to,
+        );
+        reader.temporality = word;
+    }
+    let histogram = text(node.get("default_histogram_aggregation"));
+    if let Some(word) = histogram.as_deref().and_then(histogram_of) {
+        let same = word == demands.histogram;
+        given(
+            "default_histogram_aggregation",
+            same || !demands.only_this_histogram,
+            to,
+        );
+        reader.histogram = word;
+    }
 }
 
 pub(crate) fn temporality_of(word: &str) -> Option<Temporality> {
@@ -124,14 +158,9 @@ fn exporter(node: &Node, signal: &str, path: &str, to: &mut Findings) -> Option<
             if text(settings.get("encoding")).as_deref() == Some("json") {
                 otlp.protocol = Protocol::HttpJson;
             }
-            Some(Exporter::Otlp(otlp_settings(settings, otlp, &path, to)))
+            Some(Exporter::Otlp(otlp_of(settings, otlp, &path, to)))
         }
-        "otlp_grpc" => Some(Exporter::Otlp(otlp_settings(
-            settings,
-            Otlp::grpc(),
-            &path,
-            to,
-        ))),
+        "otlp_grpc" => Some(Exporter::Otlp(otlp_of(settings, Otlp::grpc(), &path, to))),
         "otlp_file" => {
             let stream = text(settings.get("output_stream")).unwrap_or_else(|| "stdout".to_owned());
             if stream != "stdout"
@@ -151,7 +180,89 @@ fn exporter(node: &Node, signal: &str, path: &str, to: &mut Findings) -> Option<
     }
 }
 
-fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Findings) -> Otlp {
+/// An exporter of the standard's: what backend it is for is told by its host.
+fn otlp_of(node: &Node, otlp: Otlp, path: &str, to: &mut Findings) -> Otlp {
+    let mut otlp = otlp_settings(node, otlp, path, to);
+    otlp.profile = Profile::of_endpoint(&otlp.endpoint);
+    meets_demands(node, &mut otlp, path, to);
+    otlp
+}
+
+/// Refuses what the backend is known to refuse, and fills in what it likes best.
+pub(crate) fn meets_demands(node: &Node, otlp: &mut Otlp, path: &str, to: &mut Findings) {
+    let demands = otlp.profile.demands();
+    let mut wrong = |message: String, hint: String| {
+        let found = to.error(message).at(node.at).path(path);
+        to.push(found.hint(hint));
+    };
+    if !demands.protocols.contains(&otlp.protocol) {
+        wrong(
+            format!("{} does not speak {}", demands.name, otlp.protocol.name()),
+            format!(
+                "it speaks {}",
+                demands
+                    .protocols
+                    .iter()
+                    .map(|protocol| protocol.name())
+                    .collect::<Vec<_>>()
+                    .join(" and ")
+            ),
+        );
+    }
+    if demands.tls && otlp.endpoint.starts_with("http://") && !is_local(&otlp.endpoint) {
+        wrong(
+            format!("{} takes connections with TLS only", demands.name),
+            "the endpoint must start with https://".to_owned(),
+        );
+    }
+    if let Some(header) = demands.header {
+        let named = |name: &str| name.eq_ignore_ascii_case(header);
+        // A header without a value, because its variable is not set, has been warned of already.
+        let without_value = node
+            .get("headers")
+            .map_or(&[][..], Node::items)
+            .iter()
+            .any(|item| text(item.get("name")).is_some_and(|name| named(&name)));
+        match otlp.headers.iter().find(|(name, _)| named(name)) {
+            None if without_value => {}
+            None => wrong(
+                format!("{} needs the header `{header}`", demands.name),
+                format!(
+                    "add to headers: {{name: {header}, value: \"{}${{env:...}}\"}}",
+                    demands.header_prefix
+                ),
+            ),
+            Some((_, value)) if !value.reveal().starts_with(demands.header_prefix) => wrong(
+                format!(
+                    "the header `{header}` of {} does not start with `{}`",
+                    demands.name,
+                    demands.header_prefix.trim_end()
+                ),
+                format!("value: \"{}${{env:...}}\"", demands.header_prefix),
+            ),
+            Some(_) => {}
+        }
+    }
+    if node.get("compression").is_none_or(Node::is_null)
+        && let Some(best) = demands.compressions.first()
+    {
+        otlp.compression = *best;
+    } else if !demands.compressions.contains(&otlp.compression) {
+        wrong(
+            format!("{} does not take this compression", demands.name),
+            "leave the key out".to_owned(),
+        );
+    }
+}
+
+/// Tests and forwarders stand in for a backend without its certificate.
+fn is_local(endpoint: &str) -> bool {
+    ["http://localhost", "http://127.", "http://[::1]"]
+        .iter()
+        .any(|start| endpoint.starts_with(start))
+}
+
+pub(crate) fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Findings) -> Otlp {
     if let Some(endpoint) = node.get("endpoint") {
         let given = text(Some(endpoint)).unwrap_or_default();
         let insecure = boolean(node.at_path(&["tls", "insecure"])).unwrap_or(false);

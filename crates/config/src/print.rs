@@ -2,8 +2,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::settings::{
-    AttributeValue, Backend, Compression, Config, Exporter, Histogram, LogLevel, MetricReader,
-    Otlp, Protocol, QueryValues, Secret, Selector, SpanProcessor, Temporality,
+    AttributeValue, Backend, Compression, Config, Destination, Exporter, Histogram, LogLevel,
+    MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, Secret, Selector, SendingQueue,
+    SpanProcessor, Temporality,
 };
 use crate::units::write_duration;
 
@@ -116,19 +117,23 @@ fn exporter(exporter: &Exporter, metrics: Option<&MetricReader>) -> Value {
         Exporter::Console => ("console", Map::new()),
     };
     if let Some(reader) = metrics {
-        let temporality = match reader.temporality {
-            Temporality::Cumulative => "cumulative",
-            Temporality::Delta => "delta",
-            Temporality::LowMemory => "low_memory",
-        };
-        let histogram = match reader.histogram {
-            Histogram::Explicit => "explicit_bucket_histogram",
-            Histogram::Exponential => "base2_exponential_bucket_histogram",
-        };
-        settings.insert("temporality_preference".into(), json!(temporality));
-        settings.insert("default_histogram_aggregation".into(), json!(histogram));
+        views(reader, &mut settings);
     }
     json!({key: settings})
+}
+
+fn views(reader: &MetricReader, settings: &mut Map<String, Value>) {
+    let temporality = match reader.temporality {
+        Temporality::Cumulative => "cumulative",
+        Temporality::Delta => "delta",
+        Temporality::LowMemory => "low_memory",
+    };
+    let histogram = match reader.histogram {
+        Histogram::Explicit => "explicit_bucket_histogram",
+        Histogram::Exponential => "base2_exponential_bucket_histogram",
+    };
+    settings.insert("temporality_preference".into(), json!(temporality));
+    settings.insert("default_histogram_aggregation".into(), json!(histogram));
 }
 
 fn otlp(otlp: &Otlp) -> Map<String, Value> {
@@ -186,7 +191,6 @@ fn spandrel(config: &Config) -> Value {
     let capture = &config.capture;
     let http = &config.http;
     let export = &config.export;
-    let retry = &export.retry_on_failure;
     json!({
         "version": "1.0",
         "capture": {
@@ -221,19 +225,10 @@ fn spandrel(config: &Config) -> Value {
             "exemplars": config.aggregation.exemplars,
         },
         "export": {
-            "sending_queue": {
-                "enabled": export.sending_queue.enabled,
-                "queue_size": export.sending_queue.queue_size,
-                "num_consumers": export.sending_queue.num_consumers,
-            },
-            "retry_on_failure": {
-                "enabled": retry.enabled,
-                "initial_interval": write_duration(retry.initial_interval),
-                "multiplier": retry.multiplier,
-                "max_interval": write_duration(retry.max_interval),
-                "max_elapsed_time": write_duration(retry.max_elapsed_time),
-            },
+            "sending_queue": queue(&export.sending_queue),
+            "retry_on_failure": retry(&export.retry_on_failure),
             "max_request_bytes": export.max_request_bytes,
+            "destinations": export.destinations.iter().map(destination).collect::<Vec<_>>(),
         },
         "self_telemetry": {
             "enabled": config.self_telemetry.enabled,
@@ -241,6 +236,71 @@ fn spandrel(config: &Config) -> Value {
         },
         "shutdown_timeout": write_duration(config.shutdown_timeout),
     })
+}
+
+fn queue(queue: &SendingQueue) -> Value {
+    json!({
+        "enabled": queue.enabled,
+        "queue_size": queue.queue_size,
+        "num_consumers": queue.num_consumers,
+    })
+}
+
+fn retry(retry: &RetryOnFailure) -> Value {
+    json!({
+        "enabled": retry.enabled,
+        "initial_interval": write_duration(retry.initial_interval),
+        "multiplier": retry.multiplier,
+        "max_interval": write_duration(retry.max_interval),
+        "max_elapsed_time": write_duration(retry.max_elapsed_time),
+    })
+}
+
+fn destination(to: &Destination) -> Value {
+    let mut entry = Map::new();
+    entry.insert("name".into(), json!(to.name));
+    let mut signals = Vec::new();
+    let mut common = |signal: &str, exporter: &Exporter, settings: &mut Map<String, Value>| {
+        signals.push(signal.to_owned());
+        let Exporter::Otlp(otlp) = exporter else {
+            return;
+        };
+        for (key, value) in self::otlp(otlp) {
+            if key == "endpoint" {
+                settings.insert(key.clone(), value.clone());
+            }
+            entry.entry(key).or_insert(value);
+        }
+        entry.insert("profile".into(), json!(otlp.profile.demands().name));
+        entry.insert("protocol".into(), json!(otlp.protocol.name()));
+    };
+    let mut sections = Map::new();
+    if let Some(processor) = &to.traces {
+        let mut settings = Map::new();
+        common("traces", &processor.exporter, &mut settings);
+        if let Some(batch) = processor.batch {
+            let delay = write_duration(batch.schedule_delay);
+            settings.insert("schedule_delay".into(), json!(delay));
+            let most = batch.max_export_batch_size;
+            settings.insert("max_export_batch_size".into(), json!(most));
+        }
+        sections.insert("traces".into(), Value::Object(settings));
+    }
+    if let Some(reader) = &to.metrics {
+        let mut settings = Map::new();
+        common("metrics", &reader.exporter, &mut settings);
+        settings.insert("interval".into(), json!(write_duration(reader.interval)));
+        views(reader, &mut settings);
+        let most = reader.cardinality_limit;
+        settings.insert("cardinality_limit".into(), json!(most));
+        sections.insert("metrics".into(), Value::Object(settings));
+    }
+    entry.insert("signals".into(), json!(signals));
+    entry.extend(sections);
+    entry.insert("sending_queue".into(), queue(&to.sending_queue));
+    entry.insert("retry_on_failure".into(), retry(&to.retry_on_failure));
+    entry.insert("max_request_bytes".into(), json!(to.max_request_bytes));
+    Value::Object(entry)
 }
 
 fn selector(selector: &Selector) -> Value {

@@ -2,6 +2,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::profile::Profile;
+
 /// Everything that Spandrel can be told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -150,6 +152,17 @@ pub enum Protocol {
     HttpJson,
 }
 
+impl Protocol {
+    /// As the environment and the configuration spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::HttpProtobuf => "http/protobuf",
+            Self::HttpJson => "http/json",
+        }
+    }
+}
+
 /// An OTLP destination.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Otlp {
@@ -165,6 +178,8 @@ pub struct Otlp {
     pub timeout: Duration,
     /// Files for TLS.
     pub tls: Tls,
+    /// What kind of backend it is, and so what it demands.
+    pub profile: Profile,
 }
 
 /// Compression of requests.
@@ -298,6 +313,25 @@ pub struct Export {
     /// What waits for a slow backend.
     pub sending_queue: SendingQueue,
     /// What happens to failed requests.
+    pub retry_on_failure: RetryOnFailure,
+    /// Largest request before compression.
+    pub max_request_bytes: u64,
+    /// Destinations beside those of the providers.
+    pub destinations: Vec<Destination>,
+}
+
+/// A destination with a name and settings of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Destination {
+    /// Tells it from the others; no two have the same.
+    pub name: String,
+    /// How spans go there, if they do.
+    pub traces: Option<SpanProcessor>,
+    /// How metrics go there, if they do.
+    pub metrics: Option<MetricReader>,
+    /// What waits for it.
+    pub sending_queue: SendingQueue,
+    /// What happens to its failed requests.
     pub retry_on_failure: RetryOnFailure,
     /// Largest request before compression.
     pub max_request_bytes: u64,

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::batch::SpanBatcher;
 use crate::carried::{Carried, Signal};
 use crate::error::ExporterError;
+use crate::limits::{AttributeLimits, Limiter};
 use crate::metrics::{MetricsBatch, ResourceMetrics};
 use crate::otlp::{Form, ResourceCache, encode_metrics, metrics_json};
 use crate::queue::{Queue, Request};
@@ -54,6 +55,7 @@ fn ship(lanes: &[Arc<Lane>], request: Request) {
 #[derive(Debug)]
 struct SpanGroup {
     settings: BatchSettings,
+    limiter: Limiter,
     batcher: SpanBatcher,
     lanes: Vec<Arc<Lane>>,
 }
@@ -63,12 +65,14 @@ struct SpanGroup {
 struct PointGroup {
     view: usize,
     max_request_bytes: usize,
+    limiter: Limiter,
     cache: ResourceCache,
     lanes: Vec<Arc<Lane>>,
 }
 
 impl PointGroup {
     fn send(&mut self, resources: &[ResourceMetrics], mut carried: Carried) {
+        let resources = &*self.limiter.metrics(resources);
         if self.cache.form() == Form::Json {
             let mut body = metrics_json(resources);
             if !body.is_empty() {
@@ -165,42 +169,59 @@ impl Exporter {
         };
         if let Some(lane) = traces {
             self.lanes.push(Arc::clone(&lane));
-            self.join_spans(&to.batch, lane);
+            self.join_spans(&to.batch, to.limits, lane);
         }
         if let Some(lane) = metrics.map(Arc::new) {
             self.lanes.push(Arc::clone(&lane));
-            self.join_points(to.view, &to.batch, lane);
+            self.join_points(to.view, &to.batch, to.limits, lane);
         }
         Ok(())
     }
 
-    fn join_spans(&mut self, settings: &BatchSettings, lane: Arc<Lane>) {
+    fn join_spans(&mut self, settings: &BatchSettings, limits: AttributeLimits, lane: Arc<Lane>) {
         let same = |group: &&mut SpanGroup| {
-            group.settings == *settings && group.batcher.form() == lane.form
+            group.settings == *settings
+                && group.limiter.limits() == limits
+                && group.batcher.form() == lane.form
         };
         if let Some(group) = self.spans.iter_mut().find(same) {
+            group.limiter.counts_for(&lane.destination);
             return group.lanes.push(lane);
         }
+        let mut limiter = Limiter::new(limits, settings.resource_cache_size);
+        limiter.counts_for(&lane.destination);
         self.spans.push(SpanGroup {
             batcher: SpanBatcher::new(settings.clone(), lane.form, Arc::clone(&self.ledger)),
             settings: settings.clone(),
+            limiter,
             lanes: vec![lane],
         });
     }
 
-    fn join_points(&mut self, view: usize, settings: &BatchSettings, lane: Arc<Lane>) {
+    fn join_points(
+        &mut self,
+        view: usize,
+        settings: &BatchSettings,
+        limits: AttributeLimits,
+        lane: Arc<Lane>,
+    ) {
         let max_request_bytes = settings.max_request_bytes;
         let same = |group: &&mut PointGroup| {
             group.view == view
                 && group.max_request_bytes == max_request_bytes
+                && group.limiter.limits() == limits
                 && group.cache.form() == lane.form
         };
         if let Some(group) = self.points.iter_mut().find(same) {
+            group.limiter.counts_for(&lane.destination);
             return group.lanes.push(lane);
         }
+        let mut limiter = Limiter::new(limits, settings.resource_cache_size);
+        limiter.counts_for(&lane.destination);
         self.points.push(PointGroup {
             view,
             max_request_bytes,
+            limiter,
             cache: ResourceCache::new(lane.form, settings.resource_cache_size),
             lanes: vec![lane],
         });
@@ -215,6 +236,8 @@ impl Exporter {
         }
         for (resource, span) in spans {
             for group in &mut self.spans {
+                let resource = group.limiter.resource(&resource);
+                let span = group.limiter.span(&span);
                 if let Some(request) = group.batcher.push(&resource, &span) {
                     ship(&group.lanes, request);
                 }

@@ -15,6 +15,7 @@ mod batch;
 mod carried;
 mod error;
 mod exporter;
+mod limits;
 pub mod metrics;
 #[cfg(test)]
 mod oracle;
@@ -31,6 +32,7 @@ mod worker;
 pub use carried::{Carried, Signal};
 pub use error::ExporterError;
 pub use exporter::{Exporter, ShutdownReport};
+pub use limits::AttributeLimits;
 pub use sender::USER_AGENT;
 pub use settings::{
     BatchSettings, Compression, ConsoleFormat, DestinationSettings, ExporterSettings, OtlpSettings,

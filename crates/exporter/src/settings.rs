@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::limits::AttributeLimits;
+
 /// Everything.
 #[derive(Debug, Default)]
 pub struct ExporterSettings {
@@ -29,6 +31,8 @@ pub struct DestinationSettings {
     pub traces: Option<Target>,
     /// Where metric points go, if they are for this destination.
     pub metrics: Option<Target>,
+    /// What attributes may be like.
+    pub limits: AttributeLimits,
     /// Which of the views of the metrics it gets: [`crate::Exporter::export_metrics`] names the view of a batch.
     pub view: usize,
     /// How spans are put together. Destinations that want the same share one encoding.

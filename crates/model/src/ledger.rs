@@ -136,6 +136,24 @@ pub struct DestinationAccounts {
     pub spans: Account,
     /// Metric points: seen = handed to this destination; settled = exported (acknowledged).
     pub metric_points: Account,
+    cut_attributes: AtomicU64,
+    cut_values: AtomicU64,
+}
+
+impl DestinationAccounts {
+    /// So many attributes were left out and so many values shortened, for the limits of this destination.
+    pub fn cut(&self, attributes: u64, values: u64) {
+        self.cut_attributes.fetch_add(attributes, Ordering::Relaxed);
+        self.cut_values.fetch_add(values, Ordering::Relaxed);
+    }
+
+    /// How many attributes were left out, and how many values shortened.
+    pub fn cut_counts(&self) -> (u64, u64) {
+        (
+            self.cut_attributes.load(Ordering::Relaxed),
+            self.cut_values.load(Ordering::Relaxed),
+        )
+    }
 }
 
 impl Ledger {
@@ -149,6 +167,8 @@ impl Ledger {
             name: name.to_owned(),
             spans: Account::default(),
             metric_points: Account::default(),
+            cut_attributes: AtomicU64::new(0),
+            cut_values: AtomicU64::new(0),
         });
         known.push(Arc::clone(&fresh));
         fresh
@@ -191,14 +211,14 @@ impl Ledger {
         let destinations = self.destinations();
         if destinations.len() > 1 {
             for each in destinations {
-                let (spans, points) = (&each.spans, &each.metric_points);
-                put(format!("spans@{}", each.name), spans, exported, true);
-                put(
-                    format!("metric_points@{}", each.name),
-                    points,
-                    exported,
-                    true,
-                );
+                for (name, account) in [
+                    ("spans", &each.spans),
+                    ("metric_points", &each.metric_points),
+                ] {
+                    if account.snapshot().seen > 0 {
+                        put(format!("{name}@{}", each.name), account, exported, true);
+                    }
+                }
             }
         }
         Value::Object(object)

@@ -5,7 +5,7 @@ static HEADER: Shape = Shape::Map(&Map::closed(&[
     Field::new("name", &TEXT).required(),
     Field::new("value", &TEXT),
 ]));
-static HEADERS: Shape = Shape::List {
+pub(crate) static HEADERS: Shape = Shape::List {
     of: &HEADER,
     min: 0,
 };
@@ -14,7 +14,7 @@ static HTTP_TLS: Shape = Shape::Map(&Map::closed(&[
     Field::new("key_file", &TEXT),
     Field::new("cert_file", &TEXT),
 ]));
-static GRPC_TLS: Shape = Shape::Map(&Map::closed(&[
+pub(crate) static GRPC_TLS: Shape = Shape::Map(&Map::closed(&[
     Field::new("ca_file", &TEXT),
     Field::new("key_file", &TEXT),
     Field::new("cert_file", &TEXT),

@@ -1,5 +1,6 @@
 //! `distribution.spandrel`: the keys of our own.
-use super::{BOOL, Field, Map, Shape, TEXT, TEXTS};
+use super::otlp::{GRPC_TLS, HEADERS, HISTOGRAM, TEMPORALITY};
+use super::{BOOL, Field, Map, NON_NEGATIVE, POSITIVE, Shape, TEXT, TEXTS};
 
 static DURATION: Shape = Shape::Duration;
 static GLOB: Shape = Shape::Glob;
@@ -133,18 +134,70 @@ static RETRY: Shape = Shape::Map(&Map::closed(&[
     Field::new("max_elapsed_time", &DURATION)
         .doc("Time after which a request is given up; 0s for never."),
 ]));
+static REQUEST_BYTES: Shape = Shape::Size {
+    min: 1024,
+    max: 1 << 30,
+    power_of_two: false,
+};
+static DESTINATION_TRACES: Shape = Shape::Map(&Map::closed(&[
+    Field::new("endpoint", &TEXT).doc("Complete URL for spans, used as it is."),
+    Field::new("schedule_delay", &DURATION).doc("Longest time that a span waits for others."),
+    Field::new("max_export_batch_size", &POSITIVE).doc("Most spans in one request."),
+]));
+static DESTINATION_METRICS: Shape = Shape::Map(&Map::closed(&[
+    Field::new("endpoint", &TEXT).doc("Complete URL for metrics, used as it is."),
+    Field::new("interval", &DURATION).doc("Time between two exports."),
+    Field::new("temporality_preference", &TEMPORALITY)
+        .doc("What a sum counts from; the profile's where it is not given."),
+    Field::new("default_histogram_aggregation", &HISTOGRAM)
+        .doc("Kind of the histograms; the profile's where it is not given."),
+    Field::new("cardinality_limit", &POSITIVE).doc("Most attribute sets of one metric."),
+]));
+static DESTINATION: Shape = Shape::Map(&Map::closed(&[
+    Field::new("name", &TEXT)
+        .required()
+        .doc("Tells it from the others."),
+    Field::new("endpoint", &TEXT)
+        .required()
+        .doc("Base URL: for HTTP /v1/traces and /v1/metrics are added."),
+    Field::new("profile", &Shape::Word(crate::profile::NAMES))
+        .doc("What kind of backend it is; auto tells it by the host."),
+    Field::new("protocol", &Shape::Word(PROTOCOLS_OF_OTLP)).doc("How to speak."),
+    Field::new(
+        "signals",
+        &Shape::List {
+            of: &Shape::Word(SIGNALS),
+            min: 1,
+        },
+    )
+    .doc("What goes there; without the key everything."),
+    Field::new("headers", &HEADERS).doc("Headers or metadata of each request."),
+    Field::new("headers_list", &TEXT).doc("The same as name=value,name=value."),
+    Field::new("compression", &TEXT).doc("none or gzip; the profile's where it is not given."),
+    Field::new("timeout", &NON_NEGATIVE).doc("Longest time for one request, in milliseconds."),
+    Field::new("tls", &GRPC_TLS).doc("Files for TLS."),
+    Field::new("traces", &DESTINATION_TRACES).doc("Settings of the spans."),
+    Field::new("metrics", &DESTINATION_METRICS).doc("Settings of the metrics."),
+    Field::new("sending_queue", &QUEUE).doc("Its own queue; the common one's values elsewhere."),
+    Field::new("retry_on_failure", &RETRY).doc("Its own retries; the common values elsewhere."),
+    Field::new("max_request_bytes", &REQUEST_BYTES)
+        .doc("Largest request before compression; never more than the profile allows."),
+]));
+pub(crate) const PROTOCOLS_OF_OTLP: &[&str] = &["grpc", "http/protobuf", "http/json"];
+pub(crate) const SIGNALS: &[&str] = &["traces", "metrics"];
 static EXPORT: Shape = Shape::Map(&Map::closed(&[
     Field::new("sending_queue", &QUEUE),
     Field::new("retry_on_failure", &RETRY),
+    Field::new("max_request_bytes", &REQUEST_BYTES)
+        .doc("Largest request before compression; gRPC servers usually take 4 MiB."),
     Field::new(
-        "max_request_bytes",
-        &Shape::Size {
-            min: 1024,
-            max: 1 << 30,
-            power_of_two: false,
+        "destinations",
+        &Shape::List {
+            of: &DESTINATION,
+            min: 0,
         },
     )
-    .doc("Largest request before compression; gRPC servers usually take 4 MiB."),
+    .doc("Destinations beside those of tracer_provider and meter_provider."),
 ]));
 static SELF_TELEMETRY: Shape = Shape::Map(&Map::closed(&[
     Field::new("enabled", &BOOL).doc("Whether the agent sends metrics about itself."),
