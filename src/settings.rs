@@ -325,6 +325,7 @@ impl Destinations<'_> {
             name: to.name.clone(),
             traces: traces.map(|processor| target(&processor.exporter)),
             metrics: metrics.map(|reader| target(&reader.exporter)),
+            logs: None,
             limits: exporter.map(limits).unwrap_or_default(),
             view,
             batch: BatchSettings {

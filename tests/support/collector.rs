@@ -97,6 +97,13 @@ impl Collector {
             .collect()
     }
 
+    /// The requests of log records that it has written, an `ExportLogsServiceRequest` a line.
+    pub(crate) fn logs(&self) -> Vec<serde_json::Value> {
+        let lines = self.lines("logs.jsonl");
+        let parsed = lines.iter().map(|line| serde_json::from_str(line));
+        parsed.collect::<Result<_, _>>().expect("JSON lines")
+    }
+
     /// Waits for spans that `enough` is content with.
     pub(crate) fn wait_for_spans(
         &self,
@@ -178,7 +185,7 @@ fn spawn(output: &TempDir, grpc_port: u16, http_port: u16, health_port: u16) -> 
 
 /// A kill may cut a line short; the next process appends to it, and its first line would be lost with it.
 fn end_cut_lines(output: &TempDir) {
-    for name in ["traces.jsonl", "metrics.jsonl"] {
+    for name in ["traces.jsonl", "metrics.jsonl", "logs.jsonl"] {
         let path = output.path().join(name);
         let cut =
             std::fs::read(&path).is_ok_and(|bytes| bytes.last().is_some_and(|&last| last != b'\n'));

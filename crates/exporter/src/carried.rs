@@ -14,6 +14,8 @@ pub enum Signal {
     Traces,
     /// Metric points.
     Metrics,
+    /// Log records.
+    Logs,
 }
 
 impl Signal {
@@ -22,6 +24,7 @@ impl Signal {
         match self {
             Self::Traces => "traces",
             Self::Metrics => "metrics",
+            Self::Logs => "logs",
         }
     }
 
@@ -30,6 +33,7 @@ impl Signal {
         match self {
             Self::Traces => "spans",
             Self::Metrics => "metric points",
+            Self::Logs => "log records",
         }
     }
 }
@@ -126,10 +130,12 @@ impl Carried {
         let of_destination = self.destination.as_ref().map(|each| match self.signal {
             Signal::Traces => &each.spans,
             Signal::Metrics => &each.metric_points,
+            Signal::Logs => &each.log_records,
         });
         let of_all = match self.signal {
             Signal::Traces => &self.ledger.spans,
             Signal::Metrics => &self.ledger.metric_points,
+            Signal::Logs => &self.ledger.log_records,
         };
         std::iter::once(of_all).chain(of_destination)
     }

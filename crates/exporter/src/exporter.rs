@@ -12,8 +12,9 @@ use crate::batch::SpanBatcher;
 use crate::carried::{Carried, Signal};
 use crate::error::ExporterError;
 use crate::limits::{AttributeLimits, Limiter};
+use crate::logs::ResourceLogs;
 use crate::metrics::{MetricsBatch, ResourceMetrics};
-use crate::otlp::{Form, ResourceCache, encode_metrics, metrics_json};
+use crate::otlp::{Form, ResourceCache, encode_logs, encode_metrics, logs_json, metrics_json};
 use crate::queue::{Queue, Request};
 use crate::reason;
 use crate::retry::Gate;
@@ -28,6 +29,7 @@ use crate::worker;
 #[derive(Debug)]
 struct Lane {
     destination: Arc<DestinationAccounts>,
+    signal: Signal,
     form: Form,
     queue: Arc<Queue>,
     gate: Option<Arc<Gate>>,
@@ -101,6 +103,45 @@ impl PointGroup {
     }
 }
 
+/// Lanes that want the same bytes of the log records.
+#[derive(Debug)]
+struct LogGroup {
+    max_request_bytes: usize,
+    cache: ResourceCache,
+    lanes: Vec<Arc<Lane>>,
+}
+
+impl LogGroup {
+    fn send(&mut self, logs: &[ResourceLogs], mut carried: Carried) {
+        let signal = Signal::Logs;
+        if self.cache.form() == Form::Json {
+            let mut body = logs_json(logs);
+            if !body.is_empty() {
+                body.push(b'\n');
+                let body = body.into();
+                let request = Request {
+                    signal,
+                    body,
+                    carried,
+                };
+                ship(&self.lanes, request);
+            }
+            return;
+        }
+        for request in encode_logs(logs, &mut self.cache, self.max_request_bytes) {
+            let carried = carried.split(request.records);
+            let body = request.body;
+            let request = Request {
+                signal,
+                body,
+                carried,
+            };
+            ship(&self.lanes, request);
+        }
+        carried.drop_for(reason::TOO_LARGE);
+    }
+}
+
 /// What was not delivered when the exporter ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShutdownReport {
@@ -110,6 +151,8 @@ pub struct ShutdownReport {
     pub lost_spans: u64,
     /// Metric points lost to the deadline.
     pub lost_points: u64,
+    /// Log records lost to the deadline.
+    pub lost_logs: u64,
 }
 
 /// Takes spans and metric points and delivers them to each destination.
@@ -118,6 +161,7 @@ pub struct Exporter {
     ledger: Arc<Ledger>,
     spans: Vec<SpanGroup>,
     points: Vec<PointGroup>,
+    logs: Vec<LogGroup>,
     lanes: Vec<Arc<Lane>>,
     workers: Vec<JoinHandle<()>>,
 }
@@ -134,6 +178,7 @@ impl Exporter {
             ledger,
             spans: Vec::new(),
             points: Vec::new(),
+            logs: Vec::new(),
             lanes: Vec::new(),
             workers: Vec::new(),
         };
@@ -156,20 +201,15 @@ impl Exporter {
             Some(target) => Some(Arc::new(starter.lane(target, Signal::Traces)?)),
             None => None,
         };
-        let metrics = match (to.metrics, &traces) {
-            (None, _) => None,
-            (Some(Target::SameStream), Some(lane)) if lane.form == Form::Json => Some(Lane {
-                destination: Arc::clone(&lane.destination),
-                form: Form::Json,
-                queue: Arc::clone(&lane.queue),
-                gate: None,
-            }),
-            (Some(Target::SameStream), _) => return Err(ExporterError::NoStreamToShare),
-            (Some(target), _) => Some(starter.lane(target, Signal::Metrics)?),
-        };
+        let metrics = starter.beside(to.metrics, traces.as_deref(), Signal::Metrics)?;
+        let logs = starter.beside(to.logs, traces.as_deref(), Signal::Logs)?;
         if let Some(lane) = traces {
             self.lanes.push(Arc::clone(&lane));
             self.join_spans(&to.batch, to.limits, lane);
+        }
+        if let Some(lane) = logs.map(Arc::new) {
+            self.lanes.push(Arc::clone(&lane));
+            self.join_logs(&to.batch, lane);
         }
         if let Some(lane) = metrics.map(Arc::new) {
             self.lanes.push(Arc::clone(&lane));
@@ -227,6 +267,21 @@ impl Exporter {
         });
     }
 
+    fn join_logs(&mut self, settings: &BatchSettings, lane: Arc<Lane>) {
+        let max_request_bytes = settings.max_request_bytes;
+        let same = |group: &&mut LogGroup| {
+            group.max_request_bytes == max_request_bytes && group.cache.form() == lane.form
+        };
+        if let Some(group) = self.logs.iter_mut().find(same) {
+            return group.lanes.push(lane);
+        }
+        self.logs.push(LogGroup {
+            max_request_bytes,
+            cache: ResourceCache::new(lane.form, settings.resource_cache_size),
+            lanes: vec![lane],
+        });
+    }
+
     /// Takes spans. Never waits (unless `block_on_overflow` says so); call [`Self::tick`] afterwards.
     pub fn export_spans(&mut self, spans: impl IntoIterator<Item = (Arc<Resource>, SpanRecord)>) {
         if self.spans.is_empty() {
@@ -261,6 +316,39 @@ impl Exporter {
             other.send(&resources, carried.fork());
         }
         first.send(&resources, carried);
+    }
+
+    /// Takes log records and hands them to the workers at once.
+    pub fn export_logs(&mut self, logs: &[ResourceLogs]) {
+        let mut carried = Carried::new(Arc::clone(&self.ledger), Signal::Logs);
+        let records: usize = logs.iter().map(|each| each.records.len()).sum();
+        carried.see(records as u64);
+        let Some((first, others)) = self.logs.split_first_mut() else {
+            return carried.drop_for(reason::NO_DESTINATION);
+        };
+        for other in others {
+            other.send(logs, carried.fork());
+        }
+        first.send(logs, carried);
+    }
+
+    /// Takes one whole `Export*ServiceRequest` in protobuf that was made elsewhere, with so many items in it, for the
+    /// destinations that speak OTLP.
+    pub(crate) fn export_encoded(&mut self, signal: Signal, body: Bytes, items: u64) {
+        let mut carried = Carried::new(Arc::clone(&self.ledger), signal);
+        carried.see(items);
+        let lanes: Vec<_> = self
+            .lanes
+            .iter()
+            .filter(|lane| lane.signal == signal && lane.form == Form::Protobuf)
+            .cloned()
+            .collect();
+        let request = Request {
+            signal,
+            body,
+            carried,
+        };
+        ship(&lanes, request);
     }
 
     /// Sends what is due by now. Returns when it wants to be called next, if something waits for that time.
@@ -300,6 +388,13 @@ impl Exporter {
         })
     }
 
+    /// Flushes, and tells the queues to wait for.
+    pub(crate) fn flush_queues(&mut self) -> Vec<Arc<Queue>> {
+        self.flush();
+        let queues = self.lanes.iter().map(|lane| Arc::clone(&lane.queue));
+        queues.collect()
+    }
+
     /// Bytes that wait in the queues.
     pub fn queued_bytes(&self) -> usize {
         self.lanes.iter().map(|lane| lane.queue.bytes()).sum()
@@ -336,6 +431,7 @@ impl Exporter {
             drained,
             lost_spans: lost(&self.ledger.spans),
             lost_points: lost(&self.ledger.metric_points),
+            lost_logs: lost(&self.ledger.log_records),
         }
     }
 
@@ -396,6 +492,27 @@ struct Starter<'a> {
 }
 
 impl Starter<'_> {
+    /// A lane of its own, or through the stream of the traces.
+    fn beside(
+        &mut self,
+        target: Option<Target>,
+        traces: Option<&Lane>,
+        signal: Signal,
+    ) -> Result<Option<Lane>, ExporterError> {
+        match (target, traces) {
+            (None, _) => Ok(None),
+            (Some(Target::SameStream), Some(lane)) if lane.form == Form::Json => Ok(Some(Lane {
+                destination: Arc::clone(&lane.destination),
+                signal,
+                form: Form::Json,
+                queue: Arc::clone(&lane.queue),
+                gate: None,
+            })),
+            (Some(Target::SameStream), _) => Err(ExporterError::NoStreamToShare),
+            (Some(target), _) => self.lane(target, signal).map(Some),
+        }
+    }
+
     fn lane(&mut self, target: Target, signal: Signal) -> Result<Lane, ExporterError> {
         let queue = Arc::new(Queue::new(self.queue.clone()));
         let stream = match target {
@@ -414,6 +531,7 @@ impl Starter<'_> {
                 }
                 return Ok(Lane {
                     destination: Arc::clone(&self.destination),
+                    signal,
                     form: Form::Protobuf,
                     queue,
                     gate: Some(gate),
@@ -427,6 +545,7 @@ impl Starter<'_> {
         self.workers.push(self.runtime.spawn(task));
         Ok(Lane {
             destination: Arc::clone(&self.destination),
+            signal,
             form: Form::Json,
             queue,
             gate: None,

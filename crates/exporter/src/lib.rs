@@ -16,9 +16,12 @@ mod carried;
 mod error;
 mod exporter;
 mod limits;
+pub mod logs;
 pub mod metrics;
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod oracle_logs;
 pub mod otlp;
 mod queue;
 pub mod reason;

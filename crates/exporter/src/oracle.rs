@@ -26,7 +26,7 @@ use crate::otlp::{
 use crate::queue::Request;
 use crate::settings::BatchSettings;
 
-fn text() -> impl Strategy<Value = String> {
+pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         Just(String::new()),
         "[a-z.]{1,20}",
@@ -35,7 +35,7 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn value() -> impl Strategy<Value = Value> {
+pub(crate) fn value() -> impl Strategy<Value = Value> {
     prop_oneof![
         any::<bool>().prop_map(Value::Bool),
         any::<i64>().prop_map(Value::I64),
@@ -46,7 +46,7 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn attributes() -> impl Strategy<Value = Vec<Attribute>> {
+pub(crate) fn attributes() -> impl Strategy<Value = Vec<Attribute>> {
     proptest::collection::vec((text(), value()), 0..14).prop_map(|pairs| {
         pairs
             .into_iter()
@@ -112,26 +112,30 @@ fn proto_text(text: &str) -> common::AnyValue {
     }
 }
 
-fn proto_attributes(attributes: &[Attribute]) -> Vec<common::KeyValue> {
-    use common::any_value::Value as P;
+pub(crate) fn proto_attributes(attributes: &[Attribute]) -> Vec<common::KeyValue> {
     attributes
         .iter()
         .map(|attribute| common::KeyValue {
             key: attribute.key.to_string(),
-            value: Some(common::AnyValue {
-                value: Some(match &attribute.value {
-                    Value::Bool(value) => P::BoolValue(*value),
-                    Value::I64(value) => P::IntValue(*value),
-                    Value::F64(value) => P::DoubleValue(*value),
-                    Value::Str(value) => P::StringValue(value.to_string()),
-                    Value::StrArray(values) => P::ArrayValue(common::ArrayValue {
-                        values: values.iter().map(|text| proto_text(text)).collect(),
-                    }),
-                }),
-            }),
+            value: Some(proto_value(&attribute.value)),
             ..Default::default()
         })
         .collect()
+}
+
+pub(crate) fn proto_value(value: &Value) -> common::AnyValue {
+    use common::any_value::Value as P;
+    common::AnyValue {
+        value: Some(match value {
+            Value::Bool(value) => P::BoolValue(*value),
+            Value::I64(value) => P::IntValue(*value),
+            Value::F64(value) => P::DoubleValue(*value),
+            Value::Str(value) => P::StringValue(value.to_string()),
+            Value::StrArray(values) => P::ArrayValue(common::ArrayValue {
+                values: values.iter().map(|text| proto_text(text)).collect(),
+            }),
+        }),
+    }
 }
 
 fn proto_span(span: &SpanRecord) -> pt::Span {
@@ -168,14 +172,14 @@ fn proto_span(span: &SpanRecord) -> pt::Span {
     }
 }
 
-fn proto_resource(resource: &Resource) -> Option<pr::Resource> {
+pub(crate) fn proto_resource(resource: &Resource) -> Option<pr::Resource> {
     Some(pr::Resource {
         attributes: proto_attributes(resource.attributes()),
         ..Default::default()
     })
 }
 
-fn proto_scope() -> Option<common::InstrumentationScope> {
+pub(crate) fn proto_scope() -> Option<common::InstrumentationScope> {
     Some(common::InstrumentationScope {
         name: SCOPE_NAME.into(),
         version: SCOPE_VERSION.into(),

@@ -31,6 +31,8 @@ pub struct DestinationSettings {
     pub traces: Option<Target>,
     /// Where metric points go, if they are for this destination.
     pub metrics: Option<Target>,
+    /// Where log records go, if they are for this destination.
+    pub logs: Option<Target>,
     /// What attributes may be like.
     pub limits: AttributeLimits,
     /// Which of the views of the metrics it gets: [`crate::Exporter::export_metrics`] names the view of a batch.
@@ -51,7 +53,7 @@ pub enum Target {
     Console(Box<dyn Write + Send>, ConsoleFormat),
     /// A file that is appended to, OTLP JSON lines.
     File(PathBuf),
-    /// For metrics: the console or file of the traces, through the same queue, so that the order of the lines is the
+    /// For metrics and logs: the console or file of the traces, through the same queue, so that the order of the lines is the
     /// order in which they were handed over.
     SameStream,
 }

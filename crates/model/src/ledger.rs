@@ -113,7 +113,7 @@ impl Snapshot {
     }
 }
 
-/// The agent's four accounts.
+/// The agent's accounts.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// Messages: seen by the kernel side; settled = delivered to a stream.
@@ -124,6 +124,8 @@ pub struct Ledger {
     pub spans: Account,
     /// Metric points: seen = made; settled = exported (acknowledged).
     pub metric_points: Account,
+    /// Log records: seen = made; settled = exported (acknowledged).
+    pub log_records: Account,
     destinations: Mutex<Vec<Arc<DestinationAccounts>>>,
 }
 
@@ -136,6 +138,8 @@ pub struct DestinationAccounts {
     pub spans: Account,
     /// Metric points: seen = handed to this destination; settled = exported (acknowledged).
     pub metric_points: Account,
+    /// Log records: seen = handed to this destination; settled = exported (acknowledged).
+    pub log_records: Account,
     cut_attributes: AtomicU64,
     cut_values: AtomicU64,
 }
@@ -167,6 +171,7 @@ impl Ledger {
             name: name.to_owned(),
             spans: Account::default(),
             metric_points: Account::default(),
+            log_records: Account::default(),
             cut_attributes: AtomicU64::new(0),
             cut_values: AtomicU64::new(0),
         });
@@ -208,12 +213,16 @@ impl Ledger {
         let exported = ("made", "exported");
         put("spans".into(), &self.spans, exported, true);
         put("metric_points".into(), &self.metric_points, exported, true);
+        if self.log_records.snapshot().seen > 0 {
+            put("log_records".into(), &self.log_records, exported, true);
+        }
         let destinations = self.destinations();
         if destinations.len() > 1 {
             for each in destinations {
                 for (name, account) in [
                     ("spans", &each.spans),
                     ("metric_points", &each.metric_points),
+                    ("log_records", &each.log_records),
                 ] {
                     if account.snapshot().seen > 0 {
                         put(format!("{name}@{}", each.name), account, exported, true);
@@ -231,11 +240,14 @@ impl Ledger {
             &self.exchanges,
             &self.spans,
             &self.metric_points,
+            &self.log_records,
         ]
         .into_iter()
         .all(|account| account.snapshot().is_closed())
             && self.destinations().iter().all(|each| {
-                each.spans.snapshot().is_closed() && each.metric_points.snapshot().is_closed()
+                [&each.spans, &each.metric_points, &each.log_records]
+                    .into_iter()
+                    .all(|account| account.snapshot().is_closed())
             })
     }
 }

@@ -12,7 +12,7 @@ use crate::metrics::{
 };
 
 /// Writes text into bytes; formatting into a vector cannot fail.
-struct Out<'a>(&'a mut Vec<u8>);
+pub(super) struct Out<'a>(pub(super) &'a mut Vec<u8>);
 
 impl Write for Out<'_> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
@@ -22,16 +22,16 @@ impl Write for Out<'_> {
 }
 
 impl Out<'_> {
-    fn raw(&mut self, text: &str) {
+    pub(super) fn raw(&mut self, text: &str) {
         self.0.extend_from_slice(text.as_bytes());
     }
 
-    fn fmt(&mut self, arguments: std::fmt::Arguments<'_>) {
+    pub(super) fn fmt(&mut self, arguments: std::fmt::Arguments<'_>) {
         // Only the display of a value could fail, and none of ours does.
         self.write_fmt(arguments).unwrap_or_default();
     }
 
-    fn string(&mut self, text: &str) {
+    pub(super) fn string(&mut self, text: &str) {
         self.raw("\"");
         for character in text.chars() {
             match character {
@@ -83,29 +83,33 @@ impl Out<'_> {
         self.raw("}}");
     }
 
-    fn attributes(&mut self, attributes: &[Attribute]) {
+    pub(super) fn attributes(&mut self, attributes: &[Attribute]) {
         self.raw("\"attributes\":");
         self.list(attributes, |out, attribute| {
             out.raw("{\"key\":");
             out.string(&attribute.key);
             out.raw(",\"value\":");
-            match &attribute.value {
-                Value::Bool(value) => out.fmt(format_args!("{{\"boolValue\":{value}}}")),
-                Value::I64(value) => out.fmt(format_args!("{{\"intValue\":\"{value}\"}}")),
-                Value::F64(value) => {
-                    out.raw("{\"doubleValue\":");
-                    out.double(*value);
-                    out.raw("}");
-                }
-                Value::Str(text) => {
-                    out.raw("{\"stringValue\":");
-                    out.string(text);
-                    out.raw("}");
-                }
-                Value::StrArray(texts) => out.texts(texts),
-            }
+            out.value(&attribute.value);
             out.raw("}");
         });
+    }
+
+    pub(super) fn value(&mut self, value: &Value) {
+        match value {
+            Value::Bool(value) => self.fmt(format_args!("{{\"boolValue\":{value}}}")),
+            Value::I64(value) => self.fmt(format_args!("{{\"intValue\":\"{value}\"}}")),
+            Value::F64(value) => {
+                self.raw("{\"doubleValue\":");
+                self.double(*value);
+                self.raw("}");
+            }
+            Value::Str(text) => {
+                self.raw("{\"stringValue\":");
+                self.string(text);
+                self.raw("}");
+            }
+            Value::StrArray(texts) => self.texts(texts),
+        }
     }
 
     fn head(&mut self, head: &PointHead) {

@@ -4,6 +4,8 @@
 //! to bytes in one pass over its fields, into a buffer that is used again for the next batch.
 
 mod json;
+mod log;
+mod log_json;
 mod metric;
 mod resource;
 pub mod response;
@@ -12,6 +14,8 @@ mod wire;
 
 pub(crate) use json::scope_json;
 pub use json::{metrics_json, span_json};
+pub use log::{EncodedLogs, encode_logs};
+pub use log_json::logs_json;
 pub use metric::{EncodedMetrics, encode_metrics};
 pub(crate) use metric::{envelope_overhead, resource_envelope};
 pub(crate) use resource::Form;

@@ -20,7 +20,7 @@ impl Message for KeyValue<'_> {
     }
 }
 
-struct AnyValue<'a>(&'a Value);
+pub(crate) struct AnyValue<'a>(pub(crate) &'a Value);
 
 impl Message for AnyValue<'_> {
     #[inline]

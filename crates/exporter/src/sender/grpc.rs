@@ -63,6 +63,7 @@ impl GrpcSender {
                 Signal::Metrics => {
                     "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
                 }
+                Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
             }),
             metadata: MetadataMap::from_headers(headers),
             timeout: settings.timeout,

@@ -79,3 +79,57 @@ fn the_sdk_writes_the_same_span_as_our_encoder() {
         proto::Span::from(data)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_metric_exporter_of_the_sdk_can_take_the_measurements() {
+    use opentelemetry_sdk::metrics::InMemoryMetricExporter;
+    use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
+    use spandrel_exporter::sdk::SdkMetricSink;
+    use spandrel_model::{Attribute, Instrument, Measured, Measurement};
+
+    static DURATION: Instrument = Instrument {
+        name: "http.server.request.duration",
+        unit: "s",
+        description: "Duration of HTTP server requests.",
+    };
+    let memory = InMemoryMetricExporter::default();
+    // Room for two resources: the third one ends the first one's provider, whose metrics are exported then.
+    let mut sink = SdkMetricSink::new(memory.clone(), std::time::Duration::from_secs(3600), 2);
+    for name in ["shop", "bank", "till"] {
+        let owner = resource(name);
+        for _ in 0..3 {
+            let measured = Measured {
+                span: span("GET"),
+                metric_attributes: [Attribute::new("http.request.method", "GET")]
+                    .into_iter()
+                    .collect(),
+                measurements: [Measurement {
+                    instrument: &DURATION,
+                    value: 0.25,
+                }]
+                .into_iter()
+                .collect(),
+            };
+            sink.record(&owner, &measured);
+        }
+    }
+    tokio::task::spawn_blocking(move || sink.shutdown())
+        .await
+        .unwrap()
+        .unwrap();
+    let mut found = Vec::new();
+    for batch in memory.get_finished_metrics().unwrap() {
+        let name = batch.resource().get(&"service.name".into()).unwrap();
+        for metric in batch.scope_metrics().flat_map(|scope| scope.metrics()) {
+            let AggregatedMetrics::F64(MetricData::Histogram(histogram)) = metric.data() else {
+                panic!("not a histogram: {metric:?}");
+            };
+            let point = histogram.data_points().next().unwrap();
+            found.push((name.to_string(), metric.name().to_owned(), point.count()));
+        }
+    }
+    found.sort();
+    let expected =
+        ["bank", "shop", "till"].map(|name| (name.to_owned(), DURATION.name.to_owned(), 3));
+    assert_eq!(found, expected);
+}

@@ -1,5 +1,11 @@
 //! The types of the OpenTelemetry SDK: our spans as `SpanData`, for any `SpanExporter` there is.
 
+mod exporters;
+mod metrics;
+
+pub use exporters::SharedExporter;
+pub use metrics::SdkMetricSink;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
