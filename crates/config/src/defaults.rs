@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use crate::profile::Profile;
 use crate::settings::{
-    Aggregation, Backend, Batch, Capture, Compression, Config, Export, Exporter, Http, LogLevel,
-    MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, SelfTelemetry, SendingQueue,
-    SpanProcessor, Tls,
+    Aggregation, Backend, Batch, Capture, Compression, Config, ConsoleFormat, Export, Exporter,
+    Http, LogLevel, MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, SelfTelemetry,
+    SendingQueue, SpanProcessor, Tls,
 };
 
 /// Base of the OTLP endpoint over HTTP.
@@ -55,8 +55,6 @@ impl Default for Batch {
         Self {
             // The schema says 5 s. A span of a quiet service shall be seen within a second.
             schedule_delay: Duration::from_millis(200),
-            export_timeout: Duration::from_secs(30),
-            max_queue_size: 2048,
             max_export_batch_size: 512,
         }
     }
@@ -72,7 +70,6 @@ impl MetricReader {
         };
         Self {
             interval: Duration::from_secs(60),
-            timeout: Duration::from_secs(30),
             temporality: demands.temporality,
             histogram: demands.histogram,
             cardinality_limit: 2000,
@@ -146,6 +143,7 @@ impl Default for Aggregation {
 impl Default for Export {
     fn default() -> Self {
         Self {
+            console: ConsoleFormat::OtlpJson,
             sending_queue: SendingQueue {
                 enabled: true,
                 queue_size: 64 << 20,

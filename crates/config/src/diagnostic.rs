@@ -24,6 +24,21 @@ pub struct Position {
     pub column: usize,
 }
 
+impl Position {
+    /// A place behind the last line, where a parser finds that something was never closed, is shown at the end of
+    /// what was written.
+    fn within(self, lines: &[&str]) -> Self {
+        if self.line <= lines.len() {
+            return self;
+        }
+        let last = lines.iter().rposition(|line| !line.trim().is_empty());
+        last.map_or(self, |index| Self {
+            line: index + 1,
+            column: lines[index].trim_end().chars().count() + 1,
+        })
+    }
+}
+
 /// One finding about the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -232,6 +247,9 @@ impl Findings {
     /// Sorts by place and adds the source lines.
     pub(crate) fn finish(mut self, text: &str) -> Vec<Diagnostic> {
         let lines: Vec<&str> = text.lines().collect();
+        for found in &mut self.list {
+            found.position = found.position.map(|at| at.within(&lines));
+        }
         self.list.sort_by_key(|d| (d.position, d.severity));
         self.list.dedup();
         self.list

@@ -15,6 +15,9 @@ use crate::settings::{
 };
 use crate::substitute::Env;
 
+const ENDED_BY: &str = "an export ends by OTEL_EXPORTER_OTLP_TIMEOUT and by \
+                        retry_on_failure.max_elapsed_time of a file";
+
 /// Variables of the specification without a meaning here.
 const UNUSED: &[(&str, &str)] = &[
     (
@@ -30,6 +33,12 @@ const UNUSED: &[(&str, &str)] = &[
         "Spandrel reads traceparent and changes no request",
     ),
     ("OTEL_LOGS_EXPORTER", "Spandrel sends no logs"),
+    ("OTEL_BSP_EXPORT_TIMEOUT", ENDED_BY),
+    ("OTEL_METRIC_EXPORT_TIMEOUT", ENDED_BY),
+    (
+        "OTEL_BSP_MAX_QUEUE_SIZE",
+        "what waits is bounded in bytes, by sending_queue.queue_size of a file",
+    ),
     (
         "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
         "attributes are bounded by design",
@@ -245,12 +254,6 @@ impl Reader<'_> {
             schedule_delay: self
                 .millis("OTEL_BSP_SCHEDULE_DELAY")
                 .unwrap_or(default.schedule_delay),
-            export_timeout: self
-                .millis("OTEL_BSP_EXPORT_TIMEOUT")
-                .unwrap_or(default.export_timeout),
-            max_queue_size: self
-                .positive("OTEL_BSP_MAX_QUEUE_SIZE")
-                .unwrap_or(default.max_queue_size),
             max_export_batch_size: self
                 .positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
                 .unwrap_or(default.max_export_batch_size),
@@ -262,9 +265,6 @@ impl Reader<'_> {
         reader.interval = self
             .positive("OTEL_METRIC_EXPORT_INTERVAL")
             .map_or(reader.interval, Duration::from_millis);
-        reader.timeout = self
-            .millis("OTEL_METRIC_EXPORT_TIMEOUT")
-            .unwrap_or(reader.timeout);
         let temporality = self.parsed(
             "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
             "cumulative, delta or lowmemory",

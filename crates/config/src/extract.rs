@@ -5,8 +5,8 @@ use crate::diagnostic::Findings;
 use crate::list::pairs;
 use crate::node::{Node, Value};
 use crate::settings::{
-    AttributeValue, Backend, Capture, Config, Http, LogLevel, QueryValues, RetryOnFailure,
-    Selector, SendingQueue,
+    AttributeValue, Backend, Capture, Config, ConsoleFormat, Http, LogLevel, QueryValues,
+    RetryOnFailure, Selector, SendingQueue,
 };
 use crate::{destinations, pipeline, units};
 
@@ -261,6 +261,9 @@ fn export(node: &Node, config: &mut Config, to: &mut Findings) {
         &mut export.max_request_bytes,
         size(node.get("max_request_bytes")),
     );
+    if text(node.at_path(&["console", "format"])).as_deref() == Some("text") {
+        export.console = ConsoleFormat::Text;
+    }
     queue(node, &mut export.sending_queue);
     retry(node, &mut export.retry_on_failure, PATH, to);
     queue_holds_a_request(

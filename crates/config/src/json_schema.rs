@@ -77,7 +77,7 @@ fn object(map: &'static Map, pointer: &str, written: &mut Written) -> Object<Str
             if !field.doc.is_empty() {
                 value.insert("description".into(), json!(field.doc));
             }
-            if let Some(why) = field.unused {
+            if let Some(why) = field.why_unused() {
                 value.insert("description".into(), json!(format!("No effect: {why}.")));
             }
         }

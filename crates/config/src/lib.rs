@@ -9,6 +9,9 @@ mod compose;
 mod defaults;
 mod destinations;
 mod diagnostic;
+#[cfg(test)]
+#[allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+mod effects;
 mod environment;
 mod extract;
 mod json_schema;

@@ -33,14 +33,6 @@ fn batch(node: &Node) -> Batch {
         millis(node.get("schedule_delay")),
     );
     set(
-        &mut batch.export_timeout,
-        millis(node.get("export_timeout")),
-    );
-    set(
-        &mut batch.max_queue_size,
-        unsigned(node.get("max_queue_size")),
-    );
-    set(
         &mut batch.max_export_batch_size,
         unsigned(node.get("max_export_batch_size")),
     );
@@ -67,7 +59,6 @@ pub(crate) fn metrics(provider: &Node, to: &mut Findings) -> Vec<MetricReader> {
             let path = format!("meter_provider.readers[{index}].periodic.interval");
             to.push(found.path(path).expected("at least 1 (millisecond)"));
         }
-        set(&mut reader.timeout, millis(node.get("timeout")));
         let limits = node.get("cardinality_limits");
         set(
             &mut reader.cardinality_limit,

@@ -2,9 +2,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::settings::{
-    AttributeValue, Backend, Compression, Config, Destination, Exporter, Histogram, LogLevel,
-    MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, Secret, Selector, SendingQueue,
-    SpanProcessor, Temporality,
+    AttributeValue, Backend, Compression, Config, ConsoleFormat, Destination, Exporter, Histogram,
+    LogLevel, MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, Secret, Selector,
+    SendingQueue, SpanProcessor, Temporality,
 };
 use crate::units::write_duration;
 
@@ -76,8 +76,6 @@ fn processor(processor: &SpanProcessor) -> Value {
         None => json!({"simple": {"exporter": exporter}}),
         Some(batch) => json!({"batch": {
             "schedule_delay": millis(batch.schedule_delay),
-            "export_timeout": millis(batch.export_timeout),
-            "max_queue_size": batch.max_queue_size,
             "max_export_batch_size": batch.max_export_batch_size,
             "exporter": exporter,
         }}),
@@ -87,7 +85,6 @@ fn processor(processor: &SpanProcessor) -> Value {
 fn reader(reader: &MetricReader) -> Value {
     json!({"periodic": {
         "interval": millis(reader.interval),
-        "timeout": millis(reader.timeout),
         "exporter": exporter(&reader.exporter, Some(reader)),
         "cardinality_limits": {"default": reader.cardinality_limit},
     }})
@@ -225,6 +222,10 @@ fn spandrel(config: &Config) -> Value {
             "exemplars": config.aggregation.exemplars,
         },
         "export": {
+            "console": {"format": match export.console {
+                ConsoleFormat::OtlpJson => "otlp-json",
+                ConsoleFormat::Text => "text",
+            }},
             "sending_queue": queue(&export.sending_queue),
             "retry_on_failure": retry(&export.retry_on_failure),
             "max_request_bytes": export.max_request_bytes,

@@ -82,10 +82,6 @@ pub struct SpanProcessor {
 pub struct Batch {
     /// Longest time that a span waits for others.
     pub schedule_delay: Duration,
-    /// Longest time for one export; zero is no limit.
-    pub export_timeout: Duration,
-    /// Most spans waiting.
-    pub max_queue_size: u64,
     /// Most spans in one request.
     pub max_export_batch_size: u64,
 }
@@ -95,8 +91,6 @@ pub struct Batch {
 pub struct MetricReader {
     /// Time between two exports.
     pub interval: Duration,
-    /// Longest time for one export; zero is no limit.
-    pub timeout: Duration,
     /// What a sum counts from.
     pub temporality: Temporality,
     /// Kind of the histograms.
@@ -137,7 +131,7 @@ pub enum Exporter {
         /// The destination.
         output_stream: String,
     },
-    /// Readable text on the standard output.
+    /// The standard output, in the form that [`Export::console`] says.
     Console,
 }
 
@@ -310,6 +304,8 @@ pub struct Aggregation {
 /// How requests are sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Export {
+    /// What a console exporter of spans prints.
+    pub console: ConsoleFormat,
     /// What waits for a slow backend.
     pub sending_queue: SendingQueue,
     /// What happens to failed requests.
@@ -335,6 +331,15 @@ pub struct Destination {
     pub retry_on_failure: RetryOnFailure,
     /// Largest request before compression.
     pub max_request_bytes: u64,
+}
+
+/// What a console exporter of spans prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleFormat {
+    /// OTLP JSON lines.
+    OtlpJson,
+    /// A table to read: a line for each request, latencies at the end in place of metric points.
+    Text,
 }
 
 /// What waits for a slow backend.

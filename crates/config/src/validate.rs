@@ -199,14 +199,14 @@ impl Walk<'_> {
         };
         self.path.push(entry.key.clone());
         let outer = self.unused;
-        if let (Some(why), false, false) = (field.unused, outer, entry.value.is_null()) {
+        if let (Some(why), false, false) = (field.why_unused(), outer, entry.value.is_null()) {
             let found = self
                 .to
                 .warning(format!("`{}` has no effect: {why}", entry.key));
             let found = found.at(entry.key_at).path(self.path());
             self.push(found);
         }
-        self.unused |= field.unused.is_some();
+        self.unused |= field.why_unused().is_some();
         self.node(&entry.value, field.shape);
         self.unused = outer;
         self.path.pop();

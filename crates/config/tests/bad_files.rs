@@ -203,6 +203,24 @@ fn syntax_errors_and_unknown_aliases_have_a_place() {
 }
 
 #[test]
+fn what_is_still_open_at_the_end_of_the_file_is_shown_with_a_caret() {
+    let head = "file_format: \"1.1\"\n";
+    let cases = [
+        ("log_level: [a, b", (2, 17)),
+        ("log_level: [a, b\n", (2, 17)),
+        ("resource: {a: 1,\n\n  \n", (2, 17)),
+        ("log_level: \"open\n", (2, 12)),
+        ("log_level: 'open", (2, 12)),
+    ];
+    for (end, expected) in cases {
+        let found = only(&format!("{head}{end}"));
+        assert_eq!(place(&found), expected, "{end:?}: {found}");
+        let caret = format!("\n   | {}^", " ".repeat(expected.1 - 1));
+        assert!(found.to_string().contains(&caret), "{end:?}: {found}");
+    }
+}
+
+#[test]
 fn an_invalid_reference_is_an_error_with_its_path() {
     let found = only("file_format: \"1.1\"\nlog_level: ${1A}\n");
     assert_eq!(place(&found), (2, 12));

@@ -26,6 +26,7 @@ static PROCESSOR: Shape = Shape::OneOf(&Map::open(&[
 ]));
 static LIMITS: Shape = Shape::Map(&Map::closed(&[
     Field::new("attribute_value_length_limit", &NON_NEGATIVE),
+    Field::new("attribute_value_depth_limit", &NON_NEGATIVE),
     Field::new("attribute_count_limit", &NON_NEGATIVE),
 ]));
 

@@ -3,8 +3,9 @@ use super::otlp::{METRIC_CONSOLE, METRIC_FILE, METRIC_GRPC, METRIC_HTTP};
 use super::{BOOL, EMPTY, Field, INCLUDE_EXCLUDE, Map, NON_NEGATIVE, POSITIVE, Shape, TEXT};
 
 static CARDINALITY: Shape = Shape::Map(&Map::closed(&[
-    Field::new("default", &POSITIVE),
-    Field::new("histogram", &POSITIVE),
+    Field::new("default", &POSITIVE)
+        .acts("Most attribute sets of one metric; the rest goes to otel.metric.overflow."),
+    Field::new("histogram", &POSITIVE).acts("The same for histograms; wins over `default`."),
     Field::new("counter", &POSITIVE).unused(NO_SUCH),
     Field::new("gauge", &POSITIVE).unused(NO_SUCH),
     Field::new("observable_counter", &POSITIVE).unused(NO_SUCH),
@@ -56,8 +57,11 @@ static PRODUCERS: Shape = Shape::List {
     min: 1,
 };
 static PERIODIC: Shape = Shape::Map(&Map::closed(&[
-    Field::new("interval", &NON_NEGATIVE),
-    Field::new("timeout", &NON_NEGATIVE),
+    Field::new("interval", &NON_NEGATIVE).acts("Time between two exports."),
+    Field::new("timeout", &NON_NEGATIVE).unused(
+        "an export ends by the exporter's timeout and by \
+         distribution.spandrel.export.retry_on_failure.max_elapsed_time",
+    ),
     Field::new("exporter", &EXPORTER).required(),
     Field::new("producers", &PRODUCERS).unused("there are no other producers in Spandrel"),
     Field::new("cardinality_limits", &CARDINALITY),
@@ -136,6 +140,7 @@ static VIEW: Shape = Shape::Map(&Map::closed(&[
     Field::new("selector", &SELECTOR).required(),
     Field::new("stream", &STREAM).required(),
 ]));
+static MATCHING: Shape = Shape::Word(&["independent", "composable"]);
 static METER: Shape = Shape::Map(&Map::closed(&[
     Field::new("disabled", &BOOL),
     Field::new("enabled", &BOOL),
@@ -166,11 +171,12 @@ pub(crate) static PROVIDER: Shape = Shape::Map(&Map::closed(&[
     .required(),
     Field::new("views", &Shape::List { of: &VIEW, min: 1 })
         .unused("the metrics keep their names, attributes and aggregation"),
-    Field::new("view_matching_mode/development", &TEXT).unused("views have no effect"),
+    Field::new("view_matching_mode/development", &MATCHING).unused("views have no effect"),
     Field::new(
         "exemplar_filter",
         &Shape::Word(&["always_on", "always_off", "trace_based"]),
-    ),
+    )
+    .acts("always_off leaves exemplars out; the others are the same, for every span is sampled."),
     Field::new("meter_configurator/development", &CONFIGURATOR)
         .unused("Spandrel has a single meter"),
 ]));

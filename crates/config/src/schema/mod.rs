@@ -69,9 +69,21 @@ pub(crate) struct Field {
     pub(crate) key: &'static str,
     pub(crate) shape: &'static Shape,
     pub(crate) required: bool,
-    /// Why the key has no effect, if it has none.
-    pub(crate) unused: Option<&'static str>,
+    pub(crate) effect: Effect,
     pub(crate) doc: &'static str,
+}
+
+/// What a key does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// What the keys below it do. A key without keys below it must say more: a test sees to that.
+    OfItsParts,
+    /// Spandrel acts on it.
+    Acts,
+    /// It describes the file and asks for nothing.
+    Describes,
+    /// None, for this reason; a warning names the key wherever it is used.
+    Unused(&'static str),
 }
 
 impl Field {
@@ -80,7 +92,7 @@ impl Field {
             key,
             shape,
             required: false,
-            unused: None,
+            effect: Effect::OfItsParts,
             doc: "",
         }
     }
@@ -91,8 +103,28 @@ impl Field {
     }
 
     pub(crate) const fn unused(mut self, why: &'static str) -> Self {
-        self.unused = Some(why);
+        self.effect = Effect::Unused(why);
         self
+    }
+
+    pub(crate) const fn acts(mut self, doc: &'static str) -> Self {
+        self.effect = Effect::Acts;
+        self.doc = doc;
+        self
+    }
+
+    pub(crate) const fn describes(mut self, doc: &'static str) -> Self {
+        self.effect = Effect::Describes;
+        self.doc = doc;
+        self
+    }
+
+    /// Why the key has no effect, if it has none.
+    pub(crate) const fn why_unused(&self) -> Option<&'static str> {
+        match self.effect {
+            Effect::Unused(why) => Some(why),
+            _ => None,
+        }
     }
 
     pub(crate) const fn doc(mut self, doc: &'static str) -> Self {

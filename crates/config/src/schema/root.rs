@@ -15,9 +15,11 @@ static ATTRIBUTE_TYPE: Shape = Shape::Word(&[
     "double_array",
 ]);
 static ATTRIBUTE: Shape = Shape::Map(&Map::closed(&[
-    Field::new("name", &TEXT).required(),
-    Field::new("value", &Shape::Attribute),
-    Field::new("type", &ATTRIBUTE_TYPE),
+    Field::new("name", &TEXT)
+        .required()
+        .acts("Name of an attribute of every resource."),
+    Field::new("value", &Shape::Attribute).acts("Its value."),
+    Field::new("type", &ATTRIBUTE_TYPE).acts("Type of its value; string if absent."),
 ]));
 static DETECTOR: Shape = Shape::OneOf(&Map::open(&[
     Field::new("container", &EMPTY),
@@ -45,7 +47,8 @@ static RESOURCE: Shape = Shape::Map(&Map::closed(&[
             min: 0,
         },
     ),
-    Field::new("attributes_list", &TEXT),
+    Field::new("attributes_list", &TEXT)
+        .acts("More attributes, as key=value,key=value; those of `attributes` win."),
     Field::new("schema_url", &TEXT)
         .unused("the schema URL is the one of the attributes Spandrel writes"),
     Field::new("detection/development", &DETECTION)
@@ -53,6 +56,7 @@ static RESOURCE: Shape = Shape::Map(&Map::closed(&[
 ]));
 static ATTRIBUTE_LIMITS: Shape = Shape::Map(&Map::closed(&[
     Field::new("attribute_value_length_limit", &NON_NEGATIVE),
+    Field::new("attribute_value_depth_limit", &NON_NEGATIVE),
     Field::new("attribute_count_limit", &NON_NEGATIVE),
 ]));
 static PROPAGATORS: Shape = Shape::OneOf(&Map::open(&[
@@ -133,12 +137,12 @@ static DISTRIBUTION: Shape = Shape::Map(&Map::open(&[Field::new("spandrel", &spa
     .doc("Everything of Spandrel that the OpenTelemetry schema has no key for.")]));
 
 pub(crate) static MAP: Map = Map::open(&[
-    Field::new("file_format", &TEXT)
-        .required()
-        .doc("Version of the OpenTelemetry declarative configuration schema: \"1.0\" or \"1.1\"."),
+    Field::new("file_format", &TEXT).required().describes(
+        "Version of the OpenTelemetry declarative configuration schema: \"1.0\" or \"1.1\".",
+    ),
     Field::new("stability", &TEXT).unused("keys under development are always accepted"),
-    Field::new("disabled", &BOOL),
-    Field::new("log_level", &logs::SEVERITY),
+    Field::new("disabled", &BOOL).acts("True captures and sends nothing."),
+    Field::new("log_level", &logs::SEVERITY).acts("Least severity of the agent's own log."),
     Field::new("resource", &RESOURCE),
     Field::new("attribute_limits", &ATTRIBUTE_LIMITS)
         .unused("the attributes Spandrel writes are bounded by its own design"),

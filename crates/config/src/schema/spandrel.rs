@@ -13,10 +13,10 @@ static SELECTOR: Shape = Shape::Map(&Map::closed(&[
             max: 4_194_304,
         },
     )
-    .doc("Process identifier."),
-    Field::new("executable", &GLOB).doc("Pattern for the path of the executable."),
-    Field::new("port", &Shape::Ports).doc("Port of either end, or a range such as \"8000-8999\"."),
-    Field::new("container_id", &GLOB).doc("Pattern for the container identifier."),
+    .acts("Process identifier."),
+    Field::new("executable", &GLOB).acts("Pattern for the path of the executable."),
+    Field::new("port", &Shape::Ports).acts("Port of either end, or a range such as \"8000-8999\"."),
+    Field::new("container_id", &GLOB).acts("Pattern for the container identifier."),
 ]));
 static SELECTORS: Shape = Shape::Map(&Map::closed(&[
     Field::new(
@@ -38,7 +38,7 @@ static SELECTORS: Shape = Shape::Map(&Map::closed(&[
 ]));
 pub(crate) const BACKENDS: &[&str] = &["auto", "socket", "fexit", "syscall"];
 static CAPTURE: Shape = Shape::Map(&Map::closed(&[
-    Field::new("backend", &Shape::Word(BACKENDS)).doc("How messages are seen in the kernel."),
+    Field::new("backend", &Shape::Word(BACKENDS)).acts("How messages are seen in the kernel."),
     Field::new(
         "ring_buffer_bytes",
         &Shape::Size {
@@ -47,7 +47,7 @@ static CAPTURE: Shape = Shape::Map(&Map::closed(&[
             power_of_two: true,
         },
     )
-    .doc("Size of the ring buffer between kernel and agent."),
+    .acts("Size of the ring buffer between kernel and agent."),
     Field::new(
         "copy_bytes",
         &Shape::Size {
@@ -56,8 +56,8 @@ static CAPTURE: Shape = Shape::Map(&Map::closed(&[
             power_of_two: false,
         },
     )
-    .doc("How many bytes of a message are copied after a change of direction."),
-    Field::new("unix_sockets", &BOOL).doc("Whether streams of AF_UNIX are captured."),
+    .acts("How many bytes of a message are copied after a change of direction."),
+    Field::new("unix_sockets", &BOOL).acts("Whether streams of AF_UNIX are captured."),
     Field::new(
         "cgroup_messages_per_second",
         &Shape::Int {
@@ -65,17 +65,17 @@ static CAPTURE: Shape = Shape::Map(&Map::closed(&[
             max: u32::MAX as i128,
         },
     )
-    .doc("Messages a second that one cgroup may add before it loses its own."),
+    .acts("Messages a second that one cgroup may add before it loses its own."),
     Field::new("selectors", &SELECTORS).doc("Which processes are captured."),
 ]));
 pub(crate) const QUERY_VALUES: &[&str] = &["redacted", "allowed"];
 static HTTP: Shape = Shape::Map(&Map::closed(&[
-    Field::new("enabled", &BOOL).doc("Whether HTTP/1 is parsed."),
+    Field::new("enabled", &BOOL).acts("Whether HTTP/1 is parsed."),
     Field::new("query_values", &Shape::Word(QUERY_VALUES))
-        .doc("Whether the values of a query string are replaced by REDACTED."),
+        .acts("Whether the values of a query string are replaced by REDACTED."),
     Field::new("allowed_query_parameters", &TEXTS)
-        .doc("Query parameters whose values are kept although the others are redacted."),
-    Field::new("route_patterns", &TEXTS).doc("Known routes, such as /users/{id}."),
+        .acts("Query parameters whose values are kept although the others are redacted."),
+    Field::new("route_patterns", &TEXTS).acts("Known routes, such as /users/{id}."),
     Field::new(
         "max_routes_per_service",
         &Shape::Int {
@@ -83,7 +83,7 @@ static HTTP: Shape = Shape::Map(&Map::closed(&[
             max: 100_000,
         },
     )
-    .doc("Most different routes of one service."),
+    .acts("Most different routes of one service."),
     Field::new(
         "max_connections",
         &Shape::Int {
@@ -91,7 +91,7 @@ static HTTP: Shape = Shape::Map(&Map::closed(&[
             max: 16_777_216,
         },
     )
-    .doc("Most connections followed at a time."),
+    .acts("Most connections followed at a time."),
 ]));
 static PROTOCOLS: Shape = Shape::Map(&Map::closed(&[Field::new("http", &HTTP)]));
 static METRICS: Shape = Shape::Map(&Map::closed(&[
@@ -102,11 +102,11 @@ static METRICS: Shape = Shape::Map(&Map::closed(&[
             min: 1,
         },
     )
-    .doc("Boundaries in seconds, used if the histograms are explicit ones."),
-    Field::new("exemplars", &BOOL).doc("Whether metric points name a span as an example."),
+    .acts("Boundaries in seconds, used if the histograms are explicit ones."),
+    Field::new("exemplars", &BOOL).acts("Whether metric points name a span as an example."),
 ]));
 static QUEUE: Shape = Shape::Map(&Map::closed(&[
-    Field::new("enabled", &BOOL).doc("Whether requests wait in memory while the backend is slow."),
+    Field::new("enabled", &BOOL).acts("Whether requests wait in memory while the backend is slow; without, what finds every consumer busy is dropped."),
     Field::new(
         "queue_size",
         &Shape::Size {
@@ -115,13 +115,13 @@ static QUEUE: Shape = Shape::Map(&Map::closed(&[
             power_of_two: false,
         },
     )
-    .doc("Most bytes waiting for one destination."),
+    .acts("Most bytes waiting for one destination."),
     Field::new("num_consumers", &Shape::Int { min: 1, max: 1024 })
-        .doc("Requests on their way at a time."),
+        .acts("Requests on their way at a time."),
 ]));
 static RETRY: Shape = Shape::Map(&Map::closed(&[
-    Field::new("enabled", &BOOL).doc("Whether failed requests are sent again."),
-    Field::new("initial_interval", &DURATION).doc("Time before the first repetition."),
+    Field::new("enabled", &BOOL).acts("Whether failed requests are sent again."),
+    Field::new("initial_interval", &DURATION).acts("Time before the first repetition."),
     Field::new(
         "multiplier",
         &Shape::Number {
@@ -129,10 +129,10 @@ static RETRY: Shape = Shape::Map(&Map::closed(&[
             max: 100.0,
         },
     )
-    .doc("What the interval grows by."),
-    Field::new("max_interval", &DURATION).doc("Longest interval."),
+    .acts("What the interval grows by."),
+    Field::new("max_interval", &DURATION).acts("Longest interval."),
     Field::new("max_elapsed_time", &DURATION)
-        .doc("Time after which a request is given up; 0s for never."),
+        .acts("Time after which a request is given up; 0s for never."),
 ]));
 static REQUEST_BYTES: Shape = Shape::Size {
     min: 1024,
@@ -140,29 +140,29 @@ static REQUEST_BYTES: Shape = Shape::Size {
     power_of_two: false,
 };
 static DESTINATION_TRACES: Shape = Shape::Map(&Map::closed(&[
-    Field::new("endpoint", &TEXT).doc("Complete URL for spans, used as it is."),
-    Field::new("schedule_delay", &DURATION).doc("Longest time that a span waits for others."),
-    Field::new("max_export_batch_size", &POSITIVE).doc("Most spans in one request."),
+    Field::new("endpoint", &TEXT).acts("Complete URL for spans, used as it is."),
+    Field::new("schedule_delay", &DURATION).acts("Longest time that a span waits for others."),
+    Field::new("max_export_batch_size", &POSITIVE).acts("Most spans in one request."),
 ]));
 static DESTINATION_METRICS: Shape = Shape::Map(&Map::closed(&[
-    Field::new("endpoint", &TEXT).doc("Complete URL for metrics, used as it is."),
-    Field::new("interval", &DURATION).doc("Time between two exports."),
+    Field::new("endpoint", &TEXT).acts("Complete URL for metrics, used as it is."),
+    Field::new("interval", &DURATION).acts("Time between two exports."),
     Field::new("temporality_preference", &TEMPORALITY)
-        .doc("What a sum counts from; the profile's where it is not given."),
+        .acts("What a sum counts from; the profile's where it is not given."),
     Field::new("default_histogram_aggregation", &HISTOGRAM)
-        .doc("Kind of the histograms; the profile's where it is not given."),
-    Field::new("cardinality_limit", &POSITIVE).doc("Most attribute sets of one metric."),
+        .acts("Kind of the histograms; the profile's where it is not given."),
+    Field::new("cardinality_limit", &POSITIVE).acts("Most attribute sets of one metric."),
 ]));
 static DESTINATION: Shape = Shape::Map(&Map::closed(&[
     Field::new("name", &TEXT)
         .required()
-        .doc("Tells it from the others."),
+        .acts("Tells it from the others."),
     Field::new("endpoint", &TEXT)
         .required()
-        .doc("Base URL: for HTTP /v1/traces and /v1/metrics are added."),
+        .acts("Base URL: for HTTP /v1/traces and /v1/metrics are added."),
     Field::new("profile", &Shape::Word(crate::profile::NAMES))
-        .doc("What kind of backend it is; auto tells it by the host."),
-    Field::new("protocol", &Shape::Word(PROTOCOLS_OF_OTLP)).doc("How to speak."),
+        .acts("What kind of backend it is; auto tells it by the host."),
+    Field::new("protocol", &Shape::Word(PROTOCOLS_OF_OTLP)).acts("How to speak."),
     Field::new(
         "signals",
         &Shape::List {
@@ -170,26 +170,33 @@ static DESTINATION: Shape = Shape::Map(&Map::closed(&[
             min: 1,
         },
     )
-    .doc("What goes there; without the key everything."),
+    .acts("What goes there; without the key everything."),
     Field::new("headers", &HEADERS).doc("Headers or metadata of each request."),
-    Field::new("headers_list", &TEXT).doc("The same as name=value,name=value."),
-    Field::new("compression", &TEXT).doc("none or gzip; the profile's where it is not given."),
-    Field::new("timeout", &NON_NEGATIVE).doc("Longest time for one request, in milliseconds."),
+    Field::new("headers_list", &TEXT).acts("The same as name=value,name=value."),
+    Field::new("compression", &TEXT).acts("none or gzip; the profile's where it is not given."),
+    Field::new("timeout", &NON_NEGATIVE).acts("Longest time for one request, in milliseconds."),
     Field::new("tls", &GRPC_TLS).doc("Files for TLS."),
     Field::new("traces", &DESTINATION_TRACES).doc("Settings of the spans."),
     Field::new("metrics", &DESTINATION_METRICS).doc("Settings of the metrics."),
     Field::new("sending_queue", &QUEUE).doc("Its own queue; the common one's values elsewhere."),
     Field::new("retry_on_failure", &RETRY).doc("Its own retries; the common values elsewhere."),
     Field::new("max_request_bytes", &REQUEST_BYTES)
-        .doc("Largest request before compression; never more than the profile allows."),
+        .acts("Largest request before compression; never more than the profile allows."),
 ]));
 pub(crate) const PROTOCOLS_OF_OTLP: &[&str] = &["grpc", "http/protobuf", "http/json"];
 pub(crate) const SIGNALS: &[&str] = &["traces", "metrics"];
+pub(crate) const CONSOLE_FORMATS: &[&str] = &["otlp-json", "text"];
+static CONSOLE: Shape = Shape::Map(&Map::closed(&[Field::new(
+    "format",
+    &Shape::Word(CONSOLE_FORMATS),
+)
+.acts("What a console exporter of spans prints: OTLP JSON lines; or text, a table of requests, with their latencies at the end in place of the points of a console exporter of metrics.")]));
 static EXPORT: Shape = Shape::Map(&Map::closed(&[
+    Field::new("console", &CONSOLE),
     Field::new("sending_queue", &QUEUE),
     Field::new("retry_on_failure", &RETRY),
     Field::new("max_request_bytes", &REQUEST_BYTES)
-        .doc("Largest request before compression; gRPC servers usually take 4 MiB."),
+        .acts("Largest request before compression; gRPC servers usually take 4 MiB."),
     Field::new(
         "destinations",
         &Shape::List {
@@ -200,19 +207,19 @@ static EXPORT: Shape = Shape::Map(&Map::closed(&[
     .doc("Destinations beside those of tracer_provider and meter_provider."),
 ]));
 static SELF_TELEMETRY: Shape = Shape::Map(&Map::closed(&[
-    Field::new("enabled", &BOOL).doc("Whether the agent sends metrics about itself."),
-    Field::new("interval", &DURATION).doc("Time between two exports of them."),
+    Field::new("enabled", &BOOL).acts("Whether the agent sends metrics about itself."),
+    Field::new("interval", &DURATION).acts("Time between two exports of them."),
 ]));
 
 pub(crate) static BLOCK: Shape = Shape::Map(&Map::closed(&[
     Field::new("version", &TEXT)
         .required()
-        .doc("Version of this block: \"1.0\"."),
+        .describes("Version of this block: \"1.0\"."),
     Field::new("capture", &CAPTURE),
     Field::new("protocols", &PROTOCOLS),
     Field::new("metrics", &METRICS),
     Field::new("export", &EXPORT),
     Field::new("self_telemetry", &SELF_TELEMETRY),
     Field::new("shutdown_timeout", &DURATION)
-        .doc("Longest time that data on its way may take after SIGTERM."),
+        .acts("Longest time that data on its way may take after SIGTERM."),
 ]));

@@ -6,18 +6,24 @@ static ZIPKIN: Shape = Shape::Map(&Map::closed(&[
     Field::new("endpoint", &TEXT),
     Field::new("timeout", &NON_NEGATIVE),
 ]));
-static EXPORTER: Shape = Shape::OneOf(&Map::open(&[
+pub(crate) static EXPORTER: Shape = Shape::OneOf(&Map::open(&[
     Field::new("otlp_http", &HTTP),
     Field::new("otlp_grpc", &GRPC),
     Field::new("otlp_file/development", &FILE),
-    Field::new("console", CONSOLE),
+    Field::new("console", CONSOLE)
+        .acts("Standard output, as distribution.spandrel.export.console.format says."),
     Field::new("zipkin", &ZIPKIN).unused("Spandrel does not export to Zipkin"),
 ]));
 static BATCH: Shape = Shape::Map(&Map::closed(&[
-    Field::new("schedule_delay", &NON_NEGATIVE),
-    Field::new("export_timeout", &NON_NEGATIVE),
-    Field::new("max_queue_size", &POSITIVE),
-    Field::new("max_export_batch_size", &POSITIVE),
+    Field::new("schedule_delay", &NON_NEGATIVE).acts("Longest time that a span waits for others."),
+    Field::new("export_timeout", &NON_NEGATIVE).unused(
+        "an export ends by the exporter's timeout and by \
+         distribution.spandrel.export.retry_on_failure.max_elapsed_time",
+    ),
+    Field::new("max_queue_size", &POSITIVE).unused(
+        "what waits is bounded in bytes by distribution.spandrel.export.sending_queue.queue_size",
+    ),
+    Field::new("max_export_batch_size", &POSITIVE).acts("Most spans in one request."),
     Field::new("exporter", &EXPORTER).required(),
 ]));
 static SIMPLE: Shape = Shape::Map(&Map::closed(
@@ -34,6 +40,7 @@ static PROCESSORS: Shape = Shape::List {
 
 pub(crate) static LIMITS: Shape = Shape::Map(&Map::closed(&[
     Field::new("attribute_value_length_limit", &NON_NEGATIVE),
+    Field::new("attribute_value_depth_limit", &NON_NEGATIVE),
     Field::new("attribute_count_limit", &NON_NEGATIVE),
     Field::new("event_count_limit", &NON_NEGATIVE),
     Field::new("link_count_limit", &NON_NEGATIVE),
