@@ -333,6 +333,7 @@ impl Destinations<'_> {
                 ..batch
             },
             queue: QueueSettings {
+                enabled: to.queue.enabled,
                 queue_size: clamp(to.queue.queue_size),
                 num_consumers: to.queue.num_consumers,
                 block_on_overflow: !self.timed,

@@ -69,6 +69,19 @@ impl Queue {
         if state.closed {
             return;
         }
+        while !self.settings.enabled && state.outstanding >= self.settings.num_consumers.max(1) {
+            if !self.settings.block_on_overflow {
+                drop(state);
+                return request.carried.drop_for(reason::QUEUE_FULL);
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            if state.closed {
+                return;
+            }
+        }
         // A request larger than the whole queue is let in alone: it is bounded by max_request_bytes.
         while state.bytes + size > self.settings.queue_size && !state.waiting.is_empty() {
             if self.settings.block_on_overflow && !state.closed {

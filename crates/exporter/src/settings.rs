@@ -108,7 +108,7 @@ pub struct OtlpSettings {
     pub headers: Vec<(String, String)>,
     /// Compression.
     pub compression: Compression,
-    /// For one attempt.
+    /// For one attempt; zero is no limit.
     pub timeout: Duration,
     /// TLS.
     pub tls: TlsSettings,
@@ -125,6 +125,19 @@ impl OtlpSettings {
             timeout: Duration::from_secs(10),
             tls: TlsSettings::default(),
         }
+    }
+}
+
+impl OtlpSettings {
+    /// What a zero timeout means to clocks that know no infinity.
+    const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+    /// How long one attempt may take.
+    pub(crate) fn attempt_limit(&self) -> Duration {
+        if self.timeout.is_zero() {
+            return Self::NO_LIMIT;
+        }
+        self.timeout
     }
 }
 
@@ -185,6 +198,8 @@ impl Default for BatchSettings {
 /// `sending_queue`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueSettings {
+    /// Whether requests wait for a free consumer; without, what finds every one busy is dropped.
+    pub enabled: bool,
     /// Most bytes that wait, for each signal.
     pub queue_size: usize,
     /// Requests that are sent at the same time, for each signal.
@@ -196,6 +211,7 @@ pub struct QueueSettings {
 impl Default for QueueSettings {
     fn default() -> Self {
         Self {
+            enabled: true,
             queue_size: 64 * 1024 * 1024,
             num_consumers: 4,
             block_on_overflow: false,

@@ -51,7 +51,7 @@ pub(super) fn connector(
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(settings.timeout.min(Duration::from_secs(5))));
+    tcp.set_connect_timeout(Some(settings.attempt_limit().min(Duration::from_secs(5))));
     tcp.set_keepalive(Some(Duration::from_secs(60)));
     let tls = if endpoint.scheme_str() == Some("https") {
         client_config(&settings.tls)?

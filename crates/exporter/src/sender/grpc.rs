@@ -66,7 +66,7 @@ impl GrpcSender {
                 Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
             }),
             metadata: MetadataMap::from_headers(headers),
-            timeout: settings.timeout,
+            timeout: settings.attempt_limit(),
         })
     }
 

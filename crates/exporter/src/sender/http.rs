@@ -74,7 +74,7 @@ impl HttpSender {
             endpoint,
             headers,
             compression: settings.compression,
-            timeout: settings.timeout,
+            timeout: settings.attempt_limit(),
         })
     }
 

@@ -448,6 +448,49 @@ async fn a_dead_server_costs_the_oldest_spans_and_no_more_memory_than_allowed() 
 }
 
 #[tokio::test]
+async fn without_a_queue_only_a_free_consumer_takes_a_request() {
+    let server = Server::grpc(vec![Answer::Hang, Answer::Hang]).await;
+    let mut running = Running::start(DestinationSettings {
+        queue: QueueSettings {
+            enabled: false,
+            num_consumers: 2,
+            ..QueueSettings::default()
+        },
+        ..settings(grpc(&server))
+    });
+    running.send(&["a"]);
+    running.send(&["b"]);
+    server.received(2).await;
+    // Both consumers wait for an answer.
+    running.send(&["c", "d"]);
+    running.send(&["e"]);
+    assert_eq!(running.exporter.queued_bytes(), 0);
+    let spans = running.end_within(Duration::from_millis(100)).await;
+    let expected = [(reason::QUEUE_FULL, 3), (reason::SHUTDOWN_DEADLINE, 2)];
+    assert_account(&spans, 0, &expected);
+}
+
+#[tokio::test]
+async fn a_timeout_of_zero_is_no_limit() {
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let server = match protocol {
+            Protocol::Grpc => Server::grpc(vec![]).await,
+            Protocol::HttpProtobuf => Server::http(vec![]).await,
+        };
+        let mut running = Running::start(settings(OtlpSettings {
+            timeout: Duration::ZERO,
+            ..match protocol {
+                Protocol::Grpc => grpc(&server),
+                Protocol::HttpProtobuf => http(&server),
+            }
+        }));
+        running.send(&["a"]);
+        server.received(1).await;
+        assert_account(&running.end().await, 1, &[]);
+    }
+}
+
+#[tokio::test]
 async fn a_request_is_cut_before_it_is_too_large() {
     let server = Server::grpc(Vec::new()).await;
     let mut running = Running::start(DestinationSettings {
