@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use rustix::time::{ClockId, clock_gettime};
-use spandrel_model::{CapturePolicy, ConnectionId, Event, KernelTime, Ledger, ProcessKey};
+use spandrel_model::{
+    CapturePolicy, ClockOffset, ConnectionId, Event, KernelTime, Ledger, ProcessKey, UnixTime,
+};
 use spandrel_probes::{Capture, CaptureSettings, Control, Counters, Verdict};
 
 use crate::exit::Failure;
@@ -134,9 +136,29 @@ fn now() -> KernelTime {
     KernelTime(seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// The relation of the kernel's clock to Unix time, now.
+pub fn clock_offset() -> ClockOffset {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+    let nanos = unix.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    ClockOffset::from_readings(now(), UnixTime(nanos))
+}
+
 fn account(ledger: &Ledger, counters: &Counters) {
     ledger.messages.set_seen(counters.seen);
     for (reason, count) in counters.drops.iter().chain(&counters.undelivered) {
         ledger.messages.set_dropped(reason, *count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_time_with_the_offset_is_the_time_of_day() {
+        let unix = clock_offset().to_unix(now()).0;
+        let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let apart = before.as_nanos().abs_diff(u128::from(unix));
+        assert!(apart < 5_000_000_000, "{apart} ns apart");
     }
 }

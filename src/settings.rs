@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use spandrel_config::Config;
 use spandrel_config::settings::{
-    AttributeValue, Backend, Compression, Export, Exporter, Histogram, LogLevel, MetricReader,
-    Otlp, Protocol, QueryValues, RetryOnFailure, Selector as SelectorConfig, SendingQueue,
-    SpanProcessor, Temporality,
+    AttributeValue, Backend, Batch, Compression, ConsoleFormat, Export, Exporter, Histogram,
+    LogLevel, MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure,
+    Selector as SelectorConfig, SendingQueue, SpanProcessor, Temporality,
 };
 use spandrel_exporter::metrics::{self, AggregatorSettings, ExplicitBounds, HistogramSettings};
 use spandrel_exporter::self_telemetry::SelfTelemetrySettings;
 use spandrel_exporter::{
-    AttributeLimits, BatchSettings, ConsoleFormat, DestinationSettings, ExporterSettings,
-    OtlpSettings, QueueSettings, RetrySettings, Signal, Target, TlsSettings,
+    AttributeLimits, BatchSettings, DestinationSettings, ExporterSettings, OtlpSettings,
+    QueueSettings, RetrySettings, Signal, Target, TlsSettings,
 };
 use spandrel_model::{Attribute, Value};
 use spandrel_probes::{BackendChoice, CaptureSettings};
@@ -252,11 +252,23 @@ pub fn export(config: &Config, timed: bool) -> OtlpSinkSettings {
         views: Vec::new(),
         list: Vec::new(),
     };
-    for processor in &config.traces {
+    // The table shows the spans, and ends with their latencies.
+    let as_text = spans_as_text(config);
+    let exported = |exporter: &Exporter| !as_text || *exporter != Exporter::Console;
+    let mut streams = Vec::new();
+    for processor in config.traces.iter().filter(|p| exported(&p.exporter)) {
         let to = Common::of(&processor.exporter, name_of(&processor.exporter), common);
         made.add(&to, Some(processor), None);
+        streams.push(stream(&processor.exporter));
     }
-    for reader in &config.metrics {
+    for reader in config.metrics.iter().filter(|r| exported(&r.exporter)) {
+        let lines = stream(&reader.exporter);
+        let shared = streams
+            .iter()
+            .position(|known| known.is_some() && *known == lines);
+        if shared.is_some_and(|index| made.share(index, reader)) {
+            continue;
+        }
         let to = Common::of(&reader.exporter, name_of(&reader.exporter), common);
         made.add(&to, None, Some(reader));
     }
@@ -311,12 +323,7 @@ struct Destinations<'a> {
 
 impl Destinations<'_> {
     fn add(&mut self, to: &Common, traces: Option<&SpanProcessor>, metrics: Option<&MetricReader>) {
-        let batch = traces.and_then(|processor| processor.batch);
-        let batch = batch.map_or_else(BatchSettings::default, |batch| BatchSettings {
-            schedule_delay: batch.schedule_delay,
-            max_export_batch_size: clamp(batch.max_export_batch_size),
-            ..BatchSettings::default()
-        });
+        let batch = traces.map_or_else(BatchSettings::default, |processor| batch(processor.batch));
         let exporter = traces
             .map(|processor| &processor.exporter)
             .or(metrics.map(|reader| &reader.exporter));
@@ -349,6 +356,20 @@ impl Destinations<'_> {
         });
     }
 
+    /// Sends the points along with the spans of a stream, through one queue, so that the order of the lines is always
+    /// the same. Whether that can be: a stream takes the points of one reader.
+    fn share(&mut self, index: usize, reader: &MetricReader) -> bool {
+        let view = self.view(reader);
+        match self.list.get_mut(index) {
+            Some(spans) if spans.metrics.is_none() => {
+                spans.metrics = Some(Target::SameStream);
+                spans.view = view;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The view that a reader wants; readers that want the same share it.
     fn view(&mut self, reader: &MetricReader) -> usize {
         let view = MetricsView {
@@ -379,6 +400,41 @@ fn limits(exporter: &Exporter) -> AttributeLimits {
     }
 }
 
+/// How spans are gathered; without a batch each is sent at once.
+fn batch(batch: Option<Batch>) -> BatchSettings {
+    let Some(batch) = batch else {
+        return BatchSettings {
+            schedule_delay: Duration::ZERO,
+            max_export_batch_size: 1,
+            ..BatchSettings::default()
+        };
+    };
+    let Batch {
+        schedule_delay,
+        max_export_batch_size,
+    } = batch;
+    BatchSettings {
+        schedule_delay,
+        max_export_batch_size: clamp(max_export_batch_size),
+        ..BatchSettings::default()
+    }
+}
+
+/// Whether spans go to standard output as a table to read, in place of OTLP.
+pub fn spans_as_text(config: &Config) -> bool {
+    let mut processors = config.traces.iter();
+    config.export.console == ConsoleFormat::Text
+        && processors.any(|processor| processor.exporter == Exporter::Console)
+}
+
+/// Whether spans go to anything but the console.
+pub fn spans_beside_console(config: &Config) -> bool {
+    let mut processors = config.traces.iter();
+    let mut named = config.export.destinations.iter();
+    processors.any(|processor| processor.exporter != Exporter::Console)
+        || named.any(|destination| destination.traces.is_some())
+}
+
 /// Settings of OTLP JSON lines on standard output.
 pub fn console(config: &Config, timed: bool) -> OtlpSinkSettings {
     let reader = config.metrics.first();
@@ -386,7 +442,7 @@ pub fn console(config: &Config, timed: bool) -> OtlpSinkSettings {
         name: "console".to_owned(),
         traces: Some(Target::Console(
             Box::new(io::stdout()),
-            ConsoleFormat::OtlpJson,
+            spandrel_exporter::ConsoleFormat::OtlpJson,
         )),
         metrics: Some(Target::SameStream),
         queue: QueueSettings {
@@ -490,8 +546,22 @@ pub fn self_telemetry(config: &Config) -> Option<SelfTelemetrySettings> {
     })
 }
 
+/// Which stream lines go to, if that is where they go.
+fn stream(exporter: &Exporter) -> Option<&str> {
+    match exporter {
+        Exporter::Otlp(_) => None,
+        Exporter::Console => Some("stdout"),
+        Exporter::OtlpFile { output_stream } => Some(output_stream),
+    }
+}
+
 fn target(exporter: &Exporter) -> Target {
-    let console = || Target::Console(Box::new(io::stdout()), ConsoleFormat::OtlpJson);
+    let console = || {
+        Target::Console(
+            Box::new(io::stdout()),
+            spandrel_exporter::ConsoleFormat::OtlpJson,
+        )
+    };
     match exporter {
         Exporter::Otlp(settings) => Target::Otlp(otlp(settings)),
         Exporter::Console => console(),

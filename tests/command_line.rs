@@ -117,7 +117,7 @@ fn each_kind_of_bad_file_has_a_place_and_a_caret() {
             )
         })
         .collect();
-    let cases: [(&str, Vec<u8>, &str); 6] = [
+    let cases: [(&str, Vec<u8>, &str); 8] = [
         (
             "duplicate key",
             b"file_format: \"1.1\"\nlog_level: info\nlog_level: warn\n".into(),
@@ -138,6 +138,16 @@ fn each_kind_of_bad_file_has_a_place_and_a_caret() {
             "alias bomb",
             format!("a0: &a0 [x, x, x, x, x, x]\n{bomb}").into(),
             "FILE:",
+        ),
+        (
+            "a bracket open at the end",
+            b"file_format: \"1.1\"\nresource: {attributes: [\n\n".into(),
+            "FILE:2:25: error",
+        ),
+        (
+            "a quote open at the end",
+            b"file_format: \"1.1\"\nlog_level: \"info".into(),
+            "FILE:2:12: error",
         ),
         (
             "bad YAML",
@@ -289,6 +299,104 @@ fn a_replay_prints_what_it_is_known_to_print() {
             &accepted(&["replay", &recording(), "--output", format]),
         );
     }
+}
+
+/// A file whose spans go to this console, and the metrics with them if `metrics` says so.
+fn to_console(format: &str, metrics: bool) -> String {
+    let reader = "meter_provider: {readers: [{periodic: {exporter: {console: }}}]}\n";
+    format!(
+        "file_format: \"1.1\"\n{}tracer_provider: {{processors: [{{batch: {{exporter: {{console: }}}}}}]}}\n\
+         distribution: {{spandrel: {{version: \"1.0\", export: {{console: {{format: {format}}}}}}}}}\n",
+        if metrics { reader } else { "" }
+    )
+}
+
+#[test]
+fn the_console_exporter_prints_text_where_the_file_says_so() {
+    let golden = |name| fs::read_to_string(repository().join("tests/golden").join(name)).unwrap();
+    for metrics in [false, true] {
+        let (_directory, path) = file(to_console("text", metrics));
+        let ledger = TempDir::new().unwrap();
+        let ledger = ledger.path().join("ledger.json");
+        let printed = accepted(&[
+            "replay",
+            &recording(),
+            "--config",
+            &path,
+            "--ledger",
+            ledger.to_str().unwrap(),
+        ]);
+        assert_eq!(printed, golden("two_requests.txt"), "metrics: {metrics}");
+        support::ledger::Ledger::read(&ledger).assert_closed();
+    }
+    let (_directory, path) = file(to_console("otlp-json", true));
+    for _ in 0..5 {
+        let printed = accepted(&["replay", &recording(), "--config", &path]);
+        assert_eq!(printed, golden("two_requests.otlp.jsonl"));
+    }
+}
+
+#[test]
+fn text_on_the_console_takes_no_span_from_another_destination() {
+    let directory = TempDir::new().unwrap();
+    let [lines, ledger] = ["lines.jsonl", "ledger.json"].map(|name| directory.path().join(name));
+    let both = format!(
+        "{{console: }}}}}}, {{batch: {{exporter: {{otlp_file: {{output_stream: \"file://{}\"}}}}",
+        lines.display()
+    );
+    let (_directory, path) = file(to_console("text", false).replace("{console: }", &both));
+    let printed = accepted(&[
+        "replay",
+        &recording(),
+        "--config",
+        &path,
+        "--ledger",
+        ledger.to_str().unwrap(),
+    ]);
+    let golden = |name| fs::read_to_string(repository().join("tests/golden").join(name)).unwrap();
+    assert_eq!(printed, golden("two_requests.txt"));
+    let otlp = golden("two_requests.otlp.jsonl");
+    let spans = otlp.lines().filter(|line| line.contains("resourceSpans"));
+    let written = fs::read_to_string(&lines).unwrap();
+    assert_eq!(
+        written.lines().collect::<Vec<_>>(),
+        spans.collect::<Vec<_>>()
+    );
+    support::ledger::Ledger::read(&ledger).assert_closed();
+}
+
+#[test]
+fn variables_that_a_file_turns_off_are_named_once_without_their_values() {
+    let (_directory, path) = file("file_format: \"1.1\"\nlog_level: ${OTEL_LOG_LEVEL}\n");
+    let validate = |file: Option<&str>| {
+        let arguments = ["config", "validate"];
+        let output = command(&arguments)
+            .args(file)
+            .env("OTEL_LOG_LEVEL", "warn")
+            .env("OTEL_SERVICE_NAME", "")
+            .env("OTEL_TRACES_SAMPLER", "always_off")
+            .env("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2")
+            .output()
+            .unwrap();
+        assert!(!text(&output.stderr).contains("hunter2"));
+        text(&output.stderr).to_owned()
+    };
+    let said = validate(Some(&path));
+    let warning = format!(
+        "{path}: warning: with a file these variables have no effect: \
+         OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER\n"
+    );
+    assert_eq!(said.matches(&warning).count(), 1, "{said}");
+    assert!(!said.contains("OTEL_SERVICE_NAME"), "{said}");
+    let without = command(&["config", "print"])
+        .env("OTEL_TRACES_SAMPLER", "always_off")
+        .output()
+        .unwrap();
+    let said = text(&without.stderr);
+    assert!(
+        !said.contains("with a file") && said.contains("OTEL_TRACES_SAMPLER"),
+        "{said}"
+    );
 }
 
 #[test]

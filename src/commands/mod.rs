@@ -7,6 +7,8 @@ mod replay;
 mod run;
 mod trace;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -15,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use spandrel_config::{Config, Loaded};
-use spandrel_model::{ClockOffset, Ledger, ledger};
+use spandrel_model::{Ledger, ledger};
 use spandrel_protocols::Tracker;
 
 use crate::agent::{self, Stop};
@@ -23,7 +25,7 @@ use crate::cli::{Command, Output};
 use crate::exit::{Exit, Failure, say};
 use crate::pipeline::Pipeline;
 use crate::recorder::Recorder;
-use crate::sink::{OtlpSink, RequestJsonLines, Sink, TextTable};
+use crate::sink::{OtlpSink, RequestJsonLines, Sink, TextConsole, TextTable};
 use crate::{logging, settings};
 
 /// Carries a command out.
@@ -38,19 +40,81 @@ pub fn execute(command: Command) -> anyhow::Result<Exit> {
     }
 }
 
+/// Most variables that a warning names.
+const MAX_NAMED: usize = 20;
+
+/// The variables of the specification among these, in order; `None` if there are none.
+fn ignored_variables(names: impl Iterator<Item = String>) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut ignored: Vec<String> = names
+        .filter(|name| name.starts_with("OTEL_") && name.chars().all(plain))
+        // The one that chooses the file.
+        .filter(|name| name != "OTEL_CONFIG_FILE")
+        .collect();
+    if ignored.is_empty() {
+        return None;
+    }
+    ignored.sort_unstable();
+    let more = ignored.len().saturating_sub(MAX_NAMED);
+    ignored.truncate(MAX_NAMED);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    Some(ignored.join(", ") + &more)
+}
+
 /// The configuration of a file, or that of the environment; warnings go to standard error.
 fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
-    let environment = |name: &str| std::env::var(name).ok();
+    let asked = RefCell::new(BTreeSet::new());
+    let environment = |name: &str| {
+        asked.borrow_mut().insert(name.to_owned());
+        std::env::var(name).ok()
+    };
     let loaded = match file {
         Some(file) => spandrel_config::load(file, &environment)
             .map_err(|problems| Failure::usage(problems.to_string().trim_end()))?,
         None => spandrel_config::from_env(&environment),
     };
+    if let Some(file) = file {
+        let names = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|_| !value.is_empty());
+            name.filter(|name| !asked.borrow().contains(name))
+        });
+        if let Some(ignored) = ignored_variables(names) {
+            say(format_args!(
+                "{}: warning: with a file these variables have no effect: {ignored}\n   \
+                 help: name one in the file, as ${{NAME}}, or unset it",
+                file.display()
+            ));
+        }
+    }
     for warning in &loaded.warnings {
         say(format_args!("{warning}"));
     }
     logging::set_level(settings::log_level(&loaded.config));
     Ok(loaded)
+}
+
+type Stdout = io::BufWriter<io::Stdout>;
+
+fn stdout() -> Stdout {
+    io::BufWriter::with_capacity(1 << 16, io::stdout())
+}
+
+fn table(ledger: &Arc<Ledger>) -> TextTable<Stdout> {
+    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    TextTable::new(stdout(), Arc::clone(ledger), colour)
+}
+
+/// The sink that a configuration describes, around the one that exports.
+fn exporting(otlp: OtlpSink, config: &Config, ledger: &Arc<Ledger>) -> Box<dyn Sink> {
+    if settings::spans_as_text(config) {
+        let others = settings::spans_beside_console(config);
+        return Box::new(TextConsole::new(table(ledger), otlp, others));
+    }
+    Box::new(otlp)
 }
 
 /// The sink that prints to standard output; a `live` one writes by the clock as well.
@@ -60,13 +124,9 @@ fn printer(
     config: &Config,
     ledger: &Arc<Ledger>,
 ) -> anyhow::Result<Box<dyn Sink>> {
-    let stdout = io::BufWriter::with_capacity(1 << 16, io::stdout());
     Ok(match output {
-        Output::Text => {
-            let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            Box::new(TextTable::new(stdout, Arc::clone(ledger), colour))
-        }
-        Output::Json => Box::new(RequestJsonLines::new(stdout, Arc::clone(ledger))),
+        Output::Text => Box::new(table(ledger)),
+        Output::Json => Box::new(RequestJsonLines::new(stdout(), Arc::clone(ledger))),
         Output::OtlpJson => Box::new(OtlpSink::start(settings::console(config, live), ledger)?),
     })
 }
@@ -92,7 +152,7 @@ fn capture_into(
             Arc::clone(ledger),
         );
         if let Some(file) = record {
-            let recorder = Recorder::create(file, ClockOffset::default(), seed)
+            let recorder = Recorder::create(file, agent::clock_offset(), seed)
                 .with_context(|| format!("cannot create {}", file.display()))?;
             pipeline.record_to(recorder);
         }

@@ -9,7 +9,7 @@ use spandrel_model::Ledger;
 use spandrel_model::recording::Recording;
 use spandrel_protocols::Tracker;
 
-use super::{close_ledger, load, printer};
+use super::{close_ledger, exporting, load, printer};
 use crate::cli::Replay;
 use crate::exit::{Exit, Failure};
 use crate::pipeline::{NoSteering, Pipeline};
@@ -32,7 +32,11 @@ pub(super) fn execute(arguments: &Replay) -> anyhow::Result<Exit> {
         identities.seed(process, attributes);
     }
     let sink: Box<dyn Sink> = match (&arguments.config, arguments.output) {
-        (Some(_), None) => Box::new(OtlpSink::start(settings::export(&config, false), &ledger)?),
+        (Some(_), None) => exporting(
+            OtlpSink::start(settings::export(&config, false), &ledger)?,
+            &config,
+            &ledger,
+        ),
         (_, output) => printer(output.unwrap_or_default(), false, &config, &ledger)?,
     };
     let mut pipeline = Pipeline::new(

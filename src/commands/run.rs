@@ -1,11 +1,12 @@
 //! `spandrel run`: the agent.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use spandrel_exporter::self_telemetry::SelfTelemetry;
 use spandrel_model::Ledger;
 
-use super::{capture_into, close_ledger, load};
+use super::{capture_into, close_ledger, exporting, load};
 use crate::agent::Stop;
 use crate::cli::Run;
 use crate::exit::{Exit, say};
@@ -28,22 +29,23 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
     }
     let ledger = Arc::new(Ledger::default());
     let otlp = OtlpSink::start(settings::export(&config, true), &ledger)?;
-    let runtime = otlp.runtime();
+    let (runtime, deadline) = (otlp.runtime(), otlp.deadline());
     let own = settings::self_telemetry(&config).and_then(|settings| {
         SelfTelemetry::start(settings, &ledger, runtime.handle())
             .inspect_err(|error| tracing::warn!("the agent's own metrics are off: {error}"))
             .ok()
     });
     let result = capture_into(
-        Box::new(otlp),
+        exporting(otlp, &config, &ledger),
         &config,
         None,
         &stop,
         &ledger,
         arguments.files.record.as_deref(),
     );
+    // After the spans and points, for the last numbers, and in what is left of their time.
     if let Some(own) = own
-        && let Err(error) = own.shutdown()
+        && let Err(error) = own.shutdown(deadline.left(Instant::now()))
     {
         tracing::warn!("the agent's own last metrics were not sent: {error}");
     }

@@ -3,15 +3,17 @@
 mod otlp;
 mod request_json;
 mod text;
+mod text_console;
 
 use std::io;
 use std::sync::Arc;
 
 use spandrel_model::{KernelTime, Measured, Resource, UnixTime};
 
-pub use otlp::{MetricsView, OtlpSink, OtlpSinkSettings};
+pub use otlp::{Deadline, MetricsView, OtlpSink, OtlpSinkSettings};
 pub use request_json::RequestJsonLines;
 pub use text::TextTable;
+pub use text_console::TextConsole;
 
 /// Takes measured exchanges with their resource; accounts for every span in the ledger.
 pub trait Sink: Send {

@@ -1,7 +1,7 @@
 //! OTLP: spans as they end, metrics at their interval; over the network, or as JSON lines into a stream.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -43,9 +43,32 @@ struct View {
 pub struct OtlpSink {
     exporter: Option<Exporter>,
     views: Vec<View>,
-    shutdown_timeout: Duration,
+    deadline: Deadline,
     timed: bool,
     runtime: Arc<Runtime>,
+}
+
+/// The time that everything on its way has after the end: it runs from the first that asks to end.
+#[derive(Clone)]
+pub struct Deadline {
+    timeout: Duration,
+    began: Arc<OnceLock<Instant>>,
+}
+
+impl Deadline {
+    fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            began: Arc::default(),
+        }
+    }
+
+    /// What is left of the time at `now`, which is when it begins for the first that asks.
+    pub fn left(&self, now: Instant) -> Duration {
+        let began = *self.began.get_or_init(|| now);
+        self.timeout
+            .saturating_sub(now.saturating_duration_since(began))
+    }
 }
 
 impl OtlpSink {
@@ -69,7 +92,7 @@ impl OtlpSink {
                     collected: None,
                 })
                 .collect(),
-            shutdown_timeout: settings.shutdown_timeout,
+            deadline: Deadline::new(settings.shutdown_timeout),
             timed: settings.timed,
             runtime: Arc::new(runtime),
         })
@@ -78,6 +101,18 @@ impl OtlpSink {
     /// The runtime of the export thread.
     pub fn runtime(&self) -> Arc<Runtime> {
         Arc::clone(&self.runtime)
+    }
+
+    /// The deadline of the end, for what ends together with this sink.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline.clone()
+    }
+
+    /// Takes a request into the metrics, and leaves its span to others.
+    pub fn measure(&mut self, resource: &Arc<Resource>, measured: &Measured) {
+        for view in &mut self.views {
+            view.aggregator.record(resource, measured);
+        }
     }
 
     /// Hands over the points of the views that are due at `kernel`, or of all of them.
@@ -101,9 +136,7 @@ impl OtlpSink {
 
 impl Sink for OtlpSink {
     fn accept(&mut self, resource: &Arc<Resource>, measured: Measured) -> io::Result<()> {
-        for view in &mut self.views {
-            view.aggregator.record(resource, &measured);
-        }
+        self.measure(resource, &measured);
         if let Some(exporter) = &mut self.exporter {
             exporter.export_spans([(Arc::clone(resource), measured.span)]);
         }
@@ -123,19 +156,35 @@ impl Sink for OtlpSink {
     fn finish(&mut self, unix: UnixTime) -> io::Result<()> {
         self.collect(None, unix);
         if let Some(exporter) = self.exporter.take() {
-            let report = self
-                .runtime
-                .block_on(exporter.shutdown(self.shutdown_timeout));
+            let left = self.deadline.left(Instant::now());
+            let report = self.runtime.block_on(exporter.shutdown(left));
             if !report.drained {
                 tracing::warn!(
                     "{} spans and {} metric points were not sent within {:?} and are lost; \
                      raise shutdown_timeout to wait longer",
                     report.lost_spans,
                     report.lost_points,
-                    self.shutdown_timeout
+                    self.deadline.timeout
                 );
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_ends_shares_one_deadline_from_the_first_that_asks() {
+        let seconds = Duration::from_secs;
+        let first = Deadline::new(seconds(5));
+        let second = first.clone();
+        let began = Instant::now();
+        assert_eq!(first.left(began), seconds(5));
+        assert_eq!(second.left(began + seconds(2)), seconds(3));
+        assert_eq!(second.left(began + seconds(5)), seconds(0));
+        assert_eq!(first.left(began + seconds(60)), seconds(0));
     }
 }

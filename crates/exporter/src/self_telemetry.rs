@@ -5,6 +5,8 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -88,11 +90,25 @@ impl SelfTelemetry {
             .map_err(|error| ExporterError::SelfTelemetry(error.to_string()))
     }
 
-    /// Exports a last time and ends. Blocks: not for a thread of the runtime.
-    pub fn shutdown(self) -> Result<(), ExporterError> {
-        self.provider
-            .shutdown()
-            .map_err(|error| ExporterError::SelfTelemetry(error.to_string()))
+    /// Exports a last time and ends, both within this time. Blocks: not for a thread of the runtime.
+    pub fn shutdown(self, within: Duration) -> Result<(), ExporterError> {
+        let failed = |message: String| Err(ExporterError::SelfTelemetry(message));
+        // The SDK's reader waits for its last export by a clock of its own, whatever it is told.
+        let (done, end) = sync_channel(1);
+        let ending = thread::Builder::new().name("own-metrics".to_owned());
+        let provider = self.provider;
+        let started = ending.spawn(move || {
+            // Nobody listens any more where the time was over before.
+            drop(done.send(provider.shutdown_with_timeout(within)));
+        });
+        if let Err(error) = started {
+            return failed(format!("cannot start a thread: {error}"));
+        }
+        match end.recv_timeout(within) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => failed(error.to_string()),
+            Err(_) => failed(format!("no end within {within:?}")),
+        }
     }
 }
 
@@ -211,7 +227,7 @@ fn grpc_exporter(settings: &OtlpSettings) -> Result<MetricExporter, ExporterErro
     let mut builder = MetricExporter::builder()
         .with_tonic()
         .with_endpoint(endpoint.to_string())
-        .with_timeout(settings.timeout)
+        .with_timeout(settings.attempt_limit())
         .with_metadata(MetadataMap::from_headers(headers));
     if settings.compression == Compression::Gzip {
         builder = builder.with_compression(opentelemetry_otlp::Compression::Gzip);
@@ -255,14 +271,14 @@ fn http_exporter(
         headers,
         runtime: runtime.clone(),
         compression: settings.compression,
-        timeout: settings.timeout,
+        timeout: settings.attempt_limit(),
     };
     MetricExporter::builder()
         .with_http()
         .with_http_client(client)
         .with_headers(HashMap::new())
         .with_endpoint(endpoint.to_string())
-        .with_timeout(settings.timeout)
+        .with_timeout(settings.attempt_limit())
         .build()
         .map_err(|error| ExporterError::SelfTelemetry(error.to_string()))
 }

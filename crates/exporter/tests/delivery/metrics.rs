@@ -185,7 +185,7 @@ async fn the_ledger_is_told_as_metrics_of_the_agent_itself() {
             exporter_protocol: Protocol::Grpc,
         };
         let telemetry = SelfTelemetry::start(settings, &ledger, &Handle::current()).unwrap();
-        tokio::task::spawn_blocking(move || telemetry.shutdown())
+        tokio::task::spawn_blocking(move || telemetry.shutdown(Duration::from_secs(30)))
             .await
             .unwrap()
             .unwrap();
@@ -231,5 +231,34 @@ async fn the_ledger_is_told_as_metrics_of_the_agent_itself() {
                 "{expected:?} is not in {numbers:#?}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_own_metrics_takes_no_longer_than_it_is_given() {
+    let given = Duration::from_millis(200);
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        // Takes connections and never answers.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}/v1/metrics", listener.local_addr().unwrap());
+        let settings = SelfTelemetrySettings {
+            endpoint: OtlpSettings {
+                timeout: Duration::ZERO,
+                ..OtlpSettings::new(protocol, endpoint)
+            },
+            interval: Duration::from_secs(3600),
+            attributes: Vec::new(),
+            exporter_protocol: Protocol::Grpc,
+        };
+        let ledger = Arc::new(Ledger::default());
+        let telemetry = SelfTelemetry::start(settings, &ledger, &Handle::current()).unwrap();
+        let end = tokio::task::spawn_blocking(move || telemetry.shutdown(given));
+        // The SDK alone would wait for 5 s.
+        let error = tokio::time::timeout(given * 15, end)
+            .await
+            .expect("an end in time")
+            .unwrap()
+            .expect_err("nobody has taken the metrics");
+        assert!(error.to_string().contains("no end within 200ms"), "{error}");
     }
 }

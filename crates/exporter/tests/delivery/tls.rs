@@ -168,7 +168,7 @@ async fn the_agents_own_metrics_go_over_the_same_tls() {
     };
     let runtime = tokio::runtime::Handle::current();
     let telemetry = SelfTelemetry::start(settings, &Arc::default(), &runtime).unwrap();
-    tokio::task::spawn_blocking(move || telemetry.shutdown())
+    tokio::task::spawn_blocking(move || telemetry.shutdown(std::time::Duration::from_secs(30)))
         .await
         .unwrap()
         .unwrap();

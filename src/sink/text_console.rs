@@ -1,0 +1,49 @@
+//! The console exporter as text: spans as a table, beside what else is exported.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use spandrel_model::{KernelTime, Measured, Resource, UnixTime};
+
+use super::{OtlpSink, Sink, TextTable};
+
+/// A table on standard output beside the other destinations.
+pub struct TextConsole<W> {
+    table: TextTable<W>,
+    others: OtlpSink,
+    spans_to_others: bool,
+}
+
+impl<W: Write + Send> TextConsole<W> {
+    /// Spans go to `table`, and are measured for the `others`, which get the spans as well if `spans_to_others`.
+    pub fn new(table: TextTable<W>, others: OtlpSink, spans_to_others: bool) -> Self {
+        Self {
+            table,
+            others,
+            spans_to_others,
+        }
+    }
+}
+
+impl<W: Write + Send> Sink for TextConsole<W> {
+    fn accept(&mut self, resource: &Arc<Resource>, measured: Measured) -> io::Result<()> {
+        if self.spans_to_others {
+            self.others.accept(resource, measured.clone())?;
+        } else {
+            self.others.measure(resource, &measured);
+        }
+        self.table.accept(resource, measured)
+    }
+
+    fn tick(&mut self, kernel: KernelTime, unix: UnixTime) -> io::Result<()> {
+        self.table.tick(kernel, unix)?;
+        self.others.tick(kernel, unix)
+    }
+
+    fn finish(&mut self, unix: UnixTime) -> io::Result<()> {
+        // A reader that has gone is no reason to keep the rest back.
+        let table = self.table.finish(unix);
+        self.others.finish(unix)?;
+        table
+    }
+}
