@@ -72,6 +72,19 @@ fn every_key_of_the_schema_is_valid_and_each_one_without_effect_is_named_once() 
 }
 
 #[test]
+fn no_key_of_the_schema_is_unknown_under_its_name_in_development_or_its_stable_one() {
+    let stable = EVERY_KEY.replace("/development", "");
+    for text in [EVERY_KEY, &stable] {
+        let unknown: Vec<_> = load(text, &[])
+            .warnings
+            .into_iter()
+            .filter(|w| w.message.contains("unknown key"))
+            .collect();
+        assert_eq!(unknown, []);
+    }
+}
+
+#[test]
 fn what_has_an_effect_arrives_in_the_typed_configuration() {
     let config = load(EVERY_KEY, &[]).config;
     assert_eq!(config.traces.len(), 5);
