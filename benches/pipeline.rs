@@ -83,7 +83,7 @@ fn message(connection: u64, round: u64, direction: Direction, payload: Bytes) ->
         arrived: Some(KernelTime(900_000 + round * 1_000_000)),
         process: process(connection),
         tid: 1,
-        lineage: 0,
+        lineage: Default::default(),
         cgroup: 1,
         srtt_us: 100,
         retransmits: 0,

@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use spandrel_model::{
     CapturePolicy, ClockOffset, ConnectionId, Event, KernelTime, Ledger, ProcessKey, UnixTime,
 };
-use spandrel_probes::{Capture, CaptureSettings, Control, Counters, Verdict};
+use spandrel_probes::{Capture, CaptureSettings, Control, Counters, GoroutineLayout, Verdict};
 
 use crate::exit::Failure;
 use crate::notify;
@@ -54,6 +54,12 @@ impl Steering for Control {
     fn process(&mut self, process: ProcessKey, allow: bool) {
         let verdict = if allow { Verdict::Allow } else { Verdict::Deny };
         if let Err(error) = self.set_process(process.tgid, verdict) {
+            tracing::debug!("{error}");
+        }
+    }
+
+    fn goroutines(&mut self, process: ProcessKey, layout: Option<GoroutineLayout>) {
+        if let Err(error) = self.set_goroutines(process.tgid, layout) {
             tracing::debug!("{error}");
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use spandrel_model::{
     CapturePolicy, ClockOffset, ConnectionId, Event, KernelTime, Ledger, ProcessKey, UnixTime,
 };
+use spandrel_probes::GoroutineLayout;
 use spandrel_protocols::{Output, Tracker};
 
 use crate::identity::Identities;
@@ -23,6 +24,8 @@ const REPLAY_TICK: u64 = 50_000_000;
 pub trait Steering: Send {
     /// Captures a process from now on, or not.
     fn process(&mut self, process: ProcessKey, allow: bool);
+    /// Says where a process keeps its goroutines' numbers, if it has any.
+    fn goroutines(&mut self, process: ProcessKey, layout: Option<GoroutineLayout>);
     /// Sets how much of a connection is copied.
     fn connection(&mut self, connection: ConnectionId, policy: CapturePolicy);
 }
@@ -32,6 +35,7 @@ pub struct NoSteering;
 
 impl Steering for NoSteering {
     fn process(&mut self, _process: ProcessKey, _allow: bool) {}
+    fn goroutines(&mut self, _process: ProcessKey, _layout: Option<GoroutineLayout>) {}
     fn connection(&mut self, _connection: ConnectionId, _policy: CapturePolicy) {}
 }
 
@@ -116,6 +120,10 @@ impl Pipeline {
             .decide(process, connection, &mut self.identities);
         if answer.tell_kernel {
             self.steering.process(process, answer.allow);
+        }
+        if answer.first && answer.allow {
+            let layout = self.identities.goroutines(process);
+            self.steering.goroutines(process, layout);
         }
         answer.allow
     }

@@ -25,6 +25,8 @@ pub struct Answer {
     pub allow: bool,
     /// The kernel side should hear it: it is new and holds for the whole process.
     pub tell_kernel: bool,
+    /// It is new.
+    pub first: bool,
 }
 
 impl Selection {
@@ -69,6 +71,7 @@ impl Selection {
             return Answer {
                 allow: *allow,
                 tell_kernel: false,
+                first: false,
             };
         }
         let ports = connection.and_then(|connection| self.ports.get(&connection));
@@ -84,6 +87,7 @@ impl Selection {
         Answer {
             allow,
             tell_kernel: !by_port,
+            first: true,
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod attributes;
 mod environment;
+mod golang;
 mod host;
 mod interpreter;
 mod naming;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use spandrel_k8s_meta::cgroup::Placement;
 use spandrel_model::{Attribute, KernelTime, ProcessExited, ProcessKey, ProcessStarted, Resource};
+use spandrel_probes::GoroutineLayout;
 
 use host::Host;
 
@@ -84,6 +86,7 @@ struct Hint {
 struct Known {
     resource: Arc<Resource>,
     candidate: Candidate,
+    goroutines: Option<GoroutineLayout>,
 }
 
 #[derive(Debug, Default)]
@@ -186,6 +189,11 @@ impl Identities {
         self.known(process, 0).candidate.clone()
     }
 
+    /// Where the process keeps its goroutines' numbers, if it is a Go program.
+    pub fn goroutines(&mut self, process: ProcessKey) -> Option<GoroutineLayout> {
+        self.known(process, 0).goroutines
+    }
+
     /// The process that has this id now, for `explain`. Its start is exact to the clock tick only.
     pub fn find(&self, pid: u32) -> Option<ProcessKey> {
         procfs::key_of(self.settings.proc_root.as_deref()?, pid)
@@ -241,6 +249,7 @@ impl Identities {
                     container_id: container.map(|container| container.id.clone()),
                     executable: seen.executable,
                 },
+                goroutines: seen.goroutines,
             };
             if let Some(placement) = seen.unified.filter(|_| cgroup != 0) {
                 self.remember_group(cgroup, placement);
@@ -258,6 +267,7 @@ impl Identities {
                 container_id: container.map(|container| container.id.clone()),
             },
             resource: self.made_of(attributes),
+            goroutines: None,
         }
     }
 
@@ -329,6 +339,7 @@ fn from_seed(process: ProcessKey, attributes: Vec<Attribute>) -> Known {
             container_id: resource.text("container.id").map(str::to_owned),
         },
         resource: Arc::new(resource),
+        goroutines: None,
     }
 }
 

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use spandrel_k8s_meta::cgroup::{self, Placement};
 use spandrel_model::ProcessKey;
+use spandrel_probes::GoroutineLayout;
 
 use super::environment::Declared;
+use super::golang;
 
 /// Length of a clock tick of `/proc/<pid>/stat` in nanoseconds: `USER_HZ` is 100 wherever Linux runs today.
 pub(super) const TICK: u64 = 10_000_000;
@@ -28,6 +30,7 @@ pub(super) struct Observed {
     /// Where its group in the version 2 hierarchy alone tells the container.
     pub(super) unified: Option<Placement>,
     pub(super) uid: Option<u32>,
+    pub(super) goroutines: Option<GoroutineLayout>,
 }
 
 /// Reads a process, or `None` when it is gone or its id now belongs to another one.
@@ -49,6 +52,7 @@ pub(super) fn observe(root: &Path, key: ProcessKey) -> Option<Observed> {
             .map(cgroup::parse_path)
             .filter(|placement| placement.container.is_some()),
         uid: text(&folder.join("status"), MAX_SMALL).and_then(|status| real_uid(&status)),
+        goroutines: golang::layout(&folder.join("exe")),
     };
     // The id may have changed hands while the files were read.
     Stat::read(&folder).filter(|stat| stat.is(key))?;

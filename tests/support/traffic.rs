@@ -163,6 +163,12 @@ impl Server {
         Self::start(&mut with_mode(Command::new(go_binary()), "server"))
     }
 
+    /// A Go program that answers each connection in a goroutine, and calls itself with `count` others after GET /start.
+    pub(crate) fn goroutines(count: usize) -> Self {
+        let mut command = with_mode(Command::new(go_binary()), "goroutines");
+        Self::start(command.args(["--count", &count.to_string()]))
+    }
+
     /// The server on Node's http.
     pub(crate) fn node() -> Self {
         Self::start(&mut with_mode(node(), "server"))
@@ -185,6 +191,19 @@ impl Server {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// The lines after the first, when there are `count`.
+    pub(crate) fn wait_for_lines(&self, count: usize) -> Vec<Value> {
+        let lines = self.process.stdout.wait(Duration::from_secs(30), |lines| {
+            let rest = lines.get(1..)?;
+            (rest.len() >= count).then(|| {
+                rest.iter()
+                    .map(|line| serde_json::from_str(line).expect("a line that is JSON"))
+                    .collect()
+            })
+        });
+        lines.unwrap_or_else(|| panic!("the server did not print {count} lines"))
     }
 
     /// The requests that it has answered, when there are at least `count`: a line follows the last byte of an answer.

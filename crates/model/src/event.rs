@@ -146,6 +146,26 @@ pub struct ConnectionClosed {
     pub egress_bytes: u64,
 }
 
+/// What carries one piece of work through a process; its number is unique within the process. In a recording a thread
+/// is a bare number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Lineage {
+    /// The thread, 0 if unknown: of a program not in Go, or not examined yet.
+    Thread(u64),
+    /// The goroutine, by the number that Go's runtime gives it.
+    Goroutine {
+        /// The number.
+        goroutine: u64,
+    },
+}
+
+impl Default for Lineage {
+    fn default() -> Self {
+        Self::Thread(0)
+    }
+}
+
 /// The bytes of one read or write.
 ///
 /// `position` makes order and gaps explicit: the next message of the same direction begins at
@@ -184,8 +204,8 @@ pub struct Message {
     pub process: ProcessKey,
     /// The thread that read or wrote.
     pub tid: u32,
-    /// Goroutine or thread that read or wrote, unique within the process; 0 if unknown.
-    pub lineage: u64,
+    /// Goroutine or thread that read or wrote.
+    pub lineage: Lineage,
     /// Id of the process' cgroup in the version 2 hierarchy, 0 if unknown.
     pub cgroup: u64,
     /// Smoothed round-trip time in microseconds (`tcp_sock.srtt_us >> 3`), 0 if unknown.

@@ -25,8 +25,8 @@ pub mod time;
 pub use attribute::{Attribute, Text, Value};
 pub use connection::{CapturePolicy, ConnectionId, Direction, Endpoint, Origin, Role, Transport};
 pub use event::{
-    ConnectionClosed, ConnectionHalfClosed, ConnectionOpened, Event, Message, ProcessExited,
-    ProcessStarted, Stamp,
+    ConnectionClosed, ConnectionHalfClosed, ConnectionOpened, Event, Lineage, Message,
+    ProcessExited, ProcessStarted, Stamp,
 };
 pub use ledger::{Account, DestinationAccounts, Ledger};
 pub use metric::{Instrument, Measured, Measurement};

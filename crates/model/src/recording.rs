@@ -210,7 +210,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{ConnectionId, Direction, KernelTime, Message, Stamp};
+    use crate::{ConnectionId, Direction, KernelTime, Lineage, Message, Stamp};
 
     fn message(cpu: u16, time: u64, payload: &'static [u8]) -> Event {
         Event::Message(Message {
@@ -232,7 +232,7 @@ mod tests {
                 started: 2,
             },
             tid: 1,
-            lineage: 0,
+            lineage: Lineage::default(),
             cgroup: 3,
             srtt_us: 4,
             retransmits: 5,
@@ -271,6 +271,23 @@ mod tests {
                 .events,
             events
         );
+    }
+
+    #[test]
+    fn a_recording_keeps_goroutines_and_threads_apart() {
+        let lineages = [Lineage::Thread(7), Lineage::Goroutine { goroutine: 7 }];
+        let events = lineages.map(|lineage| {
+            let Event::Message(mut message) = message(0, 1, b"x") else {
+                unreachable!()
+            };
+            message.lineage = lineage;
+            Event::Message(message)
+        });
+        let file = String::from_utf8(written(&events)).unwrap();
+        assert!(file.contains(r#""lineage":7,"#), "{file}");
+        assert!(file.contains(r#""lineage":{"goroutine":7},"#), "{file}");
+        let read = Recording::read(file.as_bytes()).unwrap();
+        assert_eq!(read.events, events);
     }
 
     #[test]

@@ -47,7 +47,7 @@ layouts! {
     /// A message, before its bytes.
     Message = "event_message" {
         header: Header, connection: u64, position: u64, started: u64, arrived: u64,
-        process_started: u64, cgroup: u64, lineage: u64, tgid: u32, tid: u32, length: u32,
+        process_started: u64, cgroup: u64, goroutine: u64, tgid: u32, tid: u32, length: u32,
         srtt_us: u32, retransmits: u32, payload_length: u16, tail_length: u8, direction: u8,
     }
     /// A TCP connection.
@@ -76,8 +76,10 @@ layouts! {
     ProcessExited = "event_process_exited" { header: Header, process_started: u64, tgid: u32, pad: u32 }
     /// The kernel side's counters, one per CPU.
     Counters = "counters" { seen: u64, outcomes: [u64; 10], lost_control: u64, copy_faults: u64 }
+    /// Where the number of the current goroutine is.
+    GoroutineLayout = "goroutine_layout" { g: i32, goid: u32 }
     /// What is decided about a process.
-    ProcessRule = "process_rule" { verdict: u32, seen: u32 }
+    ProcessRule = "process_rule" { verdict: u32, seen: u32, goroutines: GoroutineLayout }
     /// What is decided about a connection.
     Decision = "decision" { policy: u32, copy_bytes: u32 }
 }

@@ -175,6 +175,7 @@ fn prepare<'obj>(
             epoch: handle(&maps.epoch)?,
             counters: handle(&maps.counters)?,
             decided: 0.into(),
+            rules: Mutex::default(),
         }),
         stop: false.into(),
         abandon: false.into(),

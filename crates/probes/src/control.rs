@@ -1,10 +1,12 @@
 //! What user space decides, put where the kernel side finds it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use spandrel_model::{CapturePolicy, ConnectionId};
+
+use crate::abi;
 
 /// Whether a process is captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +15,15 @@ pub enum Verdict {
     Allow,
     /// None; they are counted as `kernel.process_denied`.
     Deny,
+}
+
+/// Where a Go program keeps the number of the goroutine that runs on a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoroutineLayout {
+    /// Of the pointer to the runtime's `g`, from the thread pointer; of no meaning on arm64, which has it in a register.
+    pub g: i32,
+    /// Of `goid`, in `g`.
+    pub goid: u32,
 }
 
 /// Why a decision did not reach the kernel side.
@@ -36,6 +47,8 @@ pub(crate) struct Maps {
     pub(crate) epoch: MapHandle,
     pub(crate) counters: MapHandle,
     pub(crate) decided: AtomicU32,
+    /// Held from reading a process' rule to writing it back.
+    pub(crate) rules: Mutex<()>,
 }
 
 impl Control {
@@ -49,12 +62,53 @@ impl Control {
             Verdict::Allow => 1,
             Verdict::Deny => 2,
         };
-        let mut value = [0; 8];
-        value[..4].copy_from_slice(&verdict.to_ne_bytes());
-        self.maps
-            .processes
-            .update(&tgid.to_ne_bytes(), &value, MapFlags::ANY)
-            .map_err(|error| failed(format!("process {tgid}"), &error))
+        self.change_rule(tgid, |rule| {
+            put(
+                rule,
+                std::mem::offset_of!(abi::ProcessRule, verdict),
+                verdict.to_ne_bytes(),
+            );
+        })
+    }
+
+    /// Tells where a process keeps its goroutines' numbers, `None` if it has none: from then on its messages carry
+    /// them. Forgotten when it executes another program or exits.
+    pub fn set_goroutines(
+        &self,
+        tgid: u32,
+        layout: Option<GoroutineLayout>,
+    ) -> Result<(), ControlError> {
+        let layout = layout.unwrap_or(GoroutineLayout { g: 0, goid: 0 });
+        let at = std::mem::offset_of!(abi::ProcessRule, goroutines);
+        self.change_rule(tgid, |rule| {
+            let g = at + std::mem::offset_of!(abi::GoroutineLayout, g);
+            put(rule, g, layout.g.to_ne_bytes());
+            let goid = at + std::mem::offset_of!(abi::GoroutineLayout, goid);
+            put(rule, goid, layout.goid.to_ne_bytes());
+        })
+    }
+
+    /// Of what the kernel side writes itself, the count of messages, some may be lost: it is a bound, no account.
+    fn change_rule(
+        &self,
+        tgid: u32,
+        change: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), ControlError> {
+        let _held = self
+            .maps
+            .rules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let key = tgid.to_ne_bytes();
+        let failed = |error: &_| failed(format!("process {tgid}"), error);
+        let map = &self.maps.processes;
+        let found = map.lookup(&key, MapFlags::ANY);
+        let mut rule = found
+            .map_err(|error| failed(&error))?
+            .unwrap_or_else(|| vec![0; abi::ProcessRule::LAYOUT.size]);
+        change(&mut rule);
+        map.update(&key, &rule, MapFlags::ANY)
+            .map_err(|error| failed(&error))
     }
 
     /// Decides how much of a connection is copied, from its next message on.
@@ -87,6 +141,12 @@ impl Control {
             .epoch
             .update(&0u32.to_ne_bytes(), &epoch.to_ne_bytes(), MapFlags::ANY)
             .map_err(|error| failed(&error))
+    }
+}
+
+fn put(rule: &mut [u8], offset: usize, word: [u8; 4]) {
+    if let Some(place) = rule.get_mut(offset..offset + 4) {
+        place.copy_from_slice(&word);
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bytes::{Bytes, BytesMut};
 use spandrel_model::{
     ConnectionClosed, ConnectionHalfClosed, ConnectionId, ConnectionOpened, Direction, Endpoint,
-    Event, KernelTime, Message, Origin, ProcessExited, ProcessKey, ProcessStarted, Role, Stamp,
-    Transport,
+    Event, KernelTime, Lineage, Message, Origin, ProcessExited, ProcessKey, ProcessStarted, Role,
+    Stamp, Transport,
 };
 
 use crate::abi;
@@ -244,6 +244,7 @@ fn message(
     let start = arena.len();
     arena.extend_from_slice(&bytes[head..head + payload + tail]);
     let tgid = at!(record.u32(Message.tgid));
+    let tid = at!(record.u32(Message.tid));
     let event = Event::Message(Message {
         stamp: stamp(),
         connection: ConnectionId(at!(record.u64(Message.connection))),
@@ -258,8 +259,11 @@ fn message(
             tgid,
             started: at!(record.u64(Message.process_started)),
         },
-        tid: at!(record.u32(Message.tid)),
-        lineage: at!(record.u64(Message.lineage)),
+        tid,
+        lineage: match at!(record.u64(Message.goroutine)) {
+            0 => Lineage::Thread(tid.into()),
+            goroutine => Lineage::Goroutine { goroutine },
+        },
         cgroup: at!(record.u64(Message.cgroup)),
         srtt_us: at!(record.u32(Message.srtt_us)),
         retransmits: at!(record.u32(Message.retransmits)),

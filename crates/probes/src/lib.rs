@@ -18,7 +18,7 @@ mod settings;
 mod skeleton;
 
 pub use capture::Capture;
-pub use control::{Control, ControlError, Verdict};
+pub use control::{Control, ControlError, GoroutineLayout, Verdict};
 pub use counters::Counters;
 pub use load::{Backend, CaptureError, Feature, Status};
 pub use preflight::{Finding, preflight};

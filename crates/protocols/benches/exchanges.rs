@@ -44,7 +44,7 @@ fn message(connection: u64, round: u64, direction: Direction, bytes: &'static [u
             started: 1,
         },
         tid: 1,
-        lineage: 0,
+        lineage: Default::default(),
         cgroup: 1,
         srtt_us: 100,
         retransmits: 0,

@@ -20,7 +20,7 @@ pub(crate) fn message(position: u64, payload: &'static [u8]) -> Message {
             started: 1,
         },
         tid: 1,
-        lineage: 0,
+        lineage: Default::default(),
         cgroup: 1,
         srtt_us: 0,
         retransmits: 0,

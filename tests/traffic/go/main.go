@@ -2,6 +2,7 @@
 //
 //	traffic server --port 0                      first line: {"listening": PORT}
 //	traffic client --port N --count N --connections N --path /a/{n}
+//	traffic goroutines --count N                 serves, and calls itself after GET /start; a line per end
 package main
 
 import (
@@ -95,7 +96,7 @@ func request(client *http.Client, method, url, path string, body int) {
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: traffic server|client [flags]")
+		fmt.Fprintln(os.Stderr, "usage: traffic server|client|goroutines [flags]")
 		os.Exit(2)
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
@@ -110,6 +111,10 @@ func main() {
 
 	if os.Args[1] == "server" {
 		fmt.Fprintln(os.Stderr, serve(*host, *port))
+		os.Exit(1)
+	}
+	if os.Args[1] == "goroutines" {
+		fmt.Fprintln(os.Stderr, goroutines(*count))
 		os.Exit(1)
 	}
 	url := "http://" + net.JoinHostPort(*host, strconv.Itoa(*port))

@@ -11,6 +11,7 @@
 #include "maps.h"
 #include "connection.h"
 #include "payload.h"
+#include "lineage.h"
 #include "message.h"
 #include "syscall.h"
 

@@ -147,7 +147,7 @@ pub(crate) fn drive(data: &[u8]) {
                         started: 1,
                     },
                     tid: 1,
-                    lineage: 0,
+                    lineage: Default::default(),
                     cgroup: 0,
                     srtt_us: 1,
                     retransmits: 0,

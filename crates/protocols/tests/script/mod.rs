@@ -154,7 +154,7 @@ pub fn parse(script: &str) -> Vec<Step> {
                         started: 1,
                     },
                     tid: 100,
-                    lineage: 0,
+                    lineage: Default::default(),
                     cgroup: 7,
                     srtt_us: 0,
                     retransmits: 0,

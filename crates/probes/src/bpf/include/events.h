@@ -58,7 +58,7 @@ struct event_message {
 	__u64 arrived; /* 0: unknown */
 	__u64 process_started;
 	__u64 cgroup;
-	__u64 lineage;
+	__u64 goroutine; /* 0: not known, then it is the thread that counts */
 	__u32 tgid;
 	__u32 tid;
 	__u32 length;
@@ -142,10 +142,17 @@ struct counters {
 	__u64 copy_faults; /* messages whose bytes could not be read */
 };
 
+/* Where the number of the current goroutine is. */
+struct goroutine_layout {
+	__s32 g; /* of the pointer to `g`, from the thread pointer (x86-64) */
+	__u32 goid; /* in `g`; 0: not a Go program, or not examined */
+};
+
 /* Value of the map `processes`, by tgid. */
 struct process_rule {
 	__u32 verdict;
 	__u32 seen; /* messages while unknown */
+	struct goroutine_layout goroutines;
 };
 
 /* Value of the map `decisions`, by connection: taken by the connection's next message. */

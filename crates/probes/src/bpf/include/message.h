@@ -17,7 +17,8 @@ static __always_inline bool is_ours(const struct facts *facts, __u16 type)
 	return unix_sockets && facts->family == AF_UNIX && type == SOCK_STREAM;
 }
 
-static __always_inline __u32 judge_process(__u32 tgid)
+/* Says as well where the process keeps the numbers of its goroutines, if it has any. */
+static __always_inline __u32 judge_process(__u32 tgid, struct goroutine_layout *layout)
 {
 	struct process_rule *rule = bpf_map_lookup_elem(&processes, &tgid);
 
@@ -29,6 +30,7 @@ static __always_inline __u32 judge_process(__u32 tgid)
 		if (!rule)
 			return OUTCOME_STATE_FULL;
 	}
+	*layout = rule->goroutines;
 	if (rule->verdict == VERDICT_ALLOW)
 		return 0;
 	if (rule->verdict == VERDICT_DENY)
@@ -139,10 +141,11 @@ static __always_inline __u32 deliver(__u32 slot, struct sock *sk, struct connect
 {
 	__u64 id = bpf_get_current_pid_tgid(), position, size;
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct goroutine_layout layout = {};
 	__u32 tgid = id >> 32, reason, limit;
 	struct scratch *s;
 
-	reason = tgid == self_tgid ? OUTCOME_SELF : judge_process(tgid);
+	reason = tgid == self_tgid ? OUTCOME_SELF : judge_process(tgid, &layout);
 	if (!c) {
 		if (reason)
 			return reason;
@@ -184,7 +187,7 @@ static __always_inline __u32 deliver(__u32 slot, struct sock *sk, struct connect
 	s->message.started = direction == DIRECTION_EGRESS ? time : 0;
 	s->message.arrived = direction == DIRECTION_INGRESS ? time : 0;
 	s->message.process_started = task->group_leader->start_boottime;
-	s->message.lineage = (__u32)id;
+	s->message.goroutine = current_goroutine(task, &layout);
 	s->message.tgid = tgid;
 	s->message.tid = id;
 	s->message.length = length;
