@@ -66,6 +66,57 @@ fn several_messages_in_one_call_keep_their_lengths() {
     }
 }
 
+/// What io_uring sent and read is missing where only ends of system calls are seen.
+#[test]
+fn io_uring_gives_lengths_and_what_follows_is_in_its_place() {
+    for backend in backends() {
+        let seen = observe(settings(backend), "uring");
+        let (client, server) = seen.pair(0);
+        let expected = match backend {
+            BackendChoice::Syscall => &["behind"][..],
+            _ => &["1000 bytes", "behind"],
+        };
+        for (end, direction) in [(client, Egress), (server, Ingress)] {
+            assert_eq!(
+                seen.texts(end.connection, direction),
+                expected,
+                "{backend:?}"
+            );
+            for message in seen.messages(end.connection, direction) {
+                assert!(message.tail.is_empty() && [0, 6].contains(&message.payload.len()));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_io_uring_reads_on_the_way_out_of_a_call_has_no_bytes_of_that_call() {
+    for backend in backends() {
+        let seen = observe(settings(backend), "uring_meanwhile");
+        let (_, server) = seen.pair(0);
+        let expected = match backend {
+            BackendChoice::Syscall => &[][..],
+            _ => &["300 bytes"],
+        };
+        assert_eq!(
+            seen.texts(server.connection, Ingress),
+            expected,
+            "{backend:?}"
+        );
+        assert!(
+            seen.messages(server.connection, Ingress)
+                .iter()
+                .all(|message| message.payload.is_empty())
+        );
+        let (_, other) = seen.pair(1);
+        assert_eq!(
+            seen.texts(other.connection, Ingress),
+            ["other"],
+            "{backend:?}"
+        );
+    }
+}
+
 #[test]
 fn peeked_bytes_do_not_count_and_discarded_ones_count_without_content() {
     for backend in backends() {

@@ -1,5 +1,5 @@
 """Traffic of known shape. Prints what it did as one JSON object per line; `go` on stdin where a step waits."""
-import ctypes, json, os, socket, struct, sys, threading
+import ctypes, json, mmap, os, socket, struct, sys, threading
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -197,6 +197,73 @@ def unix():
     s, _ = listener.accept()
     c.send(b"over a path"); s.recv(100); s.send(b"back"); c.recv(100)
     c.close(); s.close()
+
+
+class Uring:
+    """The smallest io_uring that sends and receives."""
+    SEND, RECV = 26, 27
+
+    def __init__(self):
+        params = (ctypes.c_uint32 * 30)()
+        self.fd = libc.syscall(425, 4, params)
+        assert self.fd >= 0, os.strerror(ctypes.get_errno())
+        entries, cq_entries = params[0], params[1]
+        self.sq, self.cq = params[10:20], params[20:30]
+        area = lambda size, offset: mmap.mmap(self.fd, size, mmap.MAP_SHARED, offset=offset)
+        self.sq_ring = area(self.sq[6] + entries * 4, 0)
+        self.cq_ring = area(self.cq[5] + cq_entries * 16, 0x8000000)
+        self.sqes = area(entries * 64, 0x10000000)
+        self.mask, self.cq_mask = entries - 1, cq_entries - 1
+
+    def submit(self, op, s, buffer, wait=0):
+        tail, = struct.unpack_from("I", self.sq_ring, self.sq[1])
+        slot = tail & self.mask
+        entry = struct.pack("BBHiQQII", op, 0, 0, s.fileno(), 0, ctypes.addressof(buffer), len(buffer), 0)
+        self.sqes[slot * 64:slot * 64 + 64] = entry.ljust(64, b"\0")
+        struct.pack_into("I", self.sq_ring, self.sq[6] + slot * 4, slot)
+        struct.pack_into("I", self.sq_ring, self.sq[1], tail + 1)
+        assert libc.syscall(426, self.fd, 1, wait, 1 if wait else 0, None, 0) == 1, ctypes.get_errno()
+        return self.result() if wait else None
+
+    def result(self):
+        head, = struct.unpack_from("I", self.cq_ring, self.cq[0])
+        while struct.unpack_from("I", self.cq_ring, self.cq[1])[0] == head:
+            libc.syscall(426, self.fd, 0, 1, 1, None, 0)
+        _, result, _ = struct.unpack_from("QiI", self.cq_ring, self.cq[5] + (head & self.cq_mask) * 16)
+        struct.pack_into("I", self.cq_ring, self.cq[0], head + 1)
+        return result
+
+
+def uring():
+    """Sent and read by io_uring, then by system calls."""
+    ring = Uring()
+    c, s = pair()
+    sent = ctypes.create_string_buffer(b"u" * 1000, 1000)
+    assert ring.submit(ring.SEND, c, sent, wait=1) == 1000
+    assert ring.submit(ring.RECV, s, ctypes.create_string_buffer(1000), wait=1) == 1000
+    c.send(b"behind"); s.recv(100)
+    c.close(); s.close()
+
+
+def uring_meanwhile():
+    """io_uring reads one connection for a thread that is in a call about another one."""
+    import time
+    ring = Uring()
+    c, s = pair()
+    other_c, other_s = pair()
+    ring.submit(ring.RECV, s, ctypes.create_string_buffer(300))
+
+    def send():
+        time.sleep(0.1); c.send(b"u" * 300)
+        time.sleep(0.1); other_c.send(b"other")
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    other_s.recv_into(bytearray(b"GET / HTTP/1.1\r\n" * 100))
+    sender.join()
+    assert ring.result() == 300
+    for one in (c, s, other_c, other_s):
+        one.close()
 
 
 def queue():

@@ -35,7 +35,8 @@ static __always_inline void source_of_current(struct source *source, struct sock
 	if (!sk->sk_socket->file)
 		return;
 	regs = (struct pt_regs *)bpf_task_pt_regs((void *)task);
-	if (IS_COMPAT(regs))
+	/* io_uring works for a thread on its way out of a call that is about something else. */
+	if (IS_COMPAT(regs) || !IN_CALL(regs))
 		return;
 	source_of_call(source, classify(CALL_NUMBER(regs)), direction, ARGUMENT_2(regs), ARGUMENT_3(regs));
 }

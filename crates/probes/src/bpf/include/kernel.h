@@ -47,6 +47,7 @@ enum { BPF_RB_AVAIL_DATA = 0 };
 #define SOCK_STREAM 1
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
+#define ENOSYS 38
 #define MSG_PEEK 0x2
 #define MSG_TRUNC 0x20
 #define MSG_ERRQUEUE 0x2000

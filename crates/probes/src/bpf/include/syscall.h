@@ -26,6 +26,8 @@ enum call {
 #define ARGUMENT_4(regs) ((regs)->r10)
 /* The segment of 32-bit programs, whose calls have other numbers. */
 #define IS_COMPAT(regs) ((regs)->cs == 0x23)
+/* Between the entry of a call and its result: afterwards a thread may do other work with the call's registers. */
+#define IN_CALL(regs) ((regs)->ax == (unsigned long)-ENOSYS)
 
 static __always_inline __u32 classify(__u64 number)
 {
@@ -66,6 +68,8 @@ static __always_inline __u32 classify(__u64 number)
 #define ARGUMENT_3(regs) ((regs)->regs[2])
 #define ARGUMENT_4(regs) ((regs)->regs[3])
 #define IS_COMPAT(regs) ((regs)->pstate & 0x10)
+/* Not told apart where the result is the number of the descriptor. */
+#define IN_CALL(regs) ((regs)->regs[0] == (regs)->orig_x0)
 
 static __always_inline __u32 classify(__u64 number)
 {
