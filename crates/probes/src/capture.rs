@@ -1,23 +1,20 @@
 //! A running capture: one thread owns the loaded programs, empties the ring and hands events over.
 
-use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use libbpf_rs::query::ProgInfoIter;
-use libbpf_rs::skel::Skel as _;
-use libbpf_rs::{MapCore as _, MapFlags, MapHandle, Program, RingBufferBuilder};
+use libbpf_rs::{MapCore as _, MapFlags, MapHandle, RingBufferBuilder};
 use spandrel_model::Event;
 
 use crate::control::{Control, Maps};
 use crate::counters::Counters;
 use crate::handover::Handover;
 use crate::load::{self, CaptureError, Loaded, Status};
+use crate::misses::Programs;
 use crate::settings::CaptureSettings;
 
 /// Longest time between two looks into the ring.
@@ -45,15 +42,19 @@ pub(crate) struct Shared {
     pub(crate) receiver_gone: AtomicU64,
     pub(crate) abandoned: AtomicU64,
     pub(crate) undecodable: AtomicU64,
-    misses: Mutex<Vec<(String, u64)>>,
+    programs: Programs,
 }
 
 impl Shared {
     fn counters(&self) -> Counters {
         let mut counters = Counters::default();
-        if let Err(error) = counters.add_kernel(&self.maps.counters) {
+        let read = counters
+            .add_losses(&self.maps.cgroup_losses)
+            .and_then(|()| counters.add_kernel(&self.maps.counters));
+        if let Err(error) = read {
             tracing::warn!(%error, "cannot read the kernel side's counters");
         }
+        counters.add_misses(self.programs.recursion_misses());
         counters.delivered = self.delivered.load(Ordering::Acquire);
         for (reason, count) in [
             ("probes.receiver_gone", &self.receiver_gone),
@@ -65,8 +66,6 @@ impl Shared {
                 counters.undelivered.insert(reason, count);
             }
         }
-        let misses = self.misses.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.recursion_misses = misses.iter().cloned().collect();
         counters
     }
 
@@ -174,6 +173,7 @@ fn prepare<'obj>(
             decisions: handle(&maps.decisions)?,
             epoch: handle(&maps.epoch)?,
             counters: handle(&maps.counters)?,
+            cgroup_losses: handle(&maps.cgroup_losses)?,
             decided: 0.into(),
             rules: Mutex::default(),
         }),
@@ -183,7 +183,7 @@ fn prepare<'obj>(
         receiver_gone: 0.into(),
         abandoned: 0.into(),
         undecodable: 0.into(),
-        misses: Mutex::default(),
+        programs: Programs::of(&loaded)?,
     };
     Ok((loaded, Arc::new(shared)))
 }
@@ -262,29 +262,10 @@ fn run(
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    *shared.misses.lock().unwrap_or_else(PoisonError::into_inner) = recursion_misses(&loaded);
 }
 
 /// Waits until no program that was running when it was detached still runs.
 fn settle() {
     // An expedited grace period is not needed for correctness: the counters are compared until they agree.
     std::thread::sleep(Duration::from_millis(2));
-}
-
-/// What the kernel counted of each loaded program.
-fn recursion_misses(loaded: &Loaded<'_>) -> Vec<(String, u64)> {
-    let programs: BTreeMap<u32, String> = loaded
-        .skeleton
-        .object()
-        .progs_mut()
-        .filter(|program| program.autoload())
-        .filter_map(|program| {
-            let id = Program::id_from_fd(program.as_fd()).ok()?;
-            Some((id, program.name().to_string_lossy().into_owned()))
-        })
-        .collect();
-    ProgInfoIter::default()
-        .filter_map(|info| Some((programs.get(&info.id)?.clone(), info.recursion_misses)))
-        .filter(|(_, misses)| *misses > 0)
-        .collect()
 }

@@ -46,6 +46,7 @@ pub(crate) struct Maps {
     pub(crate) decisions: MapHandle,
     pub(crate) epoch: MapHandle,
     pub(crate) counters: MapHandle,
+    pub(crate) cgroup_losses: MapHandle,
     pub(crate) decided: AtomicU32,
     /// Held from reading a process' rule to writing it back.
     pub(crate) rules: Mutex<()>,

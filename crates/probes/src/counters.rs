@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::abi;
+use crate::misses::Missed;
 
 /// Where the messages that were seen have ended. At rest `seen = submitted + sum(drops)`, and after
 /// [`Capture::stop`](crate::Capture::stop) also `submitted = delivered + sum(undelivered)`.
@@ -24,7 +25,11 @@ pub struct Counters {
     pub lost_control: u64,
     /// Messages whose bytes could not be read; their lengths were.
     pub copy_faults: u64,
-    /// Runs that the kernel skipped because the program was already running on that CPU, by program.
+    /// Messages lost under overload (`kernel.ring_full` and `kernel.rate_limited`) by the id of their cgroup. Of more
+    /// than 1024 cgroups the least recent ones are forgotten: then the sum is less than those two.
+    pub lost_by_cgroup: BTreeMap<u64, u64>,
+    /// Runs that the kernel skipped because the program was already running on that CPU, by program. Those of programs
+    /// that see messages count as seen and as `kernel.recursion`.
     pub recursion_misses: BTreeMap<String, u64>,
 }
 
@@ -32,6 +37,35 @@ impl Counters {
     /// Whether every message that was seen has ended in one counter.
     pub fn is_closed(&self) -> bool {
         self.seen == self.submitted + self.drops.values().sum::<u64>()
+    }
+
+    /// Messages lost under overload.
+    pub fn lost_under_overload(&self) -> u64 {
+        ["kernel.ring_full", "kernel.rate_limited"]
+            .iter()
+            .filter_map(|reason| self.drops.get(reason))
+            .sum()
+    }
+
+    /// Takes what each cgroup has lost; before [`add_kernel`](Self::add_kernel), which then has counted all of it.
+    pub(crate) fn add_losses(&mut self, map: &MapHandle) -> Result<(), libbpf_rs::Error> {
+        let word = |bytes: Vec<u8>| bytes.try_into().map_or(0, u64::from_ne_bytes);
+        self.lost_by_cgroup = map
+            .lookup_batch(map.max_entries(), MapFlags::ANY, MapFlags::ANY)?
+            .map(|(cgroup, lost)| (word(cgroup), word(lost)))
+            .collect();
+        Ok(())
+    }
+
+    /// Adds what the kernel has skipped.
+    pub(crate) fn add_misses(&mut self, misses: impl Iterator<Item = Missed>) {
+        for missed in misses {
+            if missed.are_messages() && missed.runs > 0 {
+                self.seen += missed.runs;
+                *self.drops.entry("kernel.recursion").or_insert(0) += missed.runs;
+            }
+            self.recursion_misses.insert(missed.program, missed.runs);
+        }
     }
 
     /// Adds what the kernel side has counted.

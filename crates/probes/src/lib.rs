@@ -13,6 +13,7 @@ mod decode;
 mod existing;
 mod handover;
 mod load;
+mod misses;
 mod preflight;
 mod settings;
 mod skeleton;

@@ -6,11 +6,13 @@ mod observed;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
 use observed::{Running, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
 use spandrel_model::{CapturePolicy, Event};
-use spandrel_probes::Verdict;
+use spandrel_probes::{BackendChoice, Verdict};
 
 #[test]
 fn a_denied_process_is_counted_and_not_shown() {
@@ -126,6 +128,105 @@ fn an_overloaded_ring_loses_messages_and_counts_each() {
                 assert_eq!(message.position % 2000, 0, "positions count what was lost");
             }
         }
+    }
+}
+
+/// A cgroup of this test in the version 2 hierarchy, wherever that is mounted.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new(name: &str) -> Self {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let root = mounts
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>())
+            .find(|fields| fields[2] == "cgroup2")
+            .expect("the version 2 hierarchy of cgroups is mounted")[1]
+            .to_owned();
+        let path = PathBuf::from(root).join(format!("spandrel-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn id(&self) -> u64 {
+        std::fs::metadata(&self.0).unwrap().ino()
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // A process that still is in it leaves with the test.
+        drop(std::fs::remove_dir(&self.0));
+    }
+}
+
+#[test]
+fn a_flooding_container_loses_its_own_messages_and_not_its_neighbours() {
+    for backend in backends() {
+        let mut settings = settings(backend);
+        settings.ring_buffer_bytes = 8 << 20;
+        settings.unknown_messages = u32::MAX;
+        settings.cgroup_messages_per_second = 150;
+        let (flooding, neighbour) = (Cgroup::new("flood"), Cgroup::new("neighbour"));
+        // Nothing is received until the end: the flood fills a quarter of the ring, and then has only its tokens.
+        let running = Running::with_sink(settings, 1);
+        let (flood, _) = Traffic::start("flood", flooding.path()).finish();
+        let calm = Traffic::start("neighbour", neighbour.path());
+        let seen = running.finish(calm);
+        let counters = &seen.counters;
+        let of = |pid, direction| {
+            seen.events.iter().filter(move |event| {
+                matches!(event, Event::Message(message)
+                if message.process.tgid == pid && message.direction == direction)
+            })
+        };
+        assert_eq!(
+            of(seen.pid, Egress).count(),
+            50,
+            "{backend:?}: {counters:?}"
+        );
+        assert_eq!(
+            of(seen.pid, Ingress).count(),
+            50,
+            "{backend:?}: {counters:?}"
+        );
+        let shown = (of(flood, Egress).count() + of(flood, Ingress).count()) as u64;
+        let lost = counters.lost_by_cgroup[&flooding.id()];
+        assert!(lost > 10_000, "{backend:?}: {counters:?}");
+        // The flood sends 20,000 messages; a read may give a part of one.
+        assert!(shown + lost >= 40_000, "{backend:?}: {shown} {counters:?}");
+        assert_eq!(counters.lost_by_cgroup.get(&neighbour.id()), None);
+        assert_eq!(
+            counters.lost_by_cgroup.values().sum::<u64>(),
+            counters.lost_under_overload(),
+            "{backend:?}: {counters:?}"
+        );
+        assert!(
+            counters.drops["kernel.rate_limited"] >= lost,
+            "{counters:?}"
+        );
+        assert_eq!(counters.drops.get("kernel.ring_full"), None, "{counters:?}");
+    }
+}
+
+#[test]
+fn skipped_runs_of_each_program_are_read() {
+    for (backend, programs) in [
+        (BackendChoice::Socket, &["socket_send", "socket_recv"][..]),
+        (BackendChoice::Syscall, &["syscall_exit"]),
+    ] {
+        if !backends().contains(&backend) {
+            continue;
+        }
+        let counters = observe(settings(backend), "ipv6").counters;
+        let misses = &counters.recursion_misses;
+        let read = |program: &str| misses.keys().any(|name| name.starts_with(program));
+        assert!(programs.iter().all(|program| read(program)), "{misses:?}");
+        assert!(read("tcp_state"), "{misses:?}");
     }
 }
 

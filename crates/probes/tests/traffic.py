@@ -172,7 +172,24 @@ def policy():
     c.close(); s.close()
 
 
+def join():
+    """Goes into the cgroup that the test names, if it names one."""
+    if len(sys.argv) > 2 and sys.argv[2]:
+        with open(sys.argv[2] + "/cgroup.procs", "w") as procs:
+            procs.write(str(os.getpid()))
+
+
+def neighbour():
+    """Few messages, while another container floods."""
+    join()
+    c, s = pair()
+    for n in range(50):
+        c.send(b"%03d" % n); s.recv(100)
+    c.close(); s.close()
+
+
 def flood():
+    join()
     c, s = pair()
     data = b"f" * 2000
     for _ in range(20000):

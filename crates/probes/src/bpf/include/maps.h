@@ -161,6 +161,14 @@ struct {
 	__type(value, struct bucket);
 } buckets SEC(".maps");
 
+/* Messages lost under overload, by cgroup: the least recent is forgotten where there are too many. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, __u64);
+} cgroup_losses SEC(".maps");
+
 /* The agent's own connections as their other ends see them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

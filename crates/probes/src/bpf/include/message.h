@@ -214,6 +214,20 @@ static __always_inline __u32 deliver(__u32 slot, struct sock *sk, struct connect
 	return OUTCOME_SUBMITTED;
 }
 
+static __always_inline void count_loss(void)
+{
+	__u64 cgroup = bpf_get_current_cgroup_id(), one = 1;
+	__u64 *lost = bpf_map_lookup_elem(&cgroup_losses, &cgroup);
+
+	if (!lost) {
+		if (!bpf_map_update_elem(&cgroup_losses, &cgroup, &one, BPF_NOEXIST))
+			return;
+		lost = bpf_map_lookup_elem(&cgroup_losses, &cgroup);
+	}
+	if (lost)
+		__sync_fetch_and_add(lost, 1);
+}
+
 /* Every message that comes here is counted as seen and as exactly one outcome. */
 static __always_inline void handle(__u32 slot, struct sock *sk, struct connection *c, const struct facts *facts,
 				   const struct source *source, __u32 length, __u8 direction, __u64 time)
@@ -227,4 +241,7 @@ static __always_inline void handle(__u32 slot, struct sock *sk, struct connectio
 	outcome = deliver(slot, sk, c, facts, source, length, direction, time);
 	BOUND(outcome, OUTCOMES - 1);
 	__sync_fetch_and_add(&own->outcomes[outcome], 1);
+	/* After the outcome: who reads in the other order never finds more of them than were lost. */
+	if (outcome == OUTCOME_RING_FULL || outcome == OUTCOME_RATE_LIMITED)
+		count_loss();
 }
