@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use rustix::time::{ClockId, clock_gettime};
 use spandrel_model::{
-    CapturePolicy, ClockOffset, ConnectionId, Event, KernelTime, Ledger, ProcessKey, UnixTime,
+    CapturePolicy, ClockOffset, ConnectionId, Event, KernelTime, Ledger, LossesByCgroup,
+    ProcessKey, UnixTime,
 };
 use spandrel_probes::{Capture, CaptureSettings, Control, Counters, GoroutineLayout, Verdict};
 
@@ -151,6 +152,11 @@ pub fn clock_offset() -> ClockOffset {
 
 fn account(ledger: &Ledger, counters: &Counters) {
     ledger.messages.set_seen(counters.seen);
+    let losses = counters.lost_by_cgroup.iter();
+    ledger.set_lost(LossesByCgroup::new(
+        losses.map(|(cgroup, lost)| (*cgroup, *lost)),
+        counters.lost_under_overload(),
+    ));
     for (reason, count) in counters.drops.iter().chain(&counters.undelivered) {
         ledger.messages.set_dropped(reason, *count);
     }

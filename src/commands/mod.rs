@@ -174,6 +174,17 @@ fn close_ledger(ledger: &Ledger, file: Option<&Path>) -> anyhow::Result<()> {
             describe(&account.snapshot(), settled)
         ));
     }
+    let lost = ledger.lost();
+    if !lost.is_empty() {
+        let rows: Vec<String> = lost
+            .rows()
+            .map(|(cgroup, lost)| format!("{cgroup}: {lost}"))
+            .collect();
+        say(format_args!(
+            "ledger: messages lost under overload by cgroup id: {}",
+            rows.join(", ")
+        ));
+    }
     let Some(file) = file else { return Ok(()) };
     fs::File::create(file)
         .and_then(|mut output| writeln!(output, "{}", ledger.to_json()))

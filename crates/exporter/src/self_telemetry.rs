@@ -165,6 +165,23 @@ fn observe(meter: &Meter, ledger: &Arc<Ledger>, protocol: Protocol) {
             }
         })
         .build();
+    let of_all = Arc::clone(ledger);
+    // Not monotonic: who loses more than one of the ten takes its place, and that one goes to the others.
+    meter
+        .i64_observable_up_down_counter("spandrel.ledger.lost_messages")
+        .with_unit("{message}")
+        .with_description("Messages lost under overload, by the cgroup whose they were.")
+        .with_callback(move |observer| {
+            let lost = of_all.lost();
+            if lost.is_empty() {
+                return;
+            }
+            for (cgroup, lost) in lost.rows() {
+                let cgroup = KeyValue::new("spandrel.cgroup.id", cgroup);
+                observer.observe(i64::try_from(lost).unwrap_or(i64::MAX), &[cgroup]);
+            }
+        })
+        .build();
     let spans: Select = |ledger| &ledger.spans;
     let points: Select = |ledger| &ledger.metric_points;
     for (item, kind, unit, account) in [

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
+use crate::losses::LossesByCgroup;
+
 /// Reasons are `<stage>.<reason>` constants, for example `kernel.ring_full`.
 pub type Reason = &'static str;
 
@@ -127,6 +129,7 @@ pub struct Ledger {
     /// Log records: seen = made; settled = exported (acknowledged).
     pub log_records: Account,
     destinations: Mutex<Vec<Arc<DestinationAccounts>>>,
+    lost: Mutex<LossesByCgroup>,
 }
 
 /// What was handed to one destination. Where there are several, a span counts in [`Ledger::spans`] once for each.
@@ -184,6 +187,20 @@ impl Ledger {
         self.lock_destinations().clone()
     }
 
+    /// Sets whose messages were lost under overload; counted by the kernel side.
+    pub fn set_lost(&self, losses: LossesByCgroup) {
+        *self.lock_lost() = losses;
+    }
+
+    /// Whose messages were lost under overload.
+    pub fn lost(&self) -> LossesByCgroup {
+        self.lock_lost().clone()
+    }
+
+    fn lock_lost(&self) -> std::sync::MutexGuard<'_, LossesByCgroup> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_destinations(&self) -> std::sync::MutexGuard<'_, Vec<Arc<DestinationAccounts>>> {
         self.destinations
             .lock()
@@ -229,6 +246,14 @@ impl Ledger {
                     }
                 }
             }
+        }
+        let lost = self.lost();
+        if !lost.is_empty() {
+            let rows = lost.rows().map(|(name, lost)| (name, json!(lost)));
+            object.insert(
+                "messages_lost_by_cgroup".into(),
+                rows.collect::<Map<_, _>>().into(),
+            );
         }
         Value::Object(object)
     }
@@ -281,6 +306,17 @@ mod tests {
         assert_eq!(json["spans@a"]["exported"], 2);
         assert_eq!(json["spans@b"]["dropped"], json!({"queue.full": 1}));
         assert_eq!(json.get("metric_points@b"), None, "was handed nothing");
+    }
+
+    #[test]
+    fn the_ledger_names_who_lost_messages_only_where_some_were_lost() {
+        let ledger = Ledger::default();
+        assert_eq!(ledger.to_json().get("messages_lost_by_cgroup"), None);
+        ledger.set_lost(LossesByCgroup::new([(7, 3), (9, 0)], 5));
+        assert_eq!(
+            ledger.to_json()["messages_lost_by_cgroup"],
+            json!({"7": 3, "others": 2})
+        );
     }
 
     #[test]

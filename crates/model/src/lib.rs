@@ -15,6 +15,7 @@ pub mod attribute;
 pub mod connection;
 pub mod event;
 pub mod ledger;
+pub mod losses;
 pub mod metric;
 pub mod process;
 pub mod recording;
@@ -29,6 +30,7 @@ pub use event::{
     ProcessExited, ProcessStarted, Stamp,
 };
 pub use ledger::{Account, DestinationAccounts, Ledger};
+pub use losses::LossesByCgroup;
 pub use metric::{Instrument, Measured, Measurement};
 pub use process::ProcessKey;
 pub use resource::Resource;

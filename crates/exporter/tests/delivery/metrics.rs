@@ -12,7 +12,7 @@ use spandrel_exporter::self_telemetry::{SelfTelemetry, SelfTelemetrySettings};
 use spandrel_exporter::{
     Compression, DestinationSettings, Exporter, OtlpSettings, Protocol, Target, reason,
 };
-use spandrel_model::{Attribute, Ledger, UnixTime};
+use spandrel_model::{Attribute, Ledger, LossesByCgroup, UnixTime};
 use tokio::runtime::Handle;
 
 use crate::server::{Answer, Received, Server};
@@ -170,6 +170,7 @@ async fn the_ledger_is_told_as_metrics_of_the_agent_itself() {
         ledger.messages.see(7);
         ledger.messages.settle(4);
         ledger.messages.drop_for("kernel.ring_full", 3);
+        ledger.set_lost(LossesByCgroup::new([(4711, 2)], 3));
         ledger.spans.see(3);
         ledger.spans.settle(1);
         ledger.spans.drop_for(reason::REJECTED, 1);
@@ -217,6 +218,16 @@ async fn the_ledger_is_told_as_metrics_of_the_agent_itself() {
                 3,
             ),
             ("spandrel.ledger.in_flight", "spandrel.account=spans", 1),
+            (
+                "spandrel.ledger.lost_messages",
+                "spandrel.cgroup.id=4711",
+                2,
+            ),
+            (
+                "spandrel.ledger.lost_messages",
+                "spandrel.cgroup.id=others",
+                1,
+            ),
             ("otel.sdk.exporter.span.exported", component, 1),
             (
                 "otel.sdk.exporter.span.exported",
