@@ -33,7 +33,12 @@ fn finding(what: &str, ok: bool, detail: impl Into<String>, remedy: &str) -> Fin
 /// Looks at everything the capture needs or can use.
 pub fn preflight() -> Vec<Finding> {
     load::quiet_libbpf();
-    let mut findings = vec![kernel_version()];
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let mut findings = vec![kernel_version(&release), locked_memory(&release, &limits)];
     let btf = Btf::from_vmlinux();
     findings.push(finding(
         "kernel type information",
@@ -59,17 +64,43 @@ pub fn preflight() -> Vec<Finding> {
     findings
 }
 
-fn kernel_version() -> Finding {
-    let release = rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned();
+fn version(release: &str) -> (u32, u32) {
     let mut numbers = release
         .split(['.', '-'])
         .map_while(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn kernel_version(release: &str) -> Finding {
     let remedy = "use kernel 5.12 or later";
-    finding("kernel version", version >= (5, 12), release, remedy)
+    finding(
+        "kernel version",
+        version(release) >= (5, 12),
+        release,
+        remedy,
+    )
+}
+
+/// Before 5.11 the kernel charged maps and programs to RLIMIT_MEMLOCK; libbpf then asks for no limit, if it may.
+fn locked_memory(release: &str, limits: &str) -> Finding {
+    let what = "locked memory";
+    if version(release) >= (5, 11) {
+        let detail = "maps and programs are charged to the cgroup, not to RLIMIT_MEMLOCK";
+        return finding(what, true, detail, "");
+    }
+    let limit = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max locked memory"))
+        .and_then(|rest| rest.split_ascii_whitespace().nth(1))
+        .unwrap_or("unknown");
+    finding(
+        what,
+        limit == "unlimited",
+        format!(
+            "RLIMIT_MEMLOCK is at most {limit} bytes, and this kernel charges maps and programs to it"
+        ),
+        "raise it: `ulimit -l unlimited`, or LimitMEMLOCK=infinity in a systemd unit",
+    )
 }
 
 fn lockdown() -> Finding {
@@ -178,5 +209,21 @@ fn rung(backend: BackendChoice) -> Finding {
             error.to_string(),
             "none needed while another backend works",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locked_memory_matters_to_old_kernels_only() {
+        let limited = "Limit  Soft Limit  Hard Limit  Units\nMax locked memory         65536                65536                bytes\n";
+        let unlimited = limited.replace("65536", "unlimited");
+        assert!(locked_memory("6.18.44", limited).ok);
+        assert!(locked_memory("5.10.0-9-amd64", &unlimited).ok);
+        let found = locked_memory("5.10.0-9-amd64", limited);
+        assert!(!found.ok && found.detail.contains("65536"), "{found:?}");
+        assert!(found.remedy.contains("ulimit -l unlimited"));
     }
 }
