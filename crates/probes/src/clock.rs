@@ -29,3 +29,8 @@ pub(crate) fn offset() -> ClockOffset {
     }
     best.1
 }
+
+/// Nanoseconds since the boot, as the kernel counts starts of tasks.
+pub(crate) fn since_boot() -> u64 {
+    nanos(ClockId::Boottime)
+}

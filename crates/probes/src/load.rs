@@ -342,14 +342,6 @@ fn status<'a>(
         _ => "asked for".to_owned(),
     };
     features.extend(taken.map(|program| feature(program, String::new())));
-    features.push(Feature {
-        feature: "bytes of several messages in one recvmmsg or sendmmsg",
-        available: backend == Backend::Syscall,
-        reason: match backend {
-            Backend::Syscall => String::new(),
-            _ => "this backend cannot tell which of them it sees: lengths only".to_owned(),
-        },
-    });
     Status {
         backend,
         why,
@@ -459,6 +451,9 @@ pub(crate) fn attach(loaded: &mut Loaded<'_>) -> Result<(), CaptureError> {
             )
         })?;
         loaded.links.push(link);
+    }
+    if let Some(data) = loaded.skeleton.maps.bss_data.as_deref_mut() {
+        data.attached_at = crate::clock::since_boot();
     }
     Ok(())
 }

@@ -41,14 +41,19 @@ def pair(host="127.0.0.1"):
     return client, server
 
 
-def mmsg(call, s, buffers):
+def vector_of(buffers):
     vector = (Mmsghdr * len(buffers))()
     keep = []
     for i, b in enumerate(buffers):
         iov = (Iovec * 1)(Iovec(ctypes.cast(b, ctypes.c_void_p), len(b)))
         keep.append(iov)
         vector[i].header.iov, vector[i].header.iovlen = iov, 1
-    n = call(s.fileno(), vector, len(buffers), 0, *([None] if call is libc.recvmmsg else []))
+    return vector, keep
+
+
+def mmsg(call, s, buffers, flags=0):
+    vector, keep = vector_of(buffers)
+    n = call(s.fileno(), vector, len(buffers), flags, *([None] if call is libc.recvmmsg else []))
     assert n > 0, ctypes.get_errno()
     return [vector[i].length for i in range(n)]
 
@@ -74,7 +79,43 @@ def variants():
 def multiple():
     c, s = pair()
     buf = lambda data: ctypes.create_string_buffer(data, len(data))
-    mmsg(libc.sendmmsg, c, [buf(b"first"), buf(b"second!")]); s.recv(100)
+    both = [buf(b"first"), buf(b"second!")]
+    # The same places again, so that only counting tells where a call begins.
+    vector, keep = vector_of(both)
+    def send(wanted=2, flags=0):
+        n = libc.sendmmsg(c.fileno(), vector, 2, flags)
+        assert n == wanted, (n, os.strerror(ctypes.get_errno()))
+    send(); s.recv(100)
+    send(); s.recv(100)
+    # Ends after its first message.
+    long = vector[1].header.iov[0].base
+    vector[1].header.iov[0].base = 8
+    send(wanted=1); s.recv(100)
+    vector[1].header.iov[0].base = long
+    send(); s.recv(100)
+    # Reads several: those that are there, and then without waiting.
+    c.send(b"answer")
+    assert mmsg(libc.recvmmsg, s, [buf(bytes(2)), buf(bytes(3)), buf(bytes(100))], socket.MSG_DONTWAIT) == [2, 3, 1]
+    c.send(b"more")
+    assert mmsg(libc.recvmmsg, s, [buf(bytes(3)), buf(bytes(3)), buf(bytes(3))], socket.MSG_DONTWAIT) == [3, 1]
+    c.close(); s.close()
+
+
+def multiple_older():
+    """By a thread that is older than the capture."""
+    c, s = pair()
+    say(ready=True); go()
+    vector, keep = vector_of([ctypes.create_string_buffer(data, len(data)) for data in (b"first", b"second!")])
+    send = lambda: libc.sendmmsg(c.fileno(), vector, 2, 0)
+    assert send() == 2
+    s.recv(100)
+    place = vector[1].header.iov[0].base
+    vector[1].header.iov[0].base = 8
+    assert send() == 1
+    s.recv(100)
+    vector[1].header.iov[0].base = place
+    assert send() == 2
+    s.recv(100)
     c.close(); s.close()
 
 

@@ -14,6 +14,7 @@
 #include "lineage.h"
 #include "message.h"
 #include "syscall.h"
+#include "several.h"
 
 #include "socket.bpf.c"
 #include "lifecycle.bpf.c"

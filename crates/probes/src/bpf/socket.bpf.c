@@ -23,11 +23,17 @@ static __always_inline bool has_unread(struct sock *sk)
 	return tcp && *(volatile __u32 *)&tcp->rcv_nxt != tcp->copied_seq;
 }
 
-/* The user buffer of the call that the current thread is in. */
-static __always_inline void source_of_current(struct source *source, struct sock *sk, __u8 direction)
+/*
+ * The user buffer of the call that the current thread is in. Also to be asked for messages that fail or are empty: they
+ * count among several of one call.
+ */
+static __always_inline void source_of_current(struct source *source, struct sock *sk, __u8 direction, int ret,
+					      int flags)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct pt_regs *regs;
+	__u64 count, header;
+	__u32 call;
 
 	/* Kernel threads have no user memory, and a kernel's own socket is not what the program's call is about. */
 	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
@@ -38,7 +44,21 @@ static __always_inline void source_of_current(struct source *source, struct sock
 	/* io_uring works for a thread on its way out of a call that is about something else. */
 	if (IS_COMPAT(regs) || !IN_CALL(regs))
 		return;
-	source_of_call(source, classify(CALL_NUMBER(regs)), direction, ARGUMENT_2(regs), ARGUMENT_3(regs));
+	call = classify(CALL_NUMBER(regs));
+	count = (__u32)ARGUMENT_3(regs);
+	if (call == (direction == DIRECTION_EGRESS ? CALL_SENDMMSG : CALL_RECVMMSG) && count > 1) {
+		/* After urgent data and after its time a call ends without a sign. */
+		if (call == CALL_RECVMMSG && (flags & MSG_OOB || ARGUMENT_5(regs)))
+			return;
+		if (call == CALL_SENDMMSG && count > SEND_MULTIPLE_MAX)
+			count = SEND_MULTIPLE_MAX;
+		header = current_header(sk, call, ARGUMENT_2(regs), count, ret);
+		if (header && ret > 0)
+			source_of_header(source, header);
+		return;
+	}
+	if (ret > 0)
+		source_of_call(source, call, direction, ARGUMENT_2(regs), ARGUMENT_3(regs));
 }
 
 static __always_inline int on_socket_length(__u32 slot, struct sock *sk, int ret, int flags, __u8 direction)
@@ -56,14 +76,14 @@ static __always_inline int on_socket_length(__u32 slot, struct sock *sk, int ret
 	c = find_connection(sk);
 	if (c && direction == DIRECTION_EGRESS)
 		time = take_start(c, (__u32)bpf_get_current_pid_tgid());
+	if (direction == DIRECTION_EGRESS || !(flags & MSG_TRUNC))
+		source_of_current(&source, sk, direction, ret, flags);
 	if (ret <= 0)
 		return 0;
 	if (c && direction == DIRECTION_INGRESS) {
 		time = take_arrival(c);
 		c->arrival_unknown = has_unread(sk);
 	}
-	if (direction == DIRECTION_EGRESS || !(flags & MSG_TRUNC))
-		source_of_current(&source, sk, direction);
 	handle(slot, sk, c, &facts, &source, ret, direction, time);
 	return 0;
 }

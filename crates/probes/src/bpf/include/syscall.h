@@ -24,6 +24,7 @@ enum call {
 #define ARGUMENT_2(regs) ((regs)->si)
 #define ARGUMENT_3(regs) ((regs)->dx)
 #define ARGUMENT_4(regs) ((regs)->r10)
+#define ARGUMENT_5(regs) ((regs)->r8)
 /* The segment of 32-bit programs, whose calls have other numbers. */
 #define IS_COMPAT(regs) ((regs)->cs == 0x23)
 /* Between the entry of a call and its result: afterwards a thread may do other work with the call's registers. */
@@ -67,6 +68,7 @@ static __always_inline __u32 classify(__u64 number)
 #define ARGUMENT_2(regs) ((regs)->regs[1])
 #define ARGUMENT_3(regs) ((regs)->regs[2])
 #define ARGUMENT_4(regs) ((regs)->regs[3])
+#define ARGUMENT_5(regs) ((regs)->regs[4])
 #define IS_COMPAT(regs) ((regs)->pstate & 0x10)
 /* Not told apart where the result is the number of the descriptor. */
 #define IN_CALL(regs) ((regs)->regs[0] == (regs)->orig_x0)
@@ -133,7 +135,6 @@ static __always_inline void source_of_call(struct source *source, __u32 call, __
 	} else if (call == (sent ? CALL_SENDMSG : CALL_RECVMSG)) {
 		source_of_header(source, second);
 	} else if (call == (sent ? CALL_SENDMMSG : CALL_RECVMMSG) && third == 1) {
-		/* Of several messages in one call, which one this is cannot be told here. */
 		source_of_header(source, second);
 	}
 }
