@@ -7,6 +7,7 @@ mod support;
 use std::time::Duration;
 
 use support::agent::{Agent, Outcome};
+use support::backends::on_each_backend;
 use support::machine::{has, is_root};
 use support::nginx::{Nginx, Options};
 use support::otlp::Span;
@@ -132,20 +133,10 @@ fn both_ends_are_seen(test: &str, backend: &str) {
     assert_eq!(observed.outcome.ledger.count("spans", "in_flight"), 0);
 }
 
-#[test]
-fn both_ends_of_a_unix_socket_are_seen_on_socket_tracepoints() {
-    both_ends_are_seen(
-        "both_ends_of_a_unix_socket_are_seen_on_socket_tracepoints",
-        "socket",
-    );
-}
-
-#[test]
-fn both_ends_of_a_unix_socket_are_seen_on_ends_of_system_calls() {
-    both_ends_are_seen(
-        "both_ends_of_a_unix_socket_are_seen_on_ends_of_system_calls",
-        "syscall",
-    );
+on_each_backend! {
+    fn both_ends_of_a_unix_socket_are_seen(backend) {
+        both_ends_are_seen("both_ends_of_a_unix_socket_are_seen", backend);
+    }
 }
 
 #[test]

@@ -8,10 +8,17 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::backends::patience;
+
 /// Says, also when output is captured, that a test cannot run here. The caller returns after it.
 pub(crate) fn skip(test: &str, reason: &str) {
-    let line = format!("{test}: {reason}\n");
-    let _ = write!(std::io::stderr(), "skipped: {line}");
+    note(&format!("skipped: {test}"), reason);
+}
+
+/// Says that something was left out of a test.
+pub(crate) fn note(what: &str, reason: &str) {
+    let line = format!("{what}: {reason}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
     if let Some(list) = env::var_os("SPANDREL_SKIPPED") {
         let mut list = OpenOptions::new()
             .create(true)
@@ -74,6 +81,7 @@ pub(crate) fn free_port() -> u16 {
 
 /// Waits for something that sends no event; panics with `what` after `limit`.
 pub(crate) fn wait_until(what: &str, limit: Duration, mut met: impl FnMut() -> bool) {
+    let limit = patience(limit);
     let deadline = Instant::now() + limit;
     while !met() {
         assert!(Instant::now() < deadline, "no {what} within {limit:?}");

@@ -6,10 +6,13 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    unused_macros,
+    unused_imports,
     clippy::let_underscore_must_use
 )]
 
 pub(crate) mod agent;
+pub(crate) mod backends;
 pub(crate) mod collector;
 pub(crate) mod ledger;
 pub(crate) mod machine;

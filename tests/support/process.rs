@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::backends::patience;
+
 /// The lines of one output, as they come.
 #[derive(Clone, Default)]
 pub(crate) struct Lines(Arc<(Mutex<Output>, Condvar)>);
@@ -46,6 +48,7 @@ impl Lines {
         limit: Duration,
         mut enough: impl FnMut(&[String]) -> Option<T>,
     ) -> Option<T> {
+        let limit = patience(limit);
         let deadline = Instant::now() + limit;
         let mut read = self.0.0.lock().unwrap();
         loop {
@@ -116,6 +119,7 @@ impl Process {
 
     /// Waits for its end; kills it and panics after `limit`.
     pub(crate) fn wait(mut self, limit: Duration) -> Finished {
+        let limit = patience(limit);
         let deadline = Instant::now() + limit;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -3,55 +3,15 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use spandrel_model::{ConnectionId, ConnectionOpened, Direction, Event, Message};
-use spandrel_probes::{
-    BackendChoice, Capture, CaptureSettings, Control, Counters, Status, preflight,
-};
+use spandrel_probes::{BackendChoice, Capture, CaptureSettings, Control, Counters, Status};
 
-/// The backends that this kernel takes. One that it must take and does not is tried all the same, and fails.
-pub fn backends() -> Vec<BackendChoice> {
-    static BACKENDS: OnceLock<Vec<BackendChoice>> = OnceLock::new();
-    BACKENDS.get_or_init(find_backends).clone()
-}
-
-fn find_backends() -> Vec<BackendChoice> {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release
-        .split(['.', '-'])
-        .map(|part| part.parse().unwrap_or(0));
-    let version: (u32, u32) = (numbers.next().unwrap(), numbers.next().unwrap());
-    let findings = preflight();
-    // A kernel that forbids fexit altogether says so; its verifier says something else.
-    let forbidden = "Operation not permitted";
-    [
-        (BackendChoice::Socket, "backend socket"),
-        (BackendChoice::Fexit, "backend fexit"),
-        (BackendChoice::Syscall, "backend syscall"),
-    ]
-    .into_iter()
-    .filter(|(backend, what)| {
-        let finding = findings
-            .iter()
-            .find(|finding| finding.what == *what)
-            .unwrap();
-        let required = match backend {
-            BackendChoice::Socket => version >= (6, 3),
-            BackendChoice::Fexit => !finding.detail.contains(forbidden),
-            _ => true,
-        };
-        if !finding.ok && !required {
-            eprintln!("not tested here: {what}: {}", finding.detail);
-        }
-        finding.ok || required
-    })
-    .map(|(backend, _)| backend)
-    .collect()
-}
+mod backends;
+pub use backends::backends;
 
 pub fn settings(backend: BackendChoice) -> CaptureSettings {
     CaptureSettings {
@@ -155,7 +115,7 @@ impl Running {
 
     /// Waits for an event.
     pub fn await_event(&mut self, wanted: impl Fn(&Event) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + backends::patience(Duration::from_secs(20));
         while !self.events.iter().any(&wanted) {
             let left = deadline.saturating_duration_since(Instant::now());
             let batch = self.receiver.recv_timeout(left);
