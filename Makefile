@@ -4,7 +4,7 @@ SHELL := /bin/sh
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build run test bench fmt lint deny collector vm clean
+.PHONY: help setup build run test bench fmt lint deny collector vm fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -44,9 +44,13 @@ collector: ## target/otelcol/otelcol, the Collector of the tests
 	@scripts/setup build
 	@scripts/build-collector
 
-vm: ## the root tests on older Debian kernels under qemu
+vm: ## the tests of capture on Debian's kernels 6.1 and 6.12 under qemu
 	@scripts/setup build test
 	@scripts/vm-tests
+
+fuzz: ## the parser under libFuzzer, five minutes each target
+	@scripts/setup build fuzz
+	@scripts/fuzz
 
 clean: ## remove what was built
 	cargo clean

@@ -4,6 +4,8 @@
 #[path = "script/drive.rs"]
 mod drive;
 mod script;
+#[path = "script/stream.rs"]
+mod stream;
 
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -206,6 +208,11 @@ proptest! {
     }
 
     #[test]
+    fn any_bytes_as_a_connection_are_survived(data in vec(any::<u8>(), 0..2000)) {
+        stream::drive(&data);
+    }
+
+    #[test]
     fn real_traffic_with_lost_and_changed_bytes_is_survived(
         all in vec(conversation(), 1..6),
         cuts in vec(1..60_usize, 1..8),
@@ -249,4 +256,15 @@ proptest! {
         }
         script::run_steps(&steps, Settings::default());
     }
+}
+
+#[test]
+fn the_seeds_of_the_fuzzer_are_survived() {
+    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/stream");
+    let mut count = 0;
+    for entry in std::fs::read_dir(seeds).unwrap() {
+        stream::drive(&std::fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count >= 8, "{count} seeds in {seeds}");
 }

@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run tracker`: any bytes as events. The same body runs in tests/properties.rs.
+//! `make fuzz`: any bytes as events. The same body runs in tests/properties.rs.
 #![no_main]
 
 #[path = "../../tests/script/drive.rs"]
