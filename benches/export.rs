@@ -52,6 +52,7 @@ fn span(n: usize) -> SpanRecord {
         span_id: SpanId(id.to_be_bytes()),
         parent_span_id: None,
         parent_is_remote: false,
+        trace_begun_here: false,
         trace_flags: 1,
         trace_state: "".into(),
         name: "GET /api/v1/orders/{id}".into(),

@@ -320,6 +320,7 @@ fn measured(n: usize) -> Measured {
             span_id: SpanId([2; 8]),
             parent_span_id: None,
             parent_is_remote: false,
+            trace_begun_here: false,
             trace_flags: 1,
             trace_state: "".into(),
             name: "GET /x".into(),

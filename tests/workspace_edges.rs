@@ -7,13 +7,14 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crate and the crates of ours that it may name, in any kind of dependency.
-const ALLOWED: [(&str, &[&str]); 7] = [
+const ALLOWED: [(&str, &[&str]); 8] = [
     ("spandrel-model", &[]),
     ("spandrel-config", &["spandrel-model"]),
     ("spandrel-exporter", &["spandrel-model"]),
     ("spandrel-k8s-meta", &["spandrel-model"]),
     ("spandrel-probes", &["spandrel-model"]),
     ("spandrel-protocols", &["spandrel-model"]),
+    ("spandrel-sampling", &["spandrel-model"]),
     (
         "spandrel",
         &[
@@ -23,6 +24,7 @@ const ALLOWED: [(&str, &[&str]); 7] = [
             "spandrel-model",
             "spandrel-probes",
             "spandrel-protocols",
+            "spandrel-sampling",
         ],
     ),
 ];

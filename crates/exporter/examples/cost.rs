@@ -41,6 +41,7 @@ fn span() -> SpanRecord {
         span_id: SpanId([0x1f; 8]),
         parent_span_id: Some(SpanId([0x2c; 8])),
         parent_is_remote: true,
+        trace_begun_here: false,
         trace_flags: 1,
         trace_state: "".into(),
         name: "GET /api/cart/{id}".into(),

@@ -88,6 +88,7 @@ fn span() -> impl Strategy<Value = SpanRecord> {
                 span_id: SpanId(ids.1),
                 parent_span_id: ids.2.map(SpanId),
                 parent_is_remote: flags.0,
+                trace_begun_here: false,
                 trace_flags: flags.1,
                 trace_state: state.into(),
                 name: name.into(),

@@ -62,6 +62,8 @@ pub struct SpanRecord {
     pub parent_span_id: Option<SpanId>,
     /// The parent came in from another process.
     pub parent_is_remote: bool,
+    /// The trace was begun by this agent, because no request of it carried a trace id: nobody else decides on it.
+    pub trace_begun_here: bool,
     /// The sampled bit of the trace flags (W3C trace-flags, lowest 8 bits).
     pub trace_flags: u8,
     /// The `tracestate` header as received; empty if none.

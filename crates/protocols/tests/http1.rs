@@ -602,6 +602,20 @@ read 1 2000 "HTTP/1.1 204 No Content\r\n\r\n"
     assert_eq!(server.span.trace_id, client.span.trace_id);
     assert_eq!(server.span.parent_span_id, Some(client.span.span_id));
     assert_eq!(client.span.parent_span_id, None);
+    assert!(client.span.trace_begun_here && server.span.trace_begun_here);
+}
+
+#[test]
+fn a_trace_that_came_with_the_request_was_not_begun_here() {
+    let outcome = run(r#"
+open 1 server 127.0.0.1:80 127.0.0.1:40000
+read 1 1000 "GET /a HTTP/1.1\r\nHost: x\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n"
+write 1 1900 "HTTP/1.1 204 No Content\r\n\r\n"
+"#);
+    let [server] = &outcome.output.measured[..] else {
+        panic!("{:?}", outcome.lines());
+    };
+    assert!(server.span.parent_span_id.is_some() && !server.span.trace_begun_here);
 }
 
 #[test]

@@ -37,6 +37,7 @@ fn measured(route: &str, value: f64) -> Measured {
             span_id: SpanId([value as u8; 8]),
             parent_span_id: None,
             parent_is_remote: false,
+            trace_begun_here: false,
             trace_flags: 1,
             trace_state: "".into(),
             name: "GET".into(),

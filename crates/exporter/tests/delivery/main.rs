@@ -39,6 +39,7 @@ fn span(name: impl Into<String>) -> SpanRecord {
         span_id: SpanId([2; 8]),
         parent_span_id: None,
         parent_is_remote: false,
+        trace_begun_here: false,
         trace_flags: 1,
         trace_state: "".into(),
         name: name.into().into(),
