@@ -4,8 +4,8 @@ use std::time::Duration;
 use crate::profile::Profile;
 use crate::settings::{
     Aggregation, Backend, Batch, Capture, Compression, Config, ConsoleFormat, Export, Exporter,
-    Http, LogLevel, MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, SelfTelemetry,
-    SendingQueue, SpanProcessor, Tls,
+    Http, KeepSlow, LogLevel, MetricReader, Otlp, ParentBased, Protocol, QueryValues, RateLimit,
+    RetryOnFailure, Sampler, Sampling, SelfTelemetry, SendingQueue, SpanProcessor, Tls,
 };
 
 /// Base of the OTLP endpoint over HTTP.
@@ -36,10 +36,13 @@ impl Config {
             log_level: LogLevel::Info,
             resource: Vec::new(),
             traces: Vec::new(),
+            // The specification says parent_based. What the kernel sees is seen whatever an application sampled.
+            sampler: Sampler::AlwaysOn,
             metrics: Vec::new(),
             capture: Capture::default(),
             http: Http::default(),
             aggregation: Aggregation::default(),
+            sampling: Sampling::default(),
             export: Export::default(),
             self_telemetry: SelfTelemetry {
                 enabled: true,
@@ -136,6 +139,36 @@ impl Default for Aggregation {
                 2.5, 5.0, 7.5, 10.0,
             ],
             exemplars: true,
+        }
+    }
+}
+
+impl Default for ParentBased {
+    fn default() -> Self {
+        Self {
+            root: Sampler::AlwaysOn,
+            remote_parent_sampled: Sampler::AlwaysOn,
+            remote_parent_not_sampled: Sampler::AlwaysOff,
+            local_parent_sampled: Sampler::AlwaysOn,
+            local_parent_not_sampled: Sampler::AlwaysOff,
+        }
+    }
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            keep_errors: false,
+            keep_slow: KeepSlow {
+                enabled: false,
+                quantile: 0.99,
+                half_life: Duration::from_secs(300),
+            },
+            rate_limit: RateLimit {
+                spans_per_second: 0.0,
+                spans_per_second_per_service: 0.0,
+            },
+            max_services: 1024,
         }
     }
 }

@@ -54,6 +54,11 @@ fn every_key() -> Vec<Key> {
                     }
                     // Where the mapping of an exporter stands a second time, its keys were all said.
                     let shared = std::ptr::eq(below, exporters());
+                    // Samplers are made of samplers.
+                    let above = maps.iter().any(|map| std::ptr::eq(*map, below));
+                    if above {
+                        continue;
+                    }
                     if !shared || seen.insert(std::ptr::from_ref(below) as usize) {
                         walk(below, &path, &maps, seen, found);
                     }
@@ -106,7 +111,11 @@ fn candidates(shape: &Shape) -> Vec<Value> {
             .filter(|n| (*min..=*max).contains(&i128::from(*n)))
             .map(|n: i64| json!(n))
             .collect(),
-        Shape::Number { .. } => vec![json!(1), json!(3)],
+        Shape::Number { min, max } => [0.6, 0.7, 1.0, 3.0]
+            .into_iter()
+            .filter(|n| (*min..=*max).contains(n))
+            .map(|n| json!(n))
+            .collect(),
         Shape::Word(words) => words.iter().map(|word| json!(word)).collect(),
         Shape::Duration => ["700ms", "2s", "50s"].map(|text| json!(text)).to_vec(),
         Shape::Size { .. } => [1 << 12, 1 << 16, 1 << 24, 1 << 25]

@@ -11,7 +11,7 @@ use crate::pipeline::{endpoint_of, header_name, put_header};
 use crate::profile::Profile;
 use crate::settings::{
     AttributeValue, Batch, Compression, Config, Exporter, Histogram, LogLevel, MetricReader, Otlp,
-    Protocol, SpanProcessor, Temporality, Tls,
+    ParentBased, Protocol, Sampler, SpanProcessor, Temporality, Tls,
 };
 use crate::substitute::Env;
 
@@ -20,14 +20,6 @@ const ENDED_BY: &str = "an export ends by OTEL_EXPORTER_OTLP_TIMEOUT and by \
 
 /// Variables of the specification without a meaning here.
 const UNUSED: &[(&str, &str)] = &[
-    (
-        "OTEL_TRACES_SAMPLER",
-        "every span is exported; there is no sampling yet",
-    ),
-    (
-        "OTEL_TRACES_SAMPLER_ARG",
-        "every span is exported; there is no sampling yet",
-    ),
     (
         "OTEL_PROPAGATORS",
         "Spandrel reads traceparent and changes no request",
@@ -188,6 +180,7 @@ impl Reader<'_> {
             .into_iter()
             .map(|exporter| self.metric_reader(exporter))
             .collect();
+        config.sampler = self.sampler();
         let filter = self.parsed(
             "OTEL_METRICS_EXEMPLAR_FILTER",
             "always_on, always_off or trace_based",
@@ -205,6 +198,42 @@ impl Reader<'_> {
             }
         }
         config
+    }
+
+    fn sampler(&mut self) -> Sampler {
+        let ratio = |reader: &mut Self| {
+            let name = "OTEL_TRACES_SAMPLER_ARG";
+            let given = reader.parsed(name, "a number from 0 to 1", |value| {
+                let number = value.parse().ok();
+                number.filter(|ratio: &f64| (0.0..=1.0).contains(ratio))
+            });
+            Sampler::TraceIdRatioBased(given.unwrap_or(1.0))
+        };
+        let parent_based = |root| {
+            Sampler::ParentBased(Box::new(ParentBased {
+                root,
+                ..ParentBased::default()
+            }))
+        };
+        let name = "OTEL_TRACES_SAMPLER";
+        let chosen = self.get(name).map(|word| word.to_ascii_lowercase());
+        match chosen.as_deref() {
+            None | Some("always_on") => Sampler::AlwaysOn,
+            Some("always_off") => Sampler::AlwaysOff,
+            Some("traceidratio") => ratio(self),
+            Some("parentbased_always_on") => parent_based(Sampler::AlwaysOn),
+            Some("parentbased_always_off") => parent_based(Sampler::AlwaysOff),
+            Some("parentbased_traceidratio") => parent_based(ratio(self)),
+            Some(other) => {
+                let message = format!("\"{}\" is not supported: every span is sent", cut(other));
+                self.warn(
+                    name,
+                    message,
+                    "always_on, always_off, traceidratio, or one of these after parentbased_",
+                );
+                Sampler::AlwaysOn
+            }
+        }
     }
 
     fn resource(&mut self) -> Vec<(String, AttributeValue)> {

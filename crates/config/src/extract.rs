@@ -8,7 +8,7 @@ use crate::settings::{
     AttributeValue, Backend, Capture, Config, ConsoleFormat, Http, LogLevel, QueryValues,
     RetryOnFailure, Selector, SendingQueue,
 };
-use crate::{destinations, pipeline, units};
+use crate::{destinations, pipeline, sampler, units};
 
 /// Reads a document that has been validated.
 pub(crate) fn extract(root: &Node, to: &mut Findings) -> Config {
@@ -20,6 +20,10 @@ pub(crate) fn extract(root: &Node, to: &mut Findings) -> Config {
     config.resource = resource(root, to);
     if let Some(provider) = root.get("tracer_provider") {
         config.traces = pipeline::spans(provider, to);
+        set(
+            &mut config.sampler,
+            sampler::sampler(provider.get("sampler")),
+        );
     }
     if let Some(provider) = root.get("meter_provider") {
         config.metrics = pipeline::metrics(provider, to);
@@ -154,6 +158,9 @@ fn spandrel(ours: &Node, config: &mut Config, to: &mut Findings) {
             }
             config.aggregation.explicit_bucket_boundaries = bounds;
         }
+    }
+    if let Some(sampling) = ours.get("sampling") {
+        sampler::sampling(sampling, &mut config.sampling, to);
     }
     if let Some(export) = ours.get("export") {
         self::export(export, config, to);
@@ -370,7 +377,7 @@ pub(crate) fn unsigned(node: Option<&Node>) -> Option<u64> {
     }
 }
 
-fn count(node: Option<&Node>) -> Option<usize> {
+pub(crate) fn count(node: Option<&Node>) -> Option<usize> {
     unsigned(node).and_then(|n| usize::try_from(n).ok())
 }
 

@@ -21,6 +21,7 @@ mod pipeline;
 mod print;
 pub mod profile;
 mod read;
+mod sampler;
 mod scalar;
 mod schema;
 pub mod settings;

@@ -1,6 +1,7 @@
 //! The configuration in effect as YAML, with everything secret left out.
 use serde_json::{Map, Value, json};
 
+use crate::sampler;
 use crate::settings::{
     AttributeValue, Backend, Compression, Config, ConsoleFormat, Destination, Exporter, Histogram,
     LogLevel, MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, Secret, Selector,
@@ -24,7 +25,10 @@ pub fn print(config: &Config) -> String {
     }
     if !config.traces.is_empty() {
         let list: Vec<Value> = config.traces.iter().map(processor).collect();
-        root.insert("tracer_provider".into(), json!({"processors": list}));
+        root.insert(
+            "tracer_provider".into(),
+            json!({"processors": list, "sampler": sampler::print(&config.sampler)}),
+        );
     }
     if !config.metrics.is_empty() {
         let list: Vec<Value> = config.metrics.iter().map(reader).collect();
@@ -221,6 +225,7 @@ fn spandrel(config: &Config) -> Value {
             "explicit_bucket_boundaries": config.aggregation.explicit_bucket_boundaries,
             "exemplars": config.aggregation.exemplars,
         },
+        "sampling": sampler::print_block(&config.sampling),
         "export": {
             "console": {"format": match export.console {
                 ConsoleFormat::OtlpJson => "otlp-json",

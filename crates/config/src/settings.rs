@@ -16,6 +16,8 @@ pub struct Config {
     pub resource: Vec<(String, AttributeValue)>,
     /// Where spans go.
     pub traces: Vec<SpanProcessor>,
+    /// Which spans are sent.
+    pub sampler: Sampler,
     /// Where metrics go.
     pub metrics: Vec<MetricReader>,
     /// How traffic is captured.
@@ -24,6 +26,8 @@ pub struct Config {
     pub http: Http,
     /// How metrics are made.
     pub aggregation: Aggregation,
+    /// Which spans are sent beside those of the sampler, and how many at most.
+    pub sampling: Sampling,
     /// How requests are sent.
     pub export: Export,
     /// What the agent says about itself.
@@ -299,6 +303,67 @@ pub struct Aggregation {
     pub explicit_bucket_boundaries: Vec<f64>,
     /// Whether points name a span as an example.
     pub exemplars: bool,
+}
+
+/// Which spans are sent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sampler {
+    /// All.
+    AlwaysOn,
+    /// None.
+    AlwaysOff,
+    /// Those of this share of all traces.
+    TraceIdRatioBased(f64),
+    /// It depends on the parent.
+    ParentBased(Box<ParentBased>),
+}
+
+/// What decides, by what is known of the parent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParentBased {
+    /// There is none.
+    pub root: Sampler,
+    /// It is in another process and sampled.
+    pub remote_parent_sampled: Sampler,
+    /// It is in another process and not sampled.
+    pub remote_parent_not_sampled: Sampler,
+    /// It is in the same process and sampled.
+    pub local_parent_sampled: Sampler,
+    /// It is in the same process and not sampled.
+    pub local_parent_not_sampled: Sampler,
+}
+
+/// Which spans are sent beside those of the sampler, and how many at most.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampling {
+    /// Whether spans with an error are kept in any case.
+    pub keep_errors: bool,
+    /// Whether slow spans are kept in any case.
+    pub keep_slow: KeepSlow,
+    /// How many spans may leave.
+    pub rate_limit: RateLimit,
+    /// Most services that are followed one by one.
+    pub max_services: usize,
+}
+
+/// Which spans are slow.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KeepSlow {
+    /// Whether the rule holds.
+    pub enabled: bool,
+    /// The share of a service's spans that is not slow.
+    pub quantile: f64,
+    /// Time after which a span counts half.
+    pub half_life: Duration,
+}
+
+/// How many spans may leave in a second; 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RateLimit {
+    /// Of all services together.
+    pub spans_per_second: f64,
+    /// Of each service.
+    pub spans_per_second_per_service: f64,
 }
 
 /// How requests are sent.

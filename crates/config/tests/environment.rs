@@ -142,7 +142,7 @@ fn unknown_values_are_warned_of_and_ignored() {
             "sideways",
         ),
         ("OTEL_TRACES_EXPORTER", "otlp,zipkin"),
-        ("OTEL_TRACES_SAMPLER", "always_on"),
+        ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
         ("OTEL_METRIC_EXPORT_INTERVAL", ""),
     ]);

@@ -105,6 +105,39 @@ static METRICS: Shape = Shape::Map(&Map::closed(&[
     .acts("Boundaries in seconds, used if the histograms are explicit ones."),
     Field::new("exemplars", &BOOL).acts("Whether metric points name a span as an example."),
 ]));
+static KEEP_SLOW: Shape = Shape::Map(&Map::closed(&[
+    Field::new("enabled", &BOOL).acts("Whether slow spans are kept whatever the sampler says."),
+    Field::new(
+        "quantile",
+        &Shape::Number {
+            min: 0.5,
+            max: 0.9999,
+        },
+    )
+    .acts("A span is slow if it took longer than this share of its service's spans."),
+    Field::new("half_life", &DURATION).acts("Time after which a span counts half in that."),
+]));
+static RATE: Shape = Shape::Number { min: 0.0, max: 1e9 };
+static RATE_LIMIT: Shape = Shape::Map(&Map::closed(&[
+    Field::new("spans_per_second", &RATE).acts("Of all services together; 0 is no limit."),
+    Field::new("spans_per_second_per_service", &RATE).acts("Of each service; 0 is no limit."),
+]));
+static SAMPLING: Shape = Shape::Map(&Map::closed(&[
+    Field::new("keep_errors", &BOOL)
+        .acts("Whether spans with an error are kept whatever the sampler says."),
+    Field::new("keep_slow", &KEEP_SLOW),
+    Field::new("rate_limit", &RATE_LIMIT).doc("How many spans may leave."),
+    Field::new(
+        "max_services",
+        &Shape::Int {
+            min: 1,
+            max: 100_000,
+        },
+    )
+    .acts(
+        "Services whose latencies and rates are followed one by one; the others share one place.",
+    ),
+]));
 static QUEUE: Shape = Shape::Map(&Map::closed(&[
     Field::new("enabled", &BOOL).acts("Whether requests wait in memory while the backend is slow; without, what finds every consumer busy is dropped."),
     Field::new(
@@ -218,6 +251,7 @@ pub(crate) static BLOCK: Shape = Shape::Map(&Map::closed(&[
     Field::new("capture", &CAPTURE),
     Field::new("protocols", &PROTOCOLS),
     Field::new("metrics", &METRICS),
+    Field::new("sampling", &SAMPLING).doc("Which spans are kept beside those of the sampler."),
     Field::new("export", &EXPORT),
     Field::new("self_telemetry", &SELF_TELEMETRY),
     Field::new("shutdown_timeout", &DURATION)

@@ -48,7 +48,9 @@ pub(crate) static LIMITS: Shape = Shape::Map(&Map::closed(&[
     Field::new("link_attribute_count_limit", &NON_NEGATIVE),
 ]));
 
-static WITH_RATIO: Shape = Shape::Map(&Map::closed(&[Field::new("ratio", &RATIO)]));
+static WITH_RATIO: Shape = Shape::Map(&Map::closed(&[
+    Field::new("ratio", &RATIO).acts("The share of all traces that is kept.")
+]));
 static PARENT_BASED: Shape = Shape::Map(&Map::closed(&[
     Field::new("root", &SAMPLER),
     Field::new("remote_parent_sampled", &SAMPLER),
@@ -63,14 +65,16 @@ static JAEGER_REMOTE: Shape = Shape::Map(&Map::closed(&[
     Field::new("initial_sampler", &SAMPLER).required(),
 ]));
 static SAMPLER: Shape = Shape::OneOf(&Map::open(&[
-    Field::new("always_on", &EMPTY),
-    Field::new("always_off", &EMPTY),
+    Field::new("always_on", &EMPTY).acts("Every span is kept."),
+    Field::new("always_off", &EMPTY).acts("No span is kept."),
     Field::new("always_record", &ALWAYS_RECORD),
     Field::new("parent_based", &PARENT_BASED),
     Field::new("trace_id_ratio_based", &WITH_RATIO),
     Field::new("probability/development", &WITH_RATIO),
-    Field::new("composite/development", &COMPOSABLE),
-    Field::new("jaeger_remote/development", &JAEGER_REMOTE),
+    Field::new("composite/development", &COMPOSABLE)
+        .unused("composite samplers are not supported; every span that comes to it is kept"),
+    Field::new("jaeger_remote/development", &JAEGER_REMOTE)
+        .unused("samplers are not fetched over the network; its initial_sampler decides"),
 ]));
 static COMPOSABLE: Shape = Shape::OneOf(&Map::open(&[
     Field::new("always_on", &EMPTY),
@@ -139,7 +143,7 @@ static CONFIGURATOR: Shape = Shape::Map(&Map::closed(&[
 pub(crate) static PROVIDER: Shape = Shape::Map(&Map::closed(&[
     Field::new("processors", &PROCESSORS).required(),
     Field::new("limits", &LIMITS).unused("the spans Spandrel makes are bounded by its own design"),
-    Field::new("sampler", &SAMPLER).unused("every span is exported; there is no sampling yet"),
+    Field::new("sampler", &SAMPLER),
     Field::new("id_generator", &ID_GENERATOR).unused("span identifiers are always random"),
     Field::new("tracer_configurator/development", &CONFIGURATOR)
         .unused("Spandrel has a single tracer"),
