@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! probes ──events──> pipeline ──exchanges──> + resource ──> sink: terminal, lines, OTLP
-//!  (kernel)          (protocols, identity)                   (exporter)
+//!  (kernel)          (protocols, identity)                   (sampling, exporter)
 //! ```
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ pub mod logging;
 pub mod notify;
 pub mod pipeline;
 pub mod recorder;
+pub mod sampling;
 pub mod selection;
 pub mod selectors;
 pub mod settings;

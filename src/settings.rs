@@ -21,10 +21,12 @@ use spandrel_exporter::{
 use spandrel_model::{Attribute, Value};
 use spandrel_probes::{BackendChoice, CaptureSettings};
 use spandrel_protocols::{http1, route};
+use spandrel_sampling::SamplingSettings;
 
 use crate::cli::Trace;
 use crate::exit::Failure;
 use crate::identity::{self, Identities};
+use crate::sampling;
 use crate::selection::Selection;
 use crate::selectors::{Pattern, Selector, Selectors};
 use crate::sink::{MetricsView, OtlpSinkSettings};
@@ -285,6 +287,7 @@ pub fn export(config: &Config, timed: bool) -> OtlpSinkSettings {
         exporter: ExporterSettings {
             destinations: made.list,
         },
+        sampling: sampling::settings(config),
         views: made.views,
         shutdown_timeout: config.shutdown_timeout,
         timed,
@@ -458,6 +461,8 @@ pub fn console(config: &Config, timed: bool) -> OtlpSinkSettings {
     };
     OtlpSinkSettings {
         exporter: stdout.into(),
+        // Who looks at single requests wants to see them.
+        sampling: SamplingSettings::default(),
         views: vec![MetricsView {
             aggregator: aggregator(config, reader),
             interval: reader.map_or(Duration::from_secs(60), |reader| reader.interval),

@@ -8,6 +8,7 @@ use anyhow::Context;
 use spandrel_exporter::metrics::{Aggregator, AggregatorSettings};
 use spandrel_exporter::{Exporter, ExporterSettings};
 use spandrel_model::{KernelTime, Ledger, Measured, Resource, UnixTime};
+use spandrel_sampling::{Decision, SamplingSettings, SpanSampler};
 use tokio::runtime::{Builder, Runtime};
 
 use super::Sink;
@@ -16,6 +17,8 @@ use super::Sink;
 pub struct OtlpSinkSettings {
     /// Destinations, batches, queue and retries.
     pub exporter: ExporterSettings,
+    /// Which spans are exported; what is measured of them counts in any case.
+    pub sampling: SamplingSettings,
     /// The views of the metrics that the destinations want, by index; none for no metrics at all.
     pub views: Vec<MetricsView>,
     /// How long the end may take.
@@ -42,6 +45,8 @@ struct View {
 /// Hands spans and metric points to the exporter, which never blocks a live pipeline.
 pub struct OtlpSink {
     exporter: Option<Exporter>,
+    sampler: SpanSampler,
+    ledger: Arc<Ledger>,
     views: Vec<View>,
     deadline: Deadline,
     timed: bool,
@@ -83,6 +88,8 @@ impl OtlpSink {
         let exporter = Exporter::start(settings.exporter, Arc::clone(ledger), runtime.handle())?;
         Ok(Self {
             exporter: Some(exporter),
+            sampler: SpanSampler::new(settings.sampling),
+            ledger: Arc::clone(ledger),
             views: settings
                 .views
                 .into_iter()
@@ -135,15 +142,25 @@ impl OtlpSink {
 }
 
 impl Sink for OtlpSink {
-    fn accept(&mut self, resource: &Arc<Resource>, measured: Measured) -> io::Result<()> {
+    fn accept(&mut self, resource: &Arc<Resource>, mut measured: Measured) -> io::Result<()> {
+        // First the decision, so that no exemplar names a span that is not exported. The measurements all count.
+        let decision = self.sampler.decide(resource, &mut measured.span);
         self.measure(resource, &measured);
-        if let Some(exporter) = &mut self.exporter {
-            exporter.export_spans([(Arc::clone(resource), measured.span)]);
+        match (decision, &mut self.exporter) {
+            (Decision::Drop(reason), _) => {
+                self.ledger.spans.see(1);
+                self.ledger.spans.drop_for(reason, 1);
+            }
+            (Decision::Keep, Some(exporter)) => {
+                exporter.export_spans([(Arc::clone(resource), measured.span)]);
+            }
+            (Decision::Keep, None) => {}
         }
         Ok(())
     }
 
     fn tick(&mut self, kernel: KernelTime, unix: UnixTime) -> io::Result<()> {
+        self.sampler.tick(kernel);
         self.collect(Some(kernel), unix);
         if self.timed
             && let Some(exporter) = &mut self.exporter
