@@ -115,7 +115,7 @@ fn an_error_is_kept_with_its_count_and_only_it_is_an_exemplar() {
         ("error", "ot=th:0")
     );
     assert_eq!(outcome.measured(), 2);
-    assert_eq!(outcome.exemplars(), [span.trace_id.clone()]);
+    assert_eq!(outcome.exemplars(), std::slice::from_ref(&span.trace_id));
     assert_eq!(outcome.ledger.dropped("spans", "sampling.not_sampled"), 1);
 }
 
