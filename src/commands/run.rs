@@ -30,8 +30,10 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
     let ledger = Arc::new(Ledger::default());
     let otlp = OtlpSink::start(settings::export(&config, true), &ledger)?;
     let (runtime, deadline) = (otlp.runtime(), otlp.deadline());
+    let overflows = otlp.overflow_reports();
     let own = settings::self_telemetry(&config).and_then(|settings| {
         SelfTelemetry::start(settings, &ledger, runtime.handle())
+            .inspect(|own| own.observe_overflows(overflows))
             .inspect_err(|error| tracing::warn!("the agent's own metrics are off: {error}"))
             .ok()
     });

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use spandrel_exporter::metrics::{Aggregator, AggregatorSettings};
+use spandrel_exporter::metrics::{Aggregator, AggregatorSettings, OverflowReport};
 use spandrel_exporter::{Exporter, ExporterSettings};
 use spandrel_model::{KernelTime, Ledger, Measured, Resource, UnixTime};
 use spandrel_sampling::{Decision, SamplingSettings, SpanSampler};
@@ -115,6 +115,14 @@ impl OtlpSink {
         self.deadline.clone()
     }
 
+    /// What overflows in the metrics of each view.
+    pub fn overflow_reports(&self) -> Vec<OverflowReport> {
+        let views = self.views.iter();
+        views
+            .map(|view| view.aggregator.overflow_report())
+            .collect()
+    }
+
     /// Takes a request into the metrics, and leaves its span to others.
     pub fn measure(&mut self, resource: &Arc<Resource>, measured: &Measured) {
         for view in &mut self.views {
@@ -172,6 +180,12 @@ impl Sink for OtlpSink {
 
     fn finish(&mut self, unix: UnixTime) -> io::Result<()> {
         self.collect(None, unix);
+        for report in self.overflow_reports() {
+            let overflows = report.read();
+            if overflows.overflowed > 0 {
+                tracing::warn!("in this run {overflows}");
+            }
+        }
         if let Some(exporter) = self.exporter.take() {
             let left = self.deadline.left(Instant::now());
             let report = self.runtime.block_on(exporter.shutdown(left));

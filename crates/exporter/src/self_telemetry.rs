@@ -23,6 +23,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use crate::error::ExporterError;
+use crate::metrics::{Offender, OverflowReport};
 use crate::otlp::{SCHEMA_URL, SCOPE_NAME};
 use crate::sdk;
 use crate::sender::{self, HttpClientOf};
@@ -81,6 +82,11 @@ impl SelfTelemetry {
             settings.exporter_protocol,
         );
         Ok(Self { provider })
+    }
+
+    /// Also exports what overflows in these aggregators.
+    pub fn observe_overflows(&self, reports: Vec<OverflowReport>) {
+        observe_overflows(&self.provider.meter(SCOPE_NAME), &Arc::from(reports));
     }
 
     /// Exports now. Blocks: not for a thread of the runtime.
@@ -190,6 +196,56 @@ fn observe(meter: &Meter, ledger: &Arc<Ledger>, protocol: Protocol) {
     ] {
         observe_exporter(meter, ledger, protocol, (item, kind, unit), account);
     }
+}
+
+/// Bounded by what an aggregator reports: 64 metrics with 16 attributes each.
+fn observe_overflows(meter: &Meter, reports: &Arc<[OverflowReport]>) {
+    let all = |reports: &Arc<[OverflowReport]>| {
+        let reports = Arc::clone(reports);
+        move || reports.iter().map(OverflowReport::read).collect::<Vec<_>>()
+    };
+    let name_of = |offender: &Offender| {
+        [
+            KeyValue::new("spandrel.metric.name", offender.metric),
+            KeyValue::new("spandrel.service.name", offender.service.clone()),
+        ]
+    };
+    let read = all(reports);
+    meter
+        .u64_observable_gauge("spandrel.metric.cardinality")
+        .with_unit("{value}")
+        .with_description("Distinct values of an attribute of a metric that overflows.")
+        .with_callback(move |observer| {
+            for offender in read().iter().flat_map(|report| &report.offenders) {
+                for (key, values) in &offender.keys {
+                    let [metric, service] = name_of(offender);
+                    let key = KeyValue::new("spandrel.attribute.key", key.clone());
+                    observer.observe(*values, &[metric, service, key]);
+                }
+            }
+        })
+        .build();
+    let read = all(reports);
+    meter
+        .u64_observable_counter("spandrel.metric.overflow")
+        .with_unit("{measurement}")
+        .with_description("Measurements in overflow series, by metric and service.")
+        .with_callback(move |observer| {
+            for offender in read().iter().flat_map(|report| &report.offenders) {
+                observer.observe(offender.overflowed, &name_of(offender));
+            }
+        })
+        .build();
+    let read = all(reports);
+    meter
+        .u64_observable_counter("spandrel.metric.refused")
+        .with_unit("{measurement}")
+        .with_description("Measurements left out: no finite number, or too many series in all.")
+        .with_callback(move |observer| {
+            let refused = read().iter().map(|report| report.refused).sum();
+            observer.observe(refused, &[]);
+        })
+        .build();
 }
 
 /// `otel.sdk.exporter.*`, by the semantic conventions of SDK metrics.

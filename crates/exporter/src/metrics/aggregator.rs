@@ -8,6 +8,7 @@ use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 use spandrel_model::{Attribute, Instrument, Ledger, Measured, Resource, UnixTime, Value};
 
+use super::cardinality::{OverflowReport, Watch};
 use super::series::{Entry, Series};
 use super::{ExplicitBounds, Metric, MetricData, MetricsBatch, ResourceMetrics, Temporality};
 
@@ -100,6 +101,7 @@ pub struct Aggregator {
     /// How many series there are.
     held: usize,
     stats: AggregatorStats,
+    watch: Watch,
 }
 
 impl Aggregator {
@@ -128,7 +130,13 @@ impl Aggregator {
             first_seen: UnixTime(u64::MAX),
             held: 0,
             stats: AggregatorStats::default(),
+            watch: Watch::default(),
         }
+    }
+
+    /// What overflows and why, as others may read it; made anew at each collection.
+    pub fn overflow_report(&self) -> OverflowReport {
+        self.watch.report()
     }
 
     /// What it holds and what it left out.
@@ -174,6 +182,9 @@ impl Aggregator {
         let start = self.window_start.unwrap_or(self.first_seen.min(now));
         let now = now.max(start);
         let resources = self.points((start, now));
+        let (overflowed, refused) = (self.stats.overflowed, self.stats.refused);
+        let limit = self.settings.cardinality_limit;
+        self.watch.publish(overflowed, refused, limit);
         self.evict();
         self.window_start = Some(now);
         if resources.is_empty() {
@@ -321,6 +332,13 @@ impl Aggregator {
             return self.insert(resource, hash, attributes, instrument, entry);
         }
         self.stats.overflowed += 1;
+        let entries = self.entries.iter();
+        self.watch.overflow(resource, instrument, attributes, || {
+            entries
+                .filter(|entry| entry.resource_id == resource.id())
+                .filter(|entry| position_of(&entry.series, instrument).is_some())
+                .map(|entry| &*entry.attributes)
+        });
         let overflow = self.overflow.clone();
         let hash = self.hash(resource.id(), &overflow);
         match self.find(hash, resource.id(), &overflow, instrument) {

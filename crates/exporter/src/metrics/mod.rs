@@ -1,6 +1,7 @@
 //! From measurements to metric points: an aggregator per resource, instrument and set of attributes.
 
 mod aggregator;
+mod cardinality;
 mod explicit;
 mod exponential;
 mod series;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use spandrel_model::{Attribute, Resource, SpanId, Text, TraceId, UnixTime};
 
 pub use aggregator::{Aggregator, AggregatorSettings, AggregatorStats, HistogramSettings};
+pub use cardinality::{Offender, OverflowReport, Overflows};
 pub use explicit::ExplicitBounds;
 
 use crate::carried::Carried;

@@ -353,3 +353,61 @@ proptest::proptest! {
         assert!(ledger.is_closed());
     }
 }
+
+#[test]
+fn an_overflowing_metric_is_reported_with_the_attribute_that_has_the_most_values() {
+    let (mut aggregator, _) = with(AggregatorSettings {
+        cardinality_limit: 10,
+        ..AggregatorSettings::default()
+    });
+    let report = aggregator.overflow_report();
+    let (shop, bank) = (resource("shop"), resource("bank"));
+    for n in 0..500 {
+        let mut one = measured(&format!("/users/{n}"), 1.0);
+        let method = if n % 2 == 0 { "GET" } else { "PUT" };
+        let attribute = Attribute::new("http.request.method", method);
+        one.metric_attributes.insert(0, attribute);
+        one.measurements.truncate(1);
+        aggregator.record(&shop, &one);
+        aggregator.record(&bank, &measured("/", 1.0));
+    }
+    assert_eq!(report.read(), super::Overflows::default());
+    aggregator.collect(UnixTime(START + 1000)).unwrap();
+    let overflows = report.read();
+    // Nine series and the overflow series fit.
+    assert_eq!((overflows.overflowed, overflows.refused), (491, 0));
+    let [offender] = &overflows.offenders[..] else {
+        panic!("{overflows:?}");
+    };
+    assert_eq!(
+        (offender.metric, offender.service.as_str()),
+        (DURATION.name, "shop")
+    );
+    assert_eq!((offender.overflowed, offender.limit), (491, 10));
+    let [(route, routes), (method, methods)] = &offender.keys[..] else {
+        panic!("{offender:?}");
+    };
+    assert_eq!(
+        (route.as_ref(), method.as_ref()),
+        ("http.route", "http.request.method")
+    );
+    assert!((450..=550).contains(routes), "{routes}");
+    assert_eq!(*methods, 2);
+    let text = overflows.to_string();
+    assert!(text.contains("http.server.request.duration of shop: 491 measurements beyond 10 series; values: http.route"), "{text}");
+}
+
+#[test]
+fn reports_stay_bounded_however_many_services_overflow() {
+    let (mut aggregator, _) = with(AggregatorSettings {
+        cardinality_limit: 1,
+        ..AggregatorSettings::default()
+    });
+    let services: Vec<_> = (0..200).map(|_| resource("many")).collect();
+    for service in &services {
+        aggregator.record(service, &measured("/", 1.0));
+    }
+    aggregator.collect(UnixTime(START + 1000)).unwrap();
+    let overflows = aggregator.overflow_report().read();
+    assert_eq!((overflows.offenders.len(), overflows.overflowed), (64, 400));
+}

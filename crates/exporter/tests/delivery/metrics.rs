@@ -6,17 +6,20 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as NumberValue;
 use spandrel_exporter::metrics::{
-    Metric, MetricData, MetricsBatch, Number, NumberPoint, PointHead, ResourceMetrics,
+    Aggregator, AggregatorSettings, Metric, MetricData, MetricsBatch, Number, NumberPoint,
+    PointHead, ResourceMetrics,
 };
 use spandrel_exporter::self_telemetry::{SelfTelemetry, SelfTelemetrySettings};
 use spandrel_exporter::{
     Compression, DestinationSettings, Exporter, OtlpSettings, Protocol, Target, reason,
 };
-use spandrel_model::{Attribute, Ledger, LossesByCgroup, UnixTime};
+use spandrel_model::{
+    Attribute, Instrument, Ledger, LossesByCgroup, Measured, Measurement, UnixTime,
+};
 use tokio::runtime::Handle;
 
 use crate::server::{Answer, Received, Server};
-use crate::{resource, settings};
+use crate::{resource, settings, span};
 
 pub(crate) fn batch(points: usize, ledger: &Arc<Ledger>) -> MetricsBatch {
     let points = (0..points)
@@ -99,7 +102,7 @@ async fn a_failing_destination_of_traces_does_not_hold_metrics_up() {
         ..settings(to(&traces))
     };
     let mut exporter = Exporter::start(settings, Arc::clone(&ledger), &Handle::current()).unwrap();
-    exporter.export_spans([(resource("shop"), crate::span("a"))]);
+    exporter.export_spans([(resource("shop"), span("a"))]);
     exporter.flush();
     traces.received(1).await;
     exporter.export_metrics(batch(1, &ledger));
@@ -124,7 +127,8 @@ fn numbers(received: &Received) -> Vec<(String, String, i64)> {
     for metric in metrics {
         let points = match metric.data.as_ref().unwrap() {
             Data::Sum(sum) => &sum.data_points,
-            other => panic!("not a sum: {other:?}"),
+            Data::Gauge(gauge) => &gauge.data_points,
+            other => panic!("neither a sum nor a gauge: {other:?}"),
         };
         for point in points {
             let mut attributes: Vec<String> = point
@@ -149,6 +153,39 @@ fn numbers(received: &Received) -> Vec<(String, String, i64)> {
         }
     }
     all
+}
+
+static DURATION: Instrument = Instrument {
+    name: "http.server.request.duration",
+    unit: "s",
+    description: "",
+};
+
+/// An aggregator in which five routes of `shop` share two series.
+fn overflowing(ledger: &Arc<Ledger>) -> Aggregator {
+    let settings = AggregatorSettings {
+        cardinality_limit: 2,
+        ..AggregatorSettings::default()
+    };
+    let mut aggregator = Aggregator::new(settings, Arc::clone(ledger));
+    let shop = resource("shop");
+    for route in 0..5 {
+        let measured = Measured {
+            span: span("GET"),
+            metric_attributes: [Attribute::new("http.route", format!("/{route}"))]
+                .into_iter()
+                .collect(),
+            measurements: [Measurement {
+                instrument: &DURATION,
+                value: 1.0,
+            }]
+            .into_iter()
+            .collect(),
+        };
+        aggregator.record(&shop, &measured);
+    }
+    aggregator.collect(UnixTime(2));
+    aggregator
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,6 +223,8 @@ async fn the_ledger_is_told_as_metrics_of_the_agent_itself() {
             exporter_protocol: Protocol::Grpc,
         };
         let telemetry = SelfTelemetry::start(settings, &ledger, &Handle::current()).unwrap();
+        let overflow = overflowing(&Arc::default()).overflow_report();
+        telemetry.observe_overflows(vec![overflow]);
         tokio::task::spawn_blocking(move || telemetry.shutdown(Duration::from_secs(30)))
             .await
             .unwrap()
@@ -235,6 +274,17 @@ async fn the_ledger_is_told_as_metrics_of_the_agent_itself() {
                 1,
             ),
             ("otel.sdk.exporter.span.inflight", component, 1),
+            (
+                "spandrel.metric.cardinality",
+                "spandrel.attribute.key=http.route,spandrel.metric.name=http.server.request.duration,spandrel.service.name=shop",
+                5,
+            ),
+            (
+                "spandrel.metric.overflow",
+                "spandrel.metric.name=http.server.request.duration,spandrel.service.name=shop",
+                4,
+            ),
+            ("spandrel.metric.refused", "", 0),
         ] {
             let expected = (name.to_owned(), attributes.to_owned(), value);
             assert!(
