@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle, RingBufferBuilder};
 use spandrel_model::Event;
 
-use crate::control::{Control, Maps};
+use crate::control::{Control, Epochs, Maps};
 use crate::counters::Counters;
 use crate::handover::Handover;
 use crate::load::{self, CaptureError, Loaded, Status};
@@ -174,7 +174,7 @@ fn prepare<'obj>(
             epoch: handle(&maps.epoch)?,
             counters: handle(&maps.counters)?,
             cgroup_losses: handle(&maps.cgroup_losses)?,
-            decided: 0.into(),
+            epochs: Epochs::default(),
             rules: Mutex::default(),
         }),
         stop: false.into(),

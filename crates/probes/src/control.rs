@@ -47,9 +47,25 @@ pub(crate) struct Maps {
     pub(crate) epoch: MapHandle,
     pub(crate) counters: MapHandle,
     pub(crate) cgroup_losses: MapHandle,
-    pub(crate) decided: AtomicU32,
     /// Held from reading a process' rule to writing it back.
     pub(crate) rules: Mutex<()>,
+    pub(crate) epochs: Epochs,
+}
+
+/// How often user space has decided, by what about: `enum epoch`.
+#[derive(Debug, Default)]
+pub(crate) struct Epochs {
+    connections: AtomicU32,
+    processes: AtomicU32,
+}
+
+impl Maps {
+    /// After a decision: whoever sees the new epoch finds it.
+    fn raise(&self, index: u32, epoch: &AtomicU32) -> Result<(), libbpf_rs::Error> {
+        let epoch = epoch.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        self.epoch
+            .update(&index.to_ne_bytes(), &epoch.to_ne_bytes(), MapFlags::ANY)
+    }
 }
 
 impl Control {
@@ -109,6 +125,7 @@ impl Control {
             .unwrap_or_else(|| vec![0; abi::ProcessRule::LAYOUT.size]);
         change(&mut rule);
         map.update(&key, &rule, MapFlags::ANY)
+            .and_then(|()| self.maps.raise(1, &self.maps.epochs.processes))
             .map_err(|error| failed(&error))
     }
 
@@ -127,21 +144,11 @@ impl Control {
         let mut value = [0; 8];
         value[..4].copy_from_slice(&policy.to_ne_bytes());
         value[4..].copy_from_slice(&bytes.to_ne_bytes());
-        let failed = |error: &_| failed(format!("connection {}", connection.0), error);
         self.maps
             .decisions
             .update(&connection.0.to_ne_bytes(), &value, MapFlags::ANY)
-            .map_err(|error| failed(&error))?;
-        // The decision first: whoever sees the new epoch finds it.
-        let epoch = self
-            .maps
-            .decided
-            .fetch_add(1, Ordering::Relaxed)
-            .wrapping_add(1);
-        self.maps
-            .epoch
-            .update(&0u32.to_ne_bytes(), &epoch.to_ne_bytes(), MapFlags::ANY)
-            .map_err(|error| failed(&error))
+            .and_then(|()| self.maps.raise(0, &self.maps.epochs.connections))
+            .map_err(|error| failed(format!("connection {}", connection.0), &error))
     }
 }
 

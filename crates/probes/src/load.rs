@@ -220,6 +220,9 @@ struct Host {
     own_tgid: u32,
     /// Of `tcp_recvmsg`; 0: unknown.
     recv_arguments: u32,
+    can_cast: bool,
+    /// Of a program's registers in its task's stack; 0: unknown.
+    registers_offset: u32,
 }
 
 /// How often an object may be opened to be kept: each rung with all it can have, and the best one once more without
@@ -249,8 +252,12 @@ pub(crate) fn load<'obj>(
     })?;
     let known = |name: &str| name.is_empty() || has_type(&btf, name);
     let host = Host {
-        own_tgid: own_tgid(settings).unwrap_or_else(std::process::id),
         recv_arguments: arguments(&btf, "tcp_recvmsg").unwrap_or(0),
+        can_cast: known("bpf_rdonly_cast"),
+        ..ask_own_thread(settings).unwrap_or_else(|| Host {
+            own_tgid: std::process::id(),
+            ..Host::default()
+        })
     };
     let mut places = places.iter_mut();
     let mut refused = Vec::new();
@@ -398,6 +405,8 @@ fn open<'obj>(
     if let Some(data) = open.maps.rodata_data.as_deref_mut() {
         data.self_tgid = host.own_tgid;
         data.recv_arguments = host.recv_arguments;
+        data.can_cast = host.can_cast;
+        data.registers_offset = host.registers_offset;
         data.use_storage = backend != Backend::Syscall;
         data.capture_unknown = settings.capture_unknown;
         data.unix_sockets = settings.unix_sockets;
@@ -408,7 +417,8 @@ fn open<'obj>(
         data.copy_bytes = settings.copy_bytes.min(crate::abi::COPY_MAX);
         data.unknown_budget = settings.unknown_messages;
         data.ring_bytes = ring.into();
-        data.wake_bytes = (64 << 10).min(u64::from(ring) / 4);
+        // Each CPU and program counts on its own: less than the ring between two wake-ups on a few of them.
+        data.wake_bytes = (64 << 10).min(u64::from(ring) / 8);
         data.rate_per_second = settings.cgroup_messages_per_second;
         data.rate_burst = settings.cgroup_messages_per_second;
     }
@@ -458,8 +468,9 @@ pub(crate) fn attach(loaded: &mut Loaded<'_>) -> Result<(), CaptureError> {
     Ok(())
 }
 
-/// The agent's own thread group id as the kernel counts, whatever its pid namespace says.
-fn own_tgid(settings: &CaptureSettings) -> Option<u32> {
+/// What the agent's own thread tells: its thread group id as the kernel counts, whatever its pid namespace says, and
+/// where the kernel keeps a program's registers.
+fn ask_own_thread(settings: &CaptureSettings) -> Option<Host> {
     let mut place = MaybeUninit::uninit();
     let skeleton = open(
         settings,
@@ -476,9 +487,9 @@ fn own_tgid(settings: &CaptureSettings) -> Option<u32> {
         .who_calls
         .test_run(ProgramInput::default())
         .ok()?;
-    skeleton
-        .maps
-        .bss_data
-        .as_deref()
-        .map(|data| data.caller_tgid)
+    skeleton.maps.bss_data.as_deref().map(|data| Host {
+        own_tgid: data.caller_tgid,
+        registers_offset: data.caller_registers,
+        ..Host::default()
+    })
 }

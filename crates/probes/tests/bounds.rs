@@ -55,6 +55,38 @@ fn a_denied_process_is_counted_and_not_shown() {
 }
 
 #[test]
+fn what_is_decided_about_a_program_does_not_hold_for_the_next_one() {
+    for backend in backends() {
+        let running = Running::start(settings(backend));
+        let mut traffic = Traffic::start("replaced", "");
+        traffic.until_ready();
+        let pid = traffic.child.id();
+        running.control().set_process(pid, Verdict::Deny).unwrap();
+        traffic.go();
+        let seen = running.finish(traffic);
+        let sent: Vec<_> = seen
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Message(message)
+                    if message.process.tgid == pid && message.direction == Egress =>
+                {
+                    Some((message.position, message.payload.to_vec()))
+                }
+                _ => None,
+            })
+            .collect();
+        // Both "two" are not shown.
+        assert_eq!(
+            sent,
+            [(0, b"one".to_vec()), (9, b"three".to_vec())],
+            "{backend:?}"
+        );
+        assert!(seen.counters.drops["kernel.process_denied"] >= 4);
+    }
+}
+
+#[test]
 fn a_connections_policy_says_how_much_is_copied() {
     for backend in backends() {
         let mut running = Running::start(settings(backend));
@@ -227,6 +259,22 @@ fn skipped_runs_of_each_program_are_read() {
         let read = |program: &str| misses.keys().any(|name| name.starts_with(program));
         assert!(programs.iter().all(|program| read(program)), "{misses:?}");
         assert!(read("tcp_state"), "{misses:?}");
+    }
+}
+
+#[test]
+fn a_flooding_container_is_stopped_before_the_ring_is_full() {
+    for backend in backends() {
+        let mut settings = settings(backend);
+        settings.ring_buffer_bytes = 256 << 10;
+        settings.unknown_messages = u32::MAX;
+        settings.cgroup_messages_per_second = 20;
+        // Nothing is received until the child has ended, as in the test of the overloaded ring.
+        let running = Running::with_sink(settings, 1);
+        let seen = running.finish(Traffic::start("flood", ""));
+        let drops = &seen.counters.drops;
+        assert!(drops["kernel.rate_limited"] > 30_000, "{drops:?}");
+        assert_eq!(drops.get("kernel.ring_full"), None, "{drops:?}");
     }
 }
 

@@ -205,6 +205,17 @@ def denied():
     c.close(); s.close()
 
 
+def replaced():
+    """Another program takes the place of this one, with its connection."""
+    c, s = pair()
+    c.send(b"one"); s.recv(100)
+    say(ready=True); go()
+    for _ in range(2):
+        c.send(b"two"); s.recv(100)
+    c.set_inheritable(True)
+    os.execv(sys.executable, [sys.executable, "-c", f"import os; os.write({c.fileno()}, b'three')"])
+
+
 def policy():
     c, s = pair()
     for _ in range(4):

@@ -45,10 +45,15 @@ int existing_tcp(struct bpf_iter__tcp *ctx)
 
 /* Run once by the agent itself: its thread group id as the kernel counts, whatever its pid namespace says. */
 __u32 caller_tgid;
+/* And where the kernel keeps a program's registers, which is the same place for all. */
+__u32 caller_registers;
 
 SEC("syscall")
 int who_calls(void *ctx)
 {
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+
 	caller_tgid = bpf_get_current_pid_tgid() >> 32;
+	caller_registers = bpf_task_pt_regs((void *)task) - (long)task->stack;
 	return 0;
 }

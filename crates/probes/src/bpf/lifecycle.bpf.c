@@ -140,11 +140,11 @@ int BPF_PROG(tcp_destroy, struct sock *sk)
 static __always_inline void on_send_start(struct sock *sk)
 {
 	struct connection *c = find_connection(sk);
-	__u32 tid = bpf_get_current_pid_tgid();
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
 
-	if (!c || c->ignored || (c->send_started && c->send_tid == tid))
+	if (!c || c->ignored || (c->send_started && c->send_tid == task->pid))
 		return;
-	c->send_tid = tid;
+	c->send_tid = task->pid;
 	c->send_started = bpf_ktime_get_ns();
 }
 
@@ -153,6 +153,18 @@ int BPF_PROG(send_start, struct sock *sk)
 {
 	on_send_start(sk);
 	return 0;
+}
+
+/*
+ * TCP reads the clock (CLOCK_MONOTONIC) for each segment that comes, just before it tells of new data; another reading
+ * is dear.
+ */
+static __always_inline __u64 arrival_time(struct sock *sk)
+{
+	struct tcp_sock *tcp = as_tcp(sk);
+	__u64 time = tcp ? tcp->tcp_clock_cache : 0;
+
+	return time ? time : bpf_ktime_get_ns();
 }
 
 static __always_inline void on_data_ready(struct sock *sk)
@@ -167,7 +179,7 @@ static __always_inline void on_data_ready(struct sock *sk)
 	/* With a low-water mark the first bytes came without a sign. */
 	if (sk->sk_rcvlowat > 1)
 		c->arrival_unknown = 1;
-	c->arrived = bpf_ktime_get_ns();
+	c->arrived = arrival_time(sk);
 }
 
 SEC("tp_btf/sk_data_ready")

@@ -9,6 +9,13 @@ struct {
 	__type(value, struct event_process_started);
 } started SEC(".maps");
 
+/* What was decided about a process does not hold for another program, or for the next process of the same number. */
+static __always_inline void forget_process(__u32 tgid)
+{
+	if (!bpf_map_delete_elem(&processes, &tgid))
+		__sync_fetch_and_add(&processes_forgotten, 1);
+}
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *binary)
 {
@@ -16,8 +23,7 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	__u32 zero = 0, tgid = task->tgid;
 	int length;
 
-	/* Another program now: what was decided about the old one does not hold. */
-	bpf_map_delete_elem(&processes, &tgid);
+	forget_process(tgid);
 	event = bpf_map_lookup_elem(&started, &zero);
 	if (!event)
 		return 0;
@@ -41,7 +47,7 @@ int BPF_PROG(process_exit, struct task_struct *task)
 
 	if (task->signal->live.counter != 0)
 		return 0;
-	bpf_map_delete_elem(&processes, &tgid);
+	forget_process(tgid);
 	begin(&event.header, EVENT_PROCESS_EXITED);
 	event.tgid = tgid;
 	event.process_started = task->group_leader->start_boottime;

@@ -9,7 +9,7 @@ static __always_inline void read_facts(struct sock *sk, struct facts *facts)
 	facts->protocol = sk->sk_protocol;
 	if (facts->protocol != IPPROTO_TCP)
 		return;
-	tcp = bpf_skc_to_tcp_sock(sk);
+	tcp = as_tcp(sk);
 	if (!tcp)
 		return;
 	facts->srtt_us = tcp->srtt_us >> 3;
@@ -18,19 +18,26 @@ static __always_inline void read_facts(struct sock *sk, struct facts *facts)
 
 static __always_inline bool has_unread(struct sock *sk)
 {
-	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+	struct tcp_sock *tcp = as_tcp(sk);
 
 	return tcp && *(volatile __u32 *)&tcp->rcv_nxt != tcp->copied_seq;
+}
+
+/* A call into the kernel costs more than all else that is done with the registers. */
+static __always_inline struct pt_regs *saved_registers(struct task_struct *task)
+{
+	if (can_cast && registers_offset)
+		return CAST(task->stack + registers_offset, struct pt_regs);
+	return (struct pt_regs *)bpf_task_pt_regs((void *)task);
 }
 
 /*
  * The user buffer of the call that the current thread is in. Also to be asked for messages that fail or are empty: they
  * count among several of one call.
  */
-static __always_inline void source_of_current(struct source *source, struct sock *sk, __u8 direction, int ret,
-					      int flags)
+static __always_inline void source_of_current(struct source *source, struct task_struct *task, struct sock *sk,
+					      __u8 direction, int ret, int flags)
 {
-	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct pt_regs *regs;
 	__u64 count, header;
 	__u32 call;
@@ -40,7 +47,7 @@ static __always_inline void source_of_current(struct source *source, struct sock
 		return;
 	if (!sk->sk_socket->file)
 		return;
-	regs = (struct pt_regs *)bpf_task_pt_regs((void *)task);
+	regs = saved_registers(task);
 	/* io_uring works for a thread on its way out of a call that is about something else. */
 	if (IS_COMPAT(regs) || !IN_CALL(regs))
 		return;
@@ -65,6 +72,7 @@ static __always_inline int on_socket_length(__u32 slot, struct sock *sk, int ret
 {
 	struct facts facts = {};
 	struct source source = {};
+	struct task_struct *task;
 	struct connection *c;
 	__u64 time = 0;
 
@@ -74,17 +82,18 @@ static __always_inline int on_socket_length(__u32 slot, struct sock *sk, int ret
 	if (direction == DIRECTION_INGRESS && (flags & (MSG_PEEK | MSG_ERRQUEUE)))
 		return 0;
 	c = find_connection(sk);
+	task = (void *)bpf_get_current_task_btf();
 	if (c && direction == DIRECTION_EGRESS)
-		time = take_start(c, (__u32)bpf_get_current_pid_tgid());
+		time = take_start(c, task);
 	if (direction == DIRECTION_EGRESS || !(flags & MSG_TRUNC))
-		source_of_current(&source, sk, direction, ret, flags);
+		source_of_current(&source, task, sk, direction, ret, flags);
 	if (ret <= 0)
 		return 0;
 	if (c && direction == DIRECTION_INGRESS) {
 		time = take_arrival(c);
 		c->arrival_unknown = has_unread(sk);
 	}
-	handle(slot, sk, c, &facts, &source, ret, direction, time);
+	handle(slot, task, sk, c, &facts, &source, ret, direction, time);
 	return 0;
 }
 

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /* Backend `syscall`: the end of every system call, the socket found from its descriptor (kernel 5.12). */
 
-void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
-#define CAST(pointer, type) ((type *)bpf_rdonly_cast((pointer), bpf_core_type_id_kernel(type)))
-
 #define MULTIPLE_MAX 8
 #define MULTIPLE_SUMMED 1024
 
@@ -17,13 +14,13 @@ static __always_inline bool look_up(bool cast, __u32 fd, struct sock **found, st
 
 	if (fd >= table->max_fds)
 		return false;
-	bpf_probe_read_kernel(&entry, sizeof(entry), &table->fd[fd]);
-	if (!entry)
-		return false;
 	if (cast) {
-		struct file *file = CAST(entry, struct file);
+		/* A pointer in an array has no type of its own: as the first member of what begins with a pointer. */
+		struct file *file = CAST(CAST(&table->fd[fd], struct list_head)->next, struct file);
 		struct tcp_sock *tcp;
 
+		if (!file)
+			return false;
 		if ((file->f_inode->i_mode & S_IFMT) != S_IFSOCK)
 			return false;
 		sk = CAST(file->private_data, struct socket)->sk;
@@ -41,6 +38,9 @@ static __always_inline bool look_up(bool cast, __u32 fd, struct sock **found, st
 		struct socket *socket;
 		struct tcp_sock *tcp;
 
+		bpf_probe_read_kernel(&entry, sizeof(entry), &table->fd[fd]);
+		if (!entry)
+			return false;
 		if ((BPF_CORE_READ(entry, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
 			return false;
 		socket = BPF_CORE_READ(entry, private_data);
@@ -64,6 +64,10 @@ static __always_inline bool unread_by_address(struct sock *sk)
 {
 	struct tcp_sock *tcp = (void *)sk;
 
+	if (can_cast) {
+		tcp = CAST(sk, struct tcp_sock);
+		return *(volatile __u32 *)&tcp->rcv_nxt != tcp->copied_seq;
+	}
 	return BPF_CORE_READ(tcp, rcv_nxt) != BPF_CORE_READ(tcp, copied_seq);
 }
 
@@ -80,6 +84,7 @@ struct call_message {
 /* A function of its own, verified once: the loop over several messages of a call then costs the verifier little. */
 __noinline int handle_call(struct call_message *message)
 {
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct connection *c;
 	struct sock *sk;
 	__u64 time = 0;
@@ -91,12 +96,12 @@ __noinline int handle_call(struct call_message *message)
 	direction = message->direction ? DIRECTION_EGRESS : DIRECTION_INGRESS;
 	c = find_connection(sk);
 	if (c && direction == DIRECTION_EGRESS) {
-		time = take_start(c, (__u32)bpf_get_current_pid_tgid());
+		time = take_start(c, task);
 	} else if (c) {
 		time = take_arrival(c);
 		c->arrival_unknown = message->facts.family == AF_UNIX || unread_by_address(sk);
 	}
-	handle(SLOT_SYSCALL, sk, c, &message->facts, &message->source, message->length, direction, time);
+	handle(SLOT_SYSCALL, task, sk, c, &message->facts, &message->source, message->length, direction, time);
 	return 0;
 }
 

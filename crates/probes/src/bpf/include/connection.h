@@ -2,6 +2,15 @@
 /* Connection state: found, made, announced. `sk` is trusted with socket storage and only an address without. */
 #pragma once
 
+void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+#define CAST(pointer, type) ((type *)bpf_rdonly_cast((pointer), bpf_core_type_id_kernel(type)))
+
+/* Of a socket that is IPPROTO_TCP. Kernels from 6.2 do it without a call. */
+static __always_inline struct tcp_sock *as_tcp(struct sock *sk)
+{
+	return can_cast ? CAST(sk, struct tcp_sock) : bpf_skc_to_tcp_sock(sk);
+}
+
 static __always_inline struct connection *find_connection(struct sock *sk)
 {
 	__u64 key = (__u64)sk;

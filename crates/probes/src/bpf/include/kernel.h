@@ -91,6 +91,10 @@ struct pt_regs {
 #error "only x86-64 and arm64 are known"
 #endif
 
+struct list_head {
+	struct list_head *next;
+};
+
 struct ns_common {
 	unsigned int inum;
 };
@@ -138,6 +142,7 @@ struct tcp_sock {
 	__u32 total_retrans;
 	__u32 rcv_nxt;
 	__u32 copied_seq;
+	__u64 tcp_clock_cache;
 } __attribute__((preserve_access_index));
 
 struct sockaddr_un {
@@ -187,6 +192,18 @@ struct signal_struct {
 	atomic_t live;
 };
 
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
 #if defined(__TARGET_ARCH_x86)
 struct thread_struct {
 	unsigned long fsbase;
@@ -194,6 +211,7 @@ struct thread_struct {
 #endif
 
 struct task_struct {
+	void *stack;
 	unsigned int flags;
 	int pid;
 	int tgid;
@@ -202,6 +220,7 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct files_struct *files;
 	struct signal_struct *signal;
+	struct css_set *cgroups;
 	char comm[16];
 #if defined(__TARGET_ARCH_x86)
 	struct thread_struct thread;

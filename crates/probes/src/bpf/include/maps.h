@@ -4,6 +4,8 @@
 
 const volatile __u32 self_tgid;
 const volatile bool use_storage; /* connection state lives on the socket; otherwise in a table by its address */
+const volatile bool can_cast; /* the kernel has bpf_rdonly_cast */
+const volatile __u32 registers_offset; /* of a program's saved registers in its task's stack; 0: unknown */
 const volatile bool capture_unknown = true;
 const volatile bool unix_sockets;
 const volatile bool any_ports;
@@ -12,7 +14,7 @@ const volatile bool close_at_destroy; /* tcp_destroy_sock is attached, after whi
 const volatile __u32 recv_arguments = 5; /* of tcp_recvmsg */
 const volatile __u32 copy_bytes = 1024;
 const volatile __u32 unknown_budget = 4096;
-const volatile __u64 wake_bytes = 65536;
+const volatile __u64 wake_bytes = 65536; /* a power of two */
 const volatile __u64 ring_bytes = 8 << 20;
 const volatile __u64 rate_per_second;
 const volatile __u64 rate_burst;
@@ -24,12 +26,14 @@ struct connection {
 	__u64 arrived;
 	__u64 connect_started;
 	__u64 connect_process_started;
+	__u64 judged; /* by judge_process() */
 	__u32 connect_tgid;
 	__u32 send_tid;
 	__u32 epoch;
 	__u32 run_bytes;
 	__u32 policy;
 	__u32 policy_bytes;
+	__u32 tokens; /* taken from the container's bucket and not used */
 	__u8 run_direction;
 	__u8 announced;
 	__u8 role;
@@ -57,6 +61,8 @@ struct listener {
 	__u32 port;
 };
 
+#define VECTOR_FIRST 4 /* segments that are read at once */
+
 /* What one gathering of a vector needs and finds. */
 struct gather {
 	__u64 base; /* of the current segment */
@@ -68,6 +74,7 @@ struct gather {
 	__u32 got;
 	__u32 tail_got;
 	__u32 pad;
+	struct user_iovec first[VECTOR_FIRST];
 };
 
 /* One message under construction; twice the copy limit, so that the verifier sees each offset in bounds. */
@@ -75,6 +82,7 @@ struct scratch {
 	struct event_message message;
 	__u8 data[2 * COPY_MAX + 64];
 	struct gather gather;
+	__u64 submitted; /* bytes of all messages */
 };
 
 /*
@@ -139,13 +147,18 @@ struct {
 	__type(value, struct decision);
 } decisions SEC(".maps");
 
-/* Raised with each decision, so that a message without news costs no search in `decisions`. */
+/* Raised by user space with each decision, so that a message without news costs no search in `decisions`, `processes`. */
+enum epoch { EPOCH_CONNECTIONS, EPOCH_PROCESSES, EPOCHS };
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, EPOCHS);
 	__type(key, __u32);
 	__type(value, __u32);
 } epoch SEC(".maps");
+
+/* The same for what the kernel side forgets: processes that execute another program or exit. */
+__u32 processes_forgotten;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -202,19 +215,15 @@ static __always_inline struct counters *own_counters(void)
  * A wake-up is an interrupt to this CPU, and dear in a virtual machine: one for each multiple of `wake_bytes`, not one
  * for each event while the reader is behind. The reader's timer fetches what a missed multiple would have woken it for.
  */
-static __always_inline __u64 wake_flag(__u64 size)
+static __always_inline __u64 wake_flag(__u64 before, __u64 size)
 {
-	__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-
-	return waiting / wake_bytes != (waiting + size + 8) / wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	return (before ^ (before + size + 8)) & -wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
 /* The same for an event that stands in the ring already, and so among what waits. */
 static __always_inline __u64 wake_flag_in_ring(__u64 size)
 {
-	__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-
-	return (waiting - size - 8) / wake_bytes != waiting / wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	return wake_flag(bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) - size - 8, size);
 }
 
 static __always_inline void begin(struct event_header *header, __u8 kind)
@@ -237,5 +246,7 @@ static __always_inline bool lost_control(void)
 /* An event that is no message; false if the ring has no room, which is counted. */
 static __always_inline bool submit_control(void *event, __u64 size)
 {
-	return !bpf_ringbuf_output(&events, event, size, wake_flag(size)) || lost_control();
+	__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+
+	return !bpf_ringbuf_output(&events, event, size, wake_flag(waiting, size)) || lost_control();
 }

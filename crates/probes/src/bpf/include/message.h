@@ -17,11 +17,30 @@ static __always_inline bool is_ours(const struct facts *facts, __u16 type)
 	return unix_sockets && facts->family == AF_UNIX && type == SOCK_STREAM;
 }
 
-/* Says as well where the process keeps the numbers of its goroutines, if it has any. */
-static __always_inline __u32 judge_process(__u32 tgid, struct goroutine_layout *layout)
+/*
+ * A verdict is remembered in the connection, with the process and the epoch that it is about in one word: several
+ * processes on several CPUs may use one connection at once. That of a process with goroutines is not: says as well where
+ * the process keeps their numbers, if it has any.
+ */
+static __always_inline __u32 judge_process(struct connection *c, __u32 tgid, struct goroutine_layout *layout)
 {
-	struct process_rule *rule = bpf_map_lookup_elem(&processes, &tgid);
+	__u32 which = EPOCH_PROCESSES;
+	__u32 *raised = bpf_map_lookup_elem(&epoch, &which);
+	struct process_rule *rule;
+	__u64 key, judged = 0;
 
+	if (!raised)
+		return OUTCOME_STATE_FULL;
+	/* The epoch first: a decision that comes after the look-up raises it. */
+	key = (__u64)tgid << 32 | (__u32)(*(volatile __u32 *)raised + *(volatile __u32 *)&processes_forgotten) << 2;
+	barrier();
+	if (c)
+		judged = *(volatile __u64 *)&c->judged;
+	if (judged == (key | VERDICT_ALLOW))
+		return 0;
+	if (judged == (key | VERDICT_DENY))
+		return OUTCOME_PROCESS_DENIED;
+	rule = bpf_map_lookup_elem(&processes, &tgid);
 	if (!rule) {
 		struct process_rule fresh = {};
 
@@ -31,10 +50,16 @@ static __always_inline __u32 judge_process(__u32 tgid, struct goroutine_layout *
 			return OUTCOME_STATE_FULL;
 	}
 	*layout = rule->goroutines;
-	if (rule->verdict == VERDICT_ALLOW)
+	if (rule->verdict == VERDICT_ALLOW) {
+		if (c && !layout->goid)
+			*(volatile __u64 *)&c->judged = key | VERDICT_ALLOW;
 		return 0;
-	if (rule->verdict == VERDICT_DENY)
+	}
+	if (rule->verdict == VERDICT_DENY) {
+		if (c)
+			*(volatile __u64 *)&c->judged = key | VERDICT_DENY;
 		return OUTCOME_PROCESS_DENIED;
+	}
 	if (!capture_unknown)
 		return OUTCOME_PROCESS_UNKNOWN;
 	if (rule->seen >= unknown_budget)
@@ -43,14 +68,22 @@ static __always_inline __u32 judge_process(__u32 tgid, struct goroutine_layout *
 	return 0;
 }
 
+/* Tokens that a connection takes at once: the look-up of the bucket costs more than all else here. */
+#define TOKENS_AT_ONCE 16
+
 /* Tokens are always taken, but asked for only when the ring fills: a flooding container loses its own events. */
-static __always_inline bool within_rate(__u64 cgroup, __u64 now)
+static __always_inline bool within_rate(struct connection *c, __u64 cgroup, __u64 now)
 {
+	__u32 left = *(volatile __u32 *)&c->tokens;
 	struct bucket *bucket;
-	__u64 tokens;
+	__u64 tokens, taken;
 
 	if (!rate_per_second)
 		return true;
+	if (left) {
+		c->tokens = left - 1;
+		return true;
+	}
 	bucket = bpf_map_lookup_elem(&buckets, &cgroup);
 	if (!bucket) {
 		struct bucket fresh = { .tokens = rate_burst, .filled = now };
@@ -69,14 +102,17 @@ static __always_inline bool within_rate(__u64 cgroup, __u64 now)
 			tokens = rate_burst;
 		bucket->filled = now;
 	}
-	bucket->tokens = tokens ? tokens - 1 : 0;
+	taken = tokens < TOKENS_AT_ONCE ? tokens : TOKENS_AT_ONCE;
+	bucket->tokens = tokens - taken;
+	if (taken)
+		c->tokens = taken - 1;
 	return tokens || bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) <= ring_bytes / 4;
 }
 
 static __always_inline void take_decision(struct connection *c)
 {
-	__u32 zero = 0;
-	__u32 *now = bpf_map_lookup_elem(&epoch, &zero);
+	__u32 which = EPOCH_CONNECTIONS;
+	__u32 *now = bpf_map_lookup_elem(&epoch, &which);
 	struct decision *decision;
 
 	if (!now || *now == c->epoch)
@@ -128,24 +164,25 @@ static __always_inline __u64 take_arrival(struct connection *c)
 	return arrived;
 }
 
-static __always_inline __u64 take_start(struct connection *c, __u32 tid)
+static __always_inline __u64 take_start(struct connection *c, struct task_struct *task)
 {
-	__u64 started = c->send_tid == tid ? c->send_started : 0;
+	__u64 started = c->send_tid == task->pid ? c->send_started : 0;
 
 	c->send_started = 0;
 	return started;
 }
 
-static __always_inline __u32 deliver(__u32 slot, struct sock *sk, struct connection *c, const struct facts *facts,
-				     const struct source *source, __u32 length, __u8 direction, __u64 time)
+static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struct sock *sk, struct connection *c,
+				     const struct facts *facts, const struct source *source, __u32 length,
+				     __u8 direction, __u64 time)
 {
-	__u64 id = bpf_get_current_pid_tgid(), position, size;
-	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	/* From the task itself: the calls that tell the same cost as much as all else that is read here. */
+	__u32 tgid = task->tgid, tid = task->pid, reason, limit;
 	struct goroutine_layout layout = {};
-	__u32 tgid = id >> 32, reason, limit;
+	__u64 position, size;
 	struct scratch *s;
 
-	reason = tgid == self_tgid ? OUTCOME_SELF : judge_process(tgid, &layout);
+	reason = tgid == self_tgid ? OUTCOME_SELF : judge_process(c, tgid, &layout);
 	if (!c) {
 		if (reason)
 			return reason;
@@ -173,8 +210,8 @@ static __always_inline __u32 deliver(__u32 slot, struct sock *sk, struct connect
 	if (!s)
 		return OUTCOME_STATE_FULL;
 	begin(&s->message.header, EVENT_MESSAGE);
-	s->message.cgroup = bpf_get_current_cgroup_id();
-	if (!within_rate(s->message.cgroup, s->message.header.time))
+	s->message.cgroup = task->cgroups->dfl_cgrp->kn->id;
+	if (!within_rate(c, s->message.cgroup, s->message.header.time))
 		return OUTCOME_RATE_LIMITED;
 	if (!c->announced) {
 		if (!(facts->family == AF_UNIX ? announce_unix(sk, c) : announce_tcp(sk, c)))
@@ -189,7 +226,7 @@ static __always_inline __u32 deliver(__u32 slot, struct sock *sk, struct connect
 	s->message.process_started = task->group_leader->start_boottime;
 	s->message.goroutine = current_goroutine(task, &layout);
 	s->message.tgid = tgid;
-	s->message.tid = id;
+	s->message.tid = tid;
 	s->message.length = length;
 	s->message.srtt_us = facts->srtt_us;
 	s->message.retransmits = facts->retransmits;
@@ -209,8 +246,10 @@ static __always_inline __u32 deliver(__u32 slot, struct sock *sk, struct connect
 	size = sizeof(s->message) + s->message.payload_length + s->message.tail_length;
 	if (size > sizeof(s->message) + COPY_MAX + TAIL_MAX)
 		return OUTCOME_STATE_FULL;
-	if (bpf_ringbuf_output(&events, s, size, wake_flag(size)))
+	/* Of what this CPU has submitted, and not of what waits in the ring: that would be one more call. */
+	if (bpf_ringbuf_output(&events, s, size, wake_flag(s->submitted, size)))
 		return OUTCOME_RING_FULL;
+	s->submitted += size + 8;
 	return OUTCOME_SUBMITTED;
 }
 
@@ -229,8 +268,9 @@ static __always_inline void count_loss(void)
 }
 
 /* Every message that comes here is counted as seen and as exactly one outcome. */
-static __always_inline void handle(__u32 slot, struct sock *sk, struct connection *c, const struct facts *facts,
-				   const struct source *source, __u32 length, __u8 direction, __u64 time)
+static __always_inline void handle(__u32 slot, struct task_struct *task, struct sock *sk, struct connection *c,
+				   const struct facts *facts, const struct source *source, __u32 length, __u8 direction,
+				   __u64 time)
 {
 	struct counters *own = own_counters();
 	__u32 outcome;
@@ -238,7 +278,7 @@ static __always_inline void handle(__u32 slot, struct sock *sk, struct connectio
 	if (!own)
 		return;
 	__sync_fetch_and_add(&own->seen, 1);
-	outcome = deliver(slot, sk, c, facts, source, length, direction, time);
+	outcome = deliver(slot, task, sk, c, facts, source, length, direction, time);
 	BOUND(outcome, OUTCOMES - 1);
 	__sync_fetch_and_add(&own->outcomes[outcome], 1);
 	/* After the outcome: who reads in the other order never finds more of them than were lost. */

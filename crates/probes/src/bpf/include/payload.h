@@ -61,13 +61,21 @@ __noinline int gather_segment(struct scratch *s)
 static __always_inline void gather_vector(struct scratch *s, const struct source *source)
 {
 	struct gather *g = &s->gather;
+	__u32 first = source->count;
 
+	/* Each reading of user memory costs much, whatever its size. */
+	BOUND(first, VECTOR_FIRST);
+	if (bpf_probe_read_user(g->first, first * sizeof(g->first[0]), (void *)source->address))
+		return;
 	for (__u32 i = 0; i < VECTOR_MAX; i++) {
 		struct user_iovec segment;
 
 		if (i >= source->count || g->at >= g->length)
 			break;
-		if (bpf_probe_read_user(&segment, sizeof(segment), (void *)(source->address + i * sizeof(segment))))
+		if (i < VECTOR_FIRST)
+			segment = g->first[i];
+		else if (bpf_probe_read_user(&segment, sizeof(segment),
+					     (void *)(source->address + i * sizeof(segment))))
 			break;
 		if (!segment.length)
 			continue;
@@ -99,7 +107,7 @@ static __always_inline void copy_payload(struct scratch *s, const struct source 
 	} else if (source->kind == SOURCE_VECTOR) {
 		struct gather *g = &s->gather;
 
-		__builtin_memset(g, 0, sizeof(*g));
+		__builtin_memset(g, 0, __builtin_offsetof(struct gather, first));
 		g->want = want;
 		g->length = length;
 		g->tail_from = length - tail;
