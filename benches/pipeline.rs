@@ -28,6 +28,7 @@ use spandrel_model::{
     Ledger, Measured, Message, Origin, ProcessKey, Resource, Role, Stamp, Transport,
 };
 use spandrel_protocols::{Output, Settings, Tracker};
+use spandrel_sampling::SamplingSettings;
 
 const SERVICES: u64 = 4;
 const CONNECTIONS: u64 = 100;
@@ -172,6 +173,7 @@ fn pipeline(silent: &TcpListener, ledger: &Arc<Ledger>) -> Result<Pipeline, Box<
                 aggregator: AggregatorSettings::default(),
                 interval: Duration::from_millis(100),
             }],
+            sampling: SamplingSettings::default(),
             shutdown_timeout: Duration::from_millis(1),
             timed: false,
         },
