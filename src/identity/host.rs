@@ -63,7 +63,7 @@ impl Host {
 
 /// The architecture in the words of the semantic conventions.
 fn architecture() -> Text {
-    Text::Borrowed(match std::env::consts::ARCH {
+    Text::from_static(match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         "x86" => "x86",

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use spandrel_model::{Attribute, DestinationAccounts, Resource, SpanRecord, Value};
+use spandrel_model::{Attribute, DestinationAccounts, Resource, SpanRecord, Text, Value};
 
 use crate::metrics::{MetricData, PointHead, ResourceMetrics};
 
@@ -143,11 +143,11 @@ impl Bound {
     }
 
     fn shorten(&self, value: &Value, cut: &mut Cut) -> Value {
-        let text = |text: &Cow<'static, str>, cut: &mut Cut| -> Cow<'static, str> {
+        let text = |text: &Text, cut: &mut Cut| -> Text {
             match text.char_indices().nth(self.value) {
                 Some((end, _)) => {
                     cut.values += 1;
-                    text.get(..end).unwrap_or_default().to_owned().into()
+                    Text::copied(text.get(..end).unwrap_or_default())
                 }
                 None => text.clone(),
             }

@@ -1,11 +1,8 @@
 //! Attributes: a key of the semantic conventions and its value.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 
-/// Text that is usually a constant (a semantic-convention key) and sometimes owned.
-pub type Text = Cow<'static, str>;
+use crate::text::Text;
 
 /// The value of an attribute, in the OpenTelemetry data model's own types.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,13 +71,13 @@ impl From<f64> for Value {
 
 impl From<&'static str> for Value {
     fn from(value: &'static str) -> Self {
-        Self::Str(Cow::Borrowed(value))
+        Self::Str(value.into())
     }
 }
 
 impl From<String> for Value {
     fn from(value: String) -> Self {
-        Self::Str(Cow::Owned(value))
+        Self::Str(value.into())
     }
 }
 

@@ -21,9 +21,10 @@ pub mod process;
 pub mod recording;
 pub mod resource;
 pub mod span;
+pub mod text;
 pub mod time;
 
-pub use attribute::{Attribute, Text, Value};
+pub use attribute::{Attribute, Value};
 pub use connection::{CapturePolicy, ConnectionId, Direction, Endpoint, Origin, Role, Transport};
 pub use event::{
     ConnectionClosed, ConnectionHalfClosed, ConnectionOpened, Event, Lineage, Message,
@@ -35,4 +36,5 @@ pub use metric::{Instrument, Measured, Measurement};
 pub use process::ProcessKey;
 pub use resource::Resource;
 pub use span::{SpanId, SpanKind, SpanRecord, SpanStatus, TraceId};
+pub use text::Text;
 pub use time::{ClockOffset, KernelTime, UnixTime};

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::attribute::{Attribute, Text};
+use crate::attribute::Attribute;
 use crate::process::ProcessKey;
+use crate::text::Text;
 use crate::time::UnixTime;
 
 /// A W3C trace id. All zero is invalid.

@@ -2,7 +2,7 @@
 
 use spandrel_model::{
     CapturePolicy, ConnectionClosed, ConnectionId, ConnectionOpened, Direction, Endpoint,
-    KernelTime, Message, Origin, Role, Transport,
+    KernelTime, Message, Origin, Role, Text, Transport,
 };
 
 use crate::protocol::{
@@ -44,10 +44,10 @@ pub(crate) struct Connection {
     closing: Option<ConnectionClosed>,
 }
 
-fn peer_text(peer: &Endpoint) -> Option<String> {
+fn peer_text(peer: &Endpoint) -> Option<Text> {
     match peer {
-        Endpoint::Socket(address) => Some(address.ip().to_string()),
-        Endpoint::Path(path) if !path.is_empty() => Some(path.clone()),
+        Endpoint::Socket(address) => Some(address.ip().to_string().into()),
+        Endpoint::Path(path) if !path.is_empty() => Some(Text::copied(path)),
         _ => None,
     }
 }
@@ -74,6 +74,7 @@ impl Connection {
                 local: Endpoint::Unknown,
                 peer: Endpoint::Unknown,
                 peer_text: None,
+                local_ip: None,
                 connect_nanos: None,
                 twin: None,
             },
@@ -97,6 +98,7 @@ impl Connection {
         self.facts.local = event.local.clone();
         self.facts.peer = event.peer.clone();
         self.facts.peer_text = peer_text(&event.peer);
+        self.facts.local_ip = event.local.ip().map(|ip| ip.to_string().into());
         self.facts.connect_nanos = event
             .connect_started
             .map(|started| event.stamp.time.since(started));

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use spandrel_model::{
     CapturePolicy, ClockOffset, ConnectionId, Direction, Endpoint, KernelTime, Ledger, Measured,
-    Origin, Role, Transport,
+    Origin, Role, Text, Transport,
 };
 
 use crate::Settings;
+use crate::http1::KnownHeads;
 use crate::route::Routes;
 use crate::stream::Item;
 
@@ -122,7 +123,9 @@ pub(crate) struct Facts {
     pub(crate) local: Endpoint,
     pub(crate) peer: Endpoint,
     /// The peer's address as text, made once.
-    pub(crate) peer_text: Option<String>,
+    pub(crate) peer_text: Option<Text>,
+    /// This end's IP address as text, made once.
+    pub(crate) local_ip: Option<Text>,
     /// Nanoseconds from SYN to established.
     pub(crate) connect_nanos: Option<u64>,
     /// The other end of a loopback connection, where both are seen from their first byte.
@@ -136,6 +139,10 @@ pub(crate) struct Shared {
     pub(crate) offset: ClockOffset,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) routes: Routes,
+    /// Heads of HTTP/1 that were read before.
+    pub(crate) known_heads: KnownHeads,
+    /// Memory for texts that are put together.
+    pub(crate) scratch: String,
     /// Messages of a body that came after its likely end had been taken for the end.
     pub(crate) late_body_messages: u64,
 }

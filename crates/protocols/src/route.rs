@@ -5,6 +5,8 @@
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use smallvec::SmallVec;
+use spandrel_model::Text;
 
 /// Placeholder of a segment that varies.
 const PLACEHOLDER: &str = "{id}";
@@ -45,13 +47,32 @@ pub(crate) struct ServiceKey {
     pub(crate) port: u16,
 }
 
+/// A route's template, and the name of the spans of one method there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) template: Text,
+    pub(crate) name: Text,
+}
+
+impl Route {
+    fn new(template: Text, prefix: &str) -> Self {
+        let name = [prefix, " ", &template].concat().into();
+        Self { template, name }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Node {
     children: HashMap<Box<str>, usize, FixedState>,
     placeholder: Option<usize>,
     /// Too many values have been seen here.
     variable: bool,
+    /// The routes that end here, by what their names begin with.
+    routes: SmallVec<[(Text, Route); 1]>,
 }
+
+/// Texts of routes that are kept for reuse, in bytes, for all services together.
+const MAX_KEPT: usize = 1024 * 1024;
 
 #[derive(Debug)]
 struct Tree(Vec<Node>);
@@ -96,6 +117,10 @@ impl Tree {
 pub(crate) struct Routes {
     settings: Settings,
     services: HashMap<ServiceKey, Tree, FixedState>,
+    /// Bytes of the texts that the trees keep.
+    kept: usize,
+    /// Memory for the template that is put together.
+    scratch: String,
 }
 
 impl Routes {
@@ -103,17 +128,24 @@ impl Routes {
         Self {
             settings,
             services: HashMap::default(),
+            kept: 0,
+            scratch: String::new(),
         }
     }
 
-    /// The route of a path, where it can be told within the bounds.
-    pub(crate) fn route(&mut self, service: ServiceKey, path: &str) -> Option<String> {
+    /// The route of a path, where it can be told within the bounds. The spans' names begin with `prefix`.
+    pub(crate) fn route(
+        &mut self,
+        service: ServiceKey,
+        prefix: &Text,
+        path: &str,
+    ) -> Option<Route> {
         if !path.starts_with('/') || path.len() > MAX_PATH {
             return None;
         }
         for template in &self.settings.templates {
             if matches(template, path) {
-                return Some(template.clone());
+                return Some(Route::new(Text::copied(template), prefix));
             }
         }
         let full = self.services.len() >= self.settings.max_services;
@@ -124,7 +156,8 @@ impl Routes {
             .services
             .entry(service)
             .or_insert_with(|| Tree(vec![Node::default()]));
-        let mut route = String::with_capacity(path.len());
+        let route = &mut self.scratch;
+        route.clear();
         let mut at = 0;
         let mut rest = path.get(1..);
         let mut count = 0;
@@ -145,7 +178,21 @@ impl Routes {
             route.push_str(if literal { segment } else { PLACEHOLDER });
             at = child;
         }
-        Some(route)
+        let node = tree.0.get_mut(at)?;
+        let known = node
+            .routes
+            .iter()
+            .find(|(other, known)| *other == *prefix && known.template == *route.as_str());
+        if let Some((_, known)) = known {
+            return Some(known.clone());
+        }
+        let found = Route::new(Text::copied(route), prefix);
+        let cost = found.template.len() + found.name.len() + size_of::<(Text, Route)>();
+        if self.kept + cost <= MAX_KEPT {
+            self.kept += cost;
+            node.routes.push((prefix.clone(), found.clone()));
+        }
+        Some(found)
     }
 }
 
@@ -207,8 +254,14 @@ mod tests {
         port: 80,
     };
 
+    fn template(routes: &mut Routes, service: ServiceKey, path: &str) -> Option<String> {
+        let route = routes.route(service, &Text::from_static("GET"), path)?;
+        assert_eq!(route.name, *format!("GET {}", route.template));
+        Some(route.template.to_string())
+    }
+
     fn route(path: &str) -> Option<String> {
-        Routes::new(Settings::default()).route(SERVICE, path)
+        template(&mut Routes::new(Settings::default()), SERVICE, path)
     }
 
     #[test]
@@ -239,10 +292,11 @@ mod tests {
             format!("/u/{}{}", letter(number / 26), letter(number % 26))
         };
         let made: std::collections::BTreeSet<_> = (0..600)
-            .map(|number| routes.route(SERVICE, &name(number)).unwrap())
+            .map(|number| template(&mut routes, SERVICE, &name(number)).unwrap())
             .collect();
         assert_eq!(made.len(), Settings::default().max_values + 1);
-        assert_eq!(routes.route(SERVICE, "/u/aa").as_deref(), Some("/u/{id}"));
+        let variable = template(&mut routes, SERVICE, "/u/aa");
+        assert_eq!(variable.as_deref(), Some("/u/{id}"));
     }
 
     #[test]
@@ -260,12 +314,30 @@ mod tests {
                         cgroup: service,
                         port: 1,
                     };
-                    routes.route(key, &format!("/{first}/{second}"));
+                    template(&mut routes, key, &format!("/{first}/{second}"));
                 }
             }
         }
         assert_eq!(routes.services.len(), 2);
         assert!(routes.services.values().all(|tree| tree.0.len() <= 50));
+    }
+
+    #[test]
+    fn what_is_kept_of_names_is_bounded_and_they_are_right_without_it() {
+        let mut routes = Routes::new(Settings::default());
+        routes.kept = MAX_KEPT - 200;
+        for _ in 0..2 {
+            for path in ["/a", "/a/", "/a/b", "/c/1", "//c/1"] {
+                for method in ["GET", "POST"] {
+                    let method = Text::from_static(method);
+                    let found = routes.route(SERVICE, &method, path).unwrap();
+                    let template = path.replace('1', "{id}");
+                    assert_eq!(found.template, *template);
+                    assert_eq!(found.name, *format!("{method} {template}"));
+                }
+            }
+        }
+        assert!(routes.kept <= MAX_KEPT);
     }
 
     #[test]
@@ -275,7 +347,7 @@ mod tests {
             ..Settings::default()
         };
         let mut routes = Routes::new(settings);
-        let mut route = |path| routes.route(SERVICE, path).unwrap();
+        let mut route = |path| template(&mut routes, SERVICE, path).unwrap();
         assert_eq!(route("/shop/anna/cart"), "/shop/{name}/cart");
         assert_eq!(route("/files/a/b"), "/files/*");
         assert_eq!(route("/shop/anna"), "/shop/anna");

@@ -13,6 +13,7 @@ use spandrel_model::{
 
 use crate::Settings;
 use crate::connection::Connection;
+use crate::http1::KnownHeads;
 use crate::protocol::{Output, Protocol, Shared};
 use crate::registry::PROTOCOLS;
 use crate::route::Routes;
@@ -72,6 +73,8 @@ impl Tracker {
                 offset: ClockOffset(0),
                 ledger,
                 routes: Routes::new(settings.routes.clone()),
+                known_heads: KnownHeads::default(),
+                scratch: String::new(),
                 late_body_messages: 0,
                 settings,
             },

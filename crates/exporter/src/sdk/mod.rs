@@ -23,10 +23,7 @@ use crate::otlp::{SCHEMA_URL, SCOPE_NAME, SCOPE_VERSION};
 use crate::reason;
 
 fn string(text: model::Text) -> StringValue {
-    match text {
-        std::borrow::Cow::Borrowed(text) => text.into(),
-        std::borrow::Cow::Owned(text) => text.into(),
-    }
+    String::from(text).into()
 }
 
 /// An attribute as the SDK has it.
@@ -40,10 +37,7 @@ pub fn key_value(attribute: model::Attribute) -> KeyValue {
             Value::Array(Array::String(values.into_iter().map(string).collect()))
         }
     };
-    match attribute.key {
-        std::borrow::Cow::Borrowed(key) => KeyValue::new(key, value),
-        std::borrow::Cow::Owned(key) => KeyValue::new(key, value),
-    }
+    KeyValue::new(String::from(attribute.key), value)
 }
 
 /// A resource as the SDK has it.
@@ -86,7 +80,7 @@ pub fn span_data(span: SpanRecord) -> SpanData {
             model::SpanKind::Producer => SpanKind::Producer,
             model::SpanKind::Consumer => SpanKind::Consumer,
         },
-        name: span.name,
+        name: span.name.into(),
         start_time: time(span.start),
         end_time: time(span.end),
         attributes: span.attributes.into_iter().map(key_value).collect(),

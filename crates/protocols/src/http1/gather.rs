@@ -22,7 +22,7 @@ pub(super) fn gather<T>(
     half: &mut Half,
     piece: &mut Piece,
     limit: usize,
-    read: impl Fn(&[u8]) -> Read<T>,
+    mut read: impl FnMut(&[u8]) -> Read<T>,
 ) -> Gathered<T> {
     let bytes = match piece.chunk.region(piece.offset) {
         Some(Region::Bytes(bytes)) => bytes,

@@ -1,13 +1,14 @@
 //! Heads of requests and responses: start line and header fields, whole or cut by the copy limit.
 
-use std::borrow::Cow;
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 use httparse::{Header, ParserConfig};
 use spandrel_model::Text;
 
+use super::fields::{Body, RequestFields, text};
+use super::known::KnownHeads;
 use crate::protocol::{Detection, Sign};
-use crate::trace_context::{MAX_TRACE_STATE, TraceParent};
 
 /// Header fields of one head; a head with more is treated as cut.
 const MAX_FIELDS: usize = 128;
@@ -40,26 +41,18 @@ pub(crate) enum Framing {
 pub(crate) struct RequestHead {
     pub(crate) method: Text,
     /// As sent; `None` where the start line was cut before its end.
-    pub(crate) target: Option<String>,
+    pub(crate) target: Option<Text>,
     pub(crate) version: Option<u8>,
-    pub(crate) host: Option<String>,
-    pub(crate) user_agent: Option<String>,
-    pub(crate) trace_parent: Option<TraceParent>,
-    pub(crate) trace_state: String,
+    pub(crate) fields: Arc<RequestFields>,
     pub(crate) framing: Framing,
-    pub(crate) expects_continue: bool,
     /// `CONNECT`, or an `Upgrade` field: what follows may be another protocol.
     pub(crate) may_switch: bool,
 }
 
 impl RequestHead {
     pub(crate) fn cost(&self) -> usize {
-        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        length(&self.target)
-            + length(&self.host)
-            + length(&self.user_agent)
-            + self.trace_state.len()
-            + self.method.len()
+        let target = self.target.as_ref().map_or(0, |target| target.len());
+        target + self.fields.cost() + self.method.len()
     }
 }
 
@@ -69,6 +62,34 @@ pub(crate) struct ResponseHead {
     pub(crate) status: u16,
     pub(crate) version: u8,
     pub(crate) framing: Framing,
+}
+
+/// What a response's head says for itself; its framing also depends on the request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResponseFields {
+    status: u16,
+    version: u8,
+    body: Body,
+}
+
+impl ResponseFields {
+    fn head(&self, method: &str) -> ResponseHead {
+        let framing = match self.status {
+            100..=199 | 204 | 304 => Framing::Empty,
+            _ if method == "HEAD" => Framing::Empty,
+            200..=299 if method == "CONNECT" => Framing::Empty,
+            _ => {
+                let without = Framing::UntilClose;
+                self.body
+                    .framing(self.version, without, Framing::UntilClose)
+            }
+        };
+        ResponseHead {
+            status: self.status,
+            version: self.version,
+            framing,
+        }
+    }
 }
 
 /// Outcome of reading a head from the beginning of some bytes.
@@ -82,61 +103,9 @@ pub(crate) enum Read<T> {
     Invalid,
 }
 
-/// What the fields say of the body.
-#[derive(Default)]
-struct Body {
-    length: Option<u64>,
-    coding: Option<bool>,
-    contradictory: bool,
-}
-
-impl Body {
-    fn content_length(&mut self, value: &[u8]) {
-        // A list of equal values is allowed; anything else makes the framing void.
-        for part in value.split(|&byte| byte == b',') {
-            let digits = part.trim_ascii();
-            let number = std::str::from_utf8(digits)
-                .ok()
-                .filter(|_| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
-                .and_then(|text| text.parse::<u64>().ok());
-            match (number, self.length) {
-                (None, _) => self.contradictory = true,
-                (Some(new), Some(old)) if new != old => self.contradictory = true,
-                (number, _) => self.length = number,
-            }
-        }
-    }
-
-    fn transfer_encoding(&mut self, value: &[u8]) {
-        let last = value.rsplit(|&byte| byte == b',').next().unwrap_or(value);
-        self.coding = Some(last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
-    }
-
-    fn framing(&self, version: u8, without: Framing, not_chunked: Framing) -> Framing {
-        match (self.coding, self.length) {
-            // HTTP/1.0 knows no transfer codings: the framing is faulty, says section 6.1.
-            (Some(_), _) if version == 0 => Framing::Unknown,
-            // Transfer-Encoding overrides Content-Length.
-            (Some(true), _) => Framing::Chunked,
-            (Some(false), _) => not_chunked,
-            (None, _) if self.contradictory => Framing::Unknown,
-            (None, Some(0)) => Framing::Empty,
-            (None, Some(length)) => Framing::Length(length),
-            (None, None) => without,
-        }
-    }
-}
-
-fn text(value: &[u8]) -> String {
-    String::from_utf8(value.to_vec())
-        .unwrap_or_else(|_| String::from_utf8_lossy(value).into_owned())
-}
-
 fn known_method(token: &str) -> Text {
-    METHODS.iter().find(|method| **method == token).map_or_else(
-        || Cow::Owned(token.to_owned()),
-        |method| Cow::Borrowed(*method),
-    )
+    let known = METHODS.iter().find(|method| **method == token);
+    known.map_or_else(|| Text::copied(token), |method| Text::from_static(method))
 }
 
 /// Whether a method is one the conventions list.
@@ -148,8 +117,40 @@ fn fields<'a>() -> [MaybeUninit<Header<'a>>; MAX_FIELDS] {
     [const { MaybeUninit::uninit() }; MAX_FIELDS]
 }
 
+fn request_head(
+    line: &httparse::Request<'_, '_>,
+    fields: Arc<RequestFields>,
+) -> Option<RequestHead> {
+    let method = line.method?;
+    let version = line.version?;
+    Some(RequestHead {
+        method: known_method(method),
+        target: Some(Text::copied(line.path?)),
+        version: Some(version),
+        framing: fields
+            .body
+            .framing(version, Framing::Empty, Framing::Unknown),
+        may_switch: method == "CONNECT" || fields.upgrades,
+        fields,
+    })
+}
+
 /// Reads a request's head.
-pub(crate) fn read_request(bytes: &[u8]) -> Read<RequestHead> {
+pub(crate) fn read_request(bytes: &[u8], known: &mut KnownHeads) -> Read<RequestHead> {
+    let line = memchr::memchr(b'\n', bytes).map_or(0, |end| end + 1);
+    let block = bytes.get(line..).and_then(|rest| known.block(rest));
+    let hashed = block.map(|block| (known.requests.hash(block), block));
+    if let Some((hash, block)) = hashed
+        && let Some(fields) = known.requests.get(hash, block)
+        && let Some(head) = bytes.get(..line).and_then(|line| {
+            let mut parsed = httparse::Request::new(&mut []);
+            // A whole start line and nothing else: only the fields are missing.
+            let partial = parsed.parse(line).is_ok_and(|status| status.is_partial());
+            partial.then(|| request_head(&parsed, Arc::clone(fields)))?
+        })
+    {
+        return Read::Head(head, line + block.len());
+    }
     let mut storage = fields();
     let mut parsed = httparse::Request::new(&mut []);
     let length = match ParserConfig::default().parse_request_with_uninit_headers(
@@ -162,61 +163,31 @@ pub(crate) fn read_request(bytes: &[u8]) -> Read<RequestHead> {
         // The start line may be sound although a field is not: the server answers such a request too.
         Err(_) => return read_start_line_only(bytes),
     };
-    let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
-    else {
-        return Read::Invalid;
-    };
-    let mut head = RequestHead {
-        method: known_method(method),
-        target: Some(target.to_owned()),
-        version: Some(version),
-        host: None,
-        user_agent: None,
-        trace_parent: None,
-        trace_state: String::new(),
-        framing: Framing::Unknown,
-        expects_continue: false,
-        may_switch: method == "CONNECT",
-    };
-    let mut body = Body::default();
-    let mut trace_parents = 0;
-    for field in parsed.headers.iter() {
-        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-        match field.name.len() {
-            4 if is("host") => head.host = Some(text(field.value)),
-            6 if is("expect") => {
-                head.expects_continue = field.value.eq_ignore_ascii_case(b"100-continue");
-            }
-            7 if is("upgrade") => head.may_switch = true,
-            10 if is("user-agent") => head.user_agent = Some(text(field.value)),
-            10 if is("tracestate") => {
-                if !head.trace_state.is_empty() {
-                    head.trace_state.push(',');
-                }
-                head.trace_state.push_str(&text(field.value));
-            }
-            11 if is("traceparent") => {
-                trace_parents += 1;
-                head.trace_parent = TraceParent::parse(field.value);
-            }
-            14 if is("content-length") => body.content_length(field.value),
-            17 if is("transfer-encoding") => body.transfer_encoding(field.value),
-            _ => {}
-        }
+    let fields = Arc::new(RequestFields::new(parsed.headers));
+    if let Some((hash, block)) = hashed
+        && line + block.len() == length
+        // Trace context makes each head another one.
+        && fields.trace_parent.is_none()
+    {
+        let learned = || Arc::clone(&fields);
+        known.requests.learn(hash, block, learned);
     }
-    // More than one traceparent is as good as none, and tracestate counts only with a valid one.
-    if trace_parents != 1 {
-        head.trace_parent = None;
-    }
-    if head.trace_parent.is_none() || head.trace_state.len() > MAX_TRACE_STATE {
-        head.trace_state.clear();
-    }
-    head.framing = body.framing(version, Framing::Empty, Framing::Unknown);
-    Read::Head(head, length)
+    request_head(&parsed, fields).map_or(Read::Invalid, |head| Read::Head(head, length))
 }
 
 /// Reads a response's head; `method` is the request's.
-pub(crate) fn read_response(bytes: &[u8], method: &str) -> Read<ResponseHead> {
+pub(crate) fn read_response(
+    bytes: &[u8],
+    method: &str,
+    known: &mut KnownHeads,
+) -> Read<ResponseHead> {
+    let block = known.block(bytes);
+    let hashed = block.map(|block| (known.responses.hash(block), block));
+    if let Some((hash, block)) = hashed
+        && let Some(fields) = known.responses.get(hash, block)
+    {
+        return Read::Head(fields.head(method), block.len());
+    }
     let mut storage = fields();
     let mut parsed = httparse::Response::new(&mut []);
     let length = match ParserConfig::default().parse_response_with_uninit_headers(
@@ -257,18 +228,17 @@ pub(crate) fn read_response(bytes: &[u8], method: &str) -> Read<ResponseHead> {
             _ => {}
         }
     }
-    let framing = match status {
-        100..=199 | 204 | 304 => Framing::Empty,
-        _ if method == "HEAD" => Framing::Empty,
-        200..=299 if method == "CONNECT" => Framing::Empty,
-        _ => body.framing(version, Framing::UntilClose, Framing::UntilClose),
-    };
-    let head = ResponseHead {
+    let fields = ResponseFields {
         status,
         version,
-        framing,
+        body,
     };
-    Read::Head(head, length)
+    if let Some((hash, block)) = hashed
+        && block.len() == length
+    {
+        known.responses.learn(hash, block, || fields);
+    }
+    Read::Head(fields.head(method), length)
 }
 
 /// Length of the head that begins here, if its end is among the bytes; `old` bytes were searched before.
@@ -336,7 +306,7 @@ pub(crate) fn cut_request(bytes: &[u8]) -> Option<RequestHead> {
     if !sound {
         return start_line(bytes.get(..line_end)?);
     }
-    match read_request(&closed) {
+    match read_request(&closed, &mut KnownHeads::default()) {
         Read::Head(mut head, _) => {
             head.framing = Framing::Unknown;
             Some(head)
@@ -357,17 +327,13 @@ fn start_line(line: &[u8]) -> Option<RequestHead> {
     Some(bare(method, Some(text(rest.get(..space)?)), Some(version)))
 }
 
-fn bare(method: &str, target: Option<String>, version: Option<u8>) -> RequestHead {
+fn bare(method: &str, target: Option<Text>, version: Option<u8>) -> RequestHead {
     RequestHead {
         method: known_method(method),
         target,
         version,
-        host: None,
-        user_agent: None,
-        trace_parent: None,
-        trace_state: String::new(),
+        fields: Arc::default(),
         framing: Framing::Unknown,
-        expects_continue: false,
         may_switch: method == "CONNECT",
     }
 }

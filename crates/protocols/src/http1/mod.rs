@@ -2,9 +2,11 @@
 
 mod body;
 mod exchange;
+mod fields;
 mod gather;
 mod half;
 mod head;
+mod known;
 mod parser;
 mod query;
 mod request;
@@ -16,6 +18,7 @@ use spandrel_model::Direction;
 
 use crate::protocol::{Detection, Facts, Parser, Protocol};
 
+pub(crate) use known::KnownHeads;
 pub use query::QueryValues;
 
 /// Bounds and choices of the HTTP/1 parser.

@@ -81,9 +81,9 @@ impl Http1 {
     /// Reads a head or a part of it; `None` where the rest of the message is of no use.
     pub(super) fn request_head(&mut self, cx: &mut Context<'_>, piece: &mut Piece) -> Option<()> {
         let limit = cx.shared.settings.http.max_head_bytes;
-        match gather(&mut self.request, piece, limit, |bytes| {
-            head::read_request(bytes)
-        }) {
+        let known = &mut cx.shared.known_heads;
+        let read = |bytes: &[u8]| head::read_request(bytes, known);
+        match gather(&mut self.request, piece, limit, read) {
             Gathered::More => Some(()),
             Gathered::Head(head, start) => {
                 self.begin_exchange(cx, head, start, piece);
@@ -115,7 +115,7 @@ impl Http1 {
         let expects = self
             .exchanges
             .back()
-            .is_some_and(|exchange| exchange.request.expects_continue);
+            .is_some_and(|exchange| exchange.request.fields.expects_continue);
         expects && head::begins(piece.chunk.head(), Sign::Request)
     }
 

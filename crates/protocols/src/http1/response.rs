@@ -143,7 +143,8 @@ impl Http1 {
         let method = exchange
             .filter(|_| !self.orphan)
             .map_or("GET", |exchange| exchange.request.method.as_ref());
-        let read = |bytes: &[u8]| head::read_response(bytes, method);
+        let known = &mut cx.shared.known_heads;
+        let read = |bytes: &[u8]| head::read_response(bytes, method, known);
         match gather(&mut self.response, piece, limit, read) {
             Gathered::More => Some(()),
             Gathered::Head(head, _) => {

@@ -1,7 +1,5 @@
 //! Exchange to span and measurements, by the HTTP semantic conventions (stable) and our own `spandrel.*`.
 
-use std::borrow::Cow;
-
 use smallvec::SmallVec;
 use spandrel_model::{
     Attribute, Direction, Instrument, KernelTime, Measured, Measurement, SpanKind, SpanRecord,
@@ -10,10 +8,10 @@ use spandrel_model::{
 
 use super::exchange::{Ending, Exchange, RequestBody};
 use super::head;
-use super::query::push_redacted;
+use super::query::{QueryValues, push_redacted};
 use super::target::{Target, split_authority};
 use crate::protocol::Context;
-use crate::route::ServiceKey;
+use crate::route::{Route, ServiceKey};
 use crate::trace_context;
 
 const fn instrument(
@@ -63,13 +61,24 @@ fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
 
+/// Stands for all methods that the conventions do not list.
+const OTHER: &str = "_OTHER";
+
+/// What a span's name begins with.
+fn name_of_method(method: &Text) -> Text {
+    match method.as_str() {
+        OTHER => Text::from_static("HTTP"),
+        _ => method.clone(),
+    }
+}
+
 struct Spot {
     kind: SpanKind,
     start: KernelTime,
     end: KernelTime,
-    address: Option<String>,
+    address: Option<Text>,
     port: Option<u16>,
-    route: Option<String>,
+    route: Option<Route>,
     status: Option<u16>,
     error: Option<Text>,
     method: Text,
@@ -81,12 +90,17 @@ struct Spot {
 
 /// Counts the exchange and hands its span over.
 pub(crate) fn finish(cx: &mut Context<'_>, mut exchange: Exchange, requests: Direction) {
-    let own = exchange.request.user_agent.as_ref().is_some_and(|agent| {
-        let prefixes = &cx.shared.settings.http.own_user_agents;
-        prefixes
-            .iter()
-            .any(|prefix| agent.starts_with(prefix.as_str()))
-    });
+    let own = exchange
+        .request
+        .fields
+        .user_agent
+        .as_ref()
+        .is_some_and(|agent| {
+            let prefixes = &cx.shared.settings.http.own_user_agents;
+            prefixes
+                .iter()
+                .any(|prefix| agent.starts_with(prefix.as_str()))
+        });
     if own {
         let exchanges = &cx.shared.ledger.exchanges;
         exchanges.drop_for("exchange.own_export", 1);
@@ -98,22 +112,7 @@ pub(crate) fn finish(cx: &mut Context<'_>, mut exchange: Exchange, requests: Dir
         Target::parse(&exchange.request.method, text)
     });
     let spot = locate(cx, &exchange, requests, &target);
-    let mut url = Url::new(cx, &spot, &target);
-    url.path = match target.path {
-        // The path of an ordinary target takes over the target's memory.
-        Some(path)
-            if target_text
-                .as_deref()
-                .is_some_and(|text| text.starts_with(path)) =>
-        {
-            let length = path.len();
-            target_text.map(|mut text| {
-                text.truncate(length);
-                text
-            })
-        }
-        path => path.map(str::to_owned),
-    };
+    let url = Url::new(cx, &spot, &target, target_text.as_ref());
     let measured = measure(cx, exchange, spot, url);
     cx.output.measured.push(measured);
 }
@@ -138,27 +137,32 @@ fn locate(
     let status = exchange.response.map(|response| response.status);
     let failing = |status: u16| status >= if server { 500 } else { 400 };
     let error = match (broken, status) {
-        (Some(cause), _) => Some(Text::Borrowed(cause.error_type())),
+        (Some(cause), _) => Some(Text::from_static(cause.error_type())),
         (None, Some(status)) if failing(status) => Some(status_text(status)),
         _ => None,
     };
-    let authority = target
-        .authority
-        .or(exchange.request.host.as_deref())
-        .and_then(split_authority);
+    let (address, authority_port) = match target.authority {
+        Some(authority) => match split_authority(authority) {
+            Some((host, port)) => (Some(Text::copied(host)), Some(port)),
+            None => (None, None),
+        },
+        None => match &exchange.request.fields.authority {
+            Some((host, port)) => (Some(host.clone()), Some(*port)),
+            None => (None, None),
+        },
+    };
     let socket = match server {
         true => &cx.facts.local,
         false => &cx.facts.peer,
     };
-    let address = match authority {
-        Some((host, _)) => Some(host.to_owned()),
-        None if server => socket.ip().map(|ip| ip.to_string()),
-        None => cx.facts.peer_text.clone(),
-    };
-    let port = match authority {
-        Some((_, Some(port))) => Some(port),
+    let address = address.or_else(|| match server {
+        true => cx.facts.local_ip.clone(),
+        false => cx.facts.peer_text.clone(),
+    });
+    let port = match authority_port {
+        Some(Some(port)) => Some(port),
         // A forward proxy's own port is not the server's.
-        Some((_, None)) if !server && target.authority.is_some() => match target.scheme {
+        Some(None) if !server && target.authority.is_some() => match target.scheme {
             Some("https") => Some(443),
             Some(_) => Some(80),
             None => None,
@@ -168,12 +172,17 @@ fn locate(
     let routable = server
         && broken.is_none()
         && status.is_some_and(|status| !matches!(status, 400 | 404 | 405 | 501));
+    let method = match head::is_known(&exchange.request.method) {
+        true => exchange.request.method.clone(),
+        false => Text::from_static(OTHER),
+    };
     let route = target.path.filter(|_| routable).and_then(|path| {
         let service = ServiceKey {
             cgroup: first.cgroup,
             port: cx.facts.local.port().unwrap_or(0),
         };
-        cx.shared.routes.route(service, path)
+        let prefix = name_of_method(&method);
+        cx.shared.routes.route(service, &prefix, path)
     });
     let version = exchange
         .response
@@ -192,14 +201,11 @@ fn locate(
         route,
         status,
         error,
-        method: match head::is_known(&exchange.request.method) {
-            true => exchange.request.method.clone(),
-            false => Text::Borrowed("_OTHER"),
-        },
+        method,
         version,
         scheme: match target.scheme {
-            Some(scheme) if scheme.eq_ignore_ascii_case("https") => Text::Borrowed("https"),
-            _ => Text::Borrowed("http"),
+            Some(scheme) if scheme.eq_ignore_ascii_case("https") => Text::from_static("https"),
+            _ => Text::from_static("http"),
         },
         response_size,
         request_size: match exchange.request_body {
@@ -210,7 +216,7 @@ fn locate(
 }
 
 fn status_text(status: u16) -> Text {
-    Cow::Borrowed(match status {
+    Text::from_static(match status {
         400 => "400",
         401 => "401",
         403 => "403",
@@ -221,7 +227,7 @@ fn status_text(status: u16) -> Text {
         502 => "502",
         503 => "503",
         504 => "504",
-        other => return Cow::Owned(other.to_string()),
+        other => return other.to_string().into(),
     })
 }
 
@@ -229,15 +235,15 @@ fn status_text(status: u16) -> Text {
 #[derive(Default)]
 struct Url {
     /// Client.
-    full: Option<String>,
+    full: Option<Text>,
     /// Server.
-    path: Option<String>,
+    path: Option<Text>,
     /// Server, redacted.
-    query: Option<String>,
+    query: Option<Text>,
 }
 
 impl Url {
-    fn new(cx: &Context<'_>, spot: &Spot, target: &Target<'_>) -> Self {
+    fn new(cx: &mut Context<'_>, spot: &Spot, target: &Target<'_>, sent: Option<&Text>) -> Self {
         if spot.kind == SpanKind::Client {
             return Self {
                 full: full_url(cx, spot, target),
@@ -246,12 +252,12 @@ impl Url {
         }
         let query = target.query.filter(|query| !query.is_empty());
         Self {
-            query: query.map(|query| {
-                let mut redacted = String::with_capacity(query.len() + 8);
-                push_redacted(query, &cx.shared.settings.http.query_values, &mut redacted);
-                redacted
+            full: None,
+            path: target.path.map(|path| match sent {
+                Some(sent) if *sent == *path => sent.clone(),
+                _ => Text::copied(path),
             }),
-            ..Self::default()
+            query: query.map(|query| written(cx, |url, values| push_redacted(query, values, url))),
         }
     }
 }
@@ -259,11 +265,9 @@ impl Url {
 fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Measured {
     let server = spot.kind == SpanKind::Server;
     let request = exchange.request;
-    let name = match (&*spot.method, &spot.route) {
-        ("_OTHER", Some(route)) => Text::Owned(format!("HTTP {route}")),
-        ("_OTHER", None) => Text::Borrowed("HTTP"),
-        (method, Some(route)) => Text::Owned([method, " ", route].concat()),
-        (_, None) => spot.method.clone(),
+    let name = match &spot.route {
+        Some(route) => route.name.clone(),
+        None => name_of_method(&spot.method),
     };
     let metric_attributes = metric_attributes(&spot, server);
     let measurements = measurements(&spot, server);
@@ -271,12 +275,12 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
     let mut list = Vec::with_capacity(20);
     let mut put = |key: &'static str, value: Value| {
         list.push(Attribute {
-            key: Cow::Borrowed(key),
+            key: Text::from_static(key),
             value,
         });
     };
     put("http.request.method", spot.method.clone().into());
-    if spot.method == "_OTHER" {
+    if spot.method == OTHER {
         put("http.request.method_original", request.method.into());
     }
     if let Some(status) = spot.status {
@@ -291,7 +295,7 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
             put("url.query", query.into());
         }
         if let Some(route) = spot.route {
-            put("http.route", route.into());
+            put("http.route", route.template.into());
         }
     } else if let Some(full) = url.full {
         put("url.full", full.into());
@@ -321,8 +325,8 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
     if let Some(version) = spot.version {
         put("network.protocol.version", version.into());
     }
-    if let Some(agent) = request.user_agent {
-        put("user_agent.original", agent.into());
+    if let Some(agent) = &request.fields.user_agent {
+        put("user_agent.original", agent.clone().into());
     }
     if let Some(size) = spot.request_size {
         put("http.request.body.size", (size as i64).into());
@@ -333,7 +337,7 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
     let status = match spot.error {
         Some(error) => {
             put("error.type", error.into());
-            SpanStatus::Error(Text::Borrowed(""))
+            SpanStatus::Error(Text::default())
         }
         None => SpanStatus::Unset,
     };
@@ -368,16 +372,17 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
     let id = cx.facts.id;
     let seed = cx.shared.id_seed;
     let (own_trace, span_id) = trace_context::ids(seed, id, exchange.position);
-    let (trace_id, parent_span_id, parent_is_remote, trace_flags) = match request.trace_parent {
-        Some(parent) => (parent.trace_id, Some(parent.parent_id), true, parent.flags),
-        None => match cx.facts.twin.filter(|_| server) {
-            Some(twin) => {
-                let (trace, parent) = trace_context::ids(seed, twin, exchange.position);
-                (trace, Some(parent), true, 1)
-            }
-            None => (own_trace, None, false, 1),
-        },
-    };
+    let (trace_id, parent_span_id, parent_is_remote, trace_flags) =
+        match request.fields.trace_parent {
+            Some(parent) => (parent.trace_id, Some(parent.parent_id), true, parent.flags),
+            None => match cx.facts.twin.filter(|_| server) {
+                Some(twin) => {
+                    let (trace, parent) = trace_context::ids(seed, twin, exchange.position);
+                    (trace, Some(parent), true, 1)
+                }
+                None => (own_trace, None, false, 1),
+            },
+        };
     Measured {
         span: SpanRecord {
             trace_id,
@@ -386,7 +391,7 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
             parent_is_remote,
             trace_begun_here: request.trace_parent.is_none(),
             trace_flags,
-            trace_state: request.trace_state.into(),
+            trace_state: request.fields.trace_state.clone(),
             name,
             kind: spot.kind,
             start: cx.shared.offset.to_unix(spot.start),
@@ -402,34 +407,50 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
     }
 }
 
+/// A text that is put together in memory that is used again.
+fn written(cx: &mut Context<'_>, write: impl FnOnce(&mut String, &QueryValues)) -> Text {
+    let scratch = &mut cx.shared.scratch;
+    scratch.clear();
+    write(scratch, &cx.shared.settings.http.query_values);
+    Text::copied(scratch)
+}
+
 /// The URL a client asked for; `None` where the host or the path is not known.
-fn full_url(cx: &Context<'_>, spot: &Spot, target: &Target<'_>) -> Option<String> {
+fn full_url(cx: &mut Context<'_>, spot: &Spot, target: &Target<'_>) -> Option<Text> {
     let path = target.path?;
-    let host = spot.address.as_deref()?;
+    let host = spot.address.as_ref()?.as_str();
     let default = if spot.scheme == "https" { 443 } else { 80 };
-    let query = target.query.unwrap_or_default();
-    let mut url = String::with_capacity(24 + host.len() + path.len() + query.len());
-    url.push_str(&spot.scheme);
-    url.push_str("://");
-    if host.contains(':') {
-        url.push('[');
-        url.push_str(host);
-        url.push(']');
-    } else {
-        url.push_str(host);
+    Some(written(cx, |url, values| {
+        url.push_str(&spot.scheme);
+        url.push_str("://");
+        if host.contains(':') {
+            url.push('[');
+            url.push_str(host);
+            url.push(']');
+        } else {
+            url.push_str(host);
+        }
+        if let Some(port) = spot.port.filter(|port| *port != default) {
+            url.push(':');
+            push_number(port, url);
+        }
+        if path != "*" {
+            url.push_str(path);
+        }
+        if let Some(query) = target.query {
+            url.push('?');
+            push_redacted(query, values, url);
+        }
+    }))
+}
+
+/// Without the formatting machinery: this runs for every client's exchange.
+fn push_number(number: u16, out: &mut String) {
+    for divisor in [10_000, 1000, 100, 10, 1] {
+        if number >= divisor || divisor == 1 {
+            out.push(char::from(b'0' + (number / divisor % 10) as u8));
+        }
     }
-    if let Some(port) = spot.port.filter(|port| *port != default) {
-        url.push(':');
-        url.push_str(&port.to_string());
-    }
-    if path != "*" {
-        url.push_str(path);
-    }
-    if target.query.is_some() {
-        url.push('?');
-        push_redacted(query, &cx.shared.settings.http.query_values, &mut url);
-    }
-    Some(url)
 }
 
 /// In the order of their keys.
@@ -437,7 +458,7 @@ fn metric_attributes(spot: &Spot, server: bool) -> SmallVec<[Attribute; 8]> {
     let mut list = SmallVec::new();
     let mut put = |key: &'static str, value: Value| {
         list.push(Attribute {
-            key: Cow::Borrowed(key),
+            key: Text::from_static(key),
             value,
         });
     };
@@ -449,7 +470,7 @@ fn metric_attributes(spot: &Spot, server: bool) -> SmallVec<[Attribute; 8]> {
         put("http.response.status_code", status.into());
     }
     if let Some(route) = &spot.route {
-        put("http.route", route.clone().into());
+        put("http.route", route.template.clone().into());
     }
     if let Some(version) = spot.version {
         put("network.protocol.version", version.into());
