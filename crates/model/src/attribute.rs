@@ -1,5 +1,10 @@
 //! Attributes: a key of the semantic conventions and its value.
 
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde::{Deserialize, Serialize};
 
 use crate::text::Text;
@@ -84,5 +89,60 @@ impl From<String> for Value {
 impl From<Text> for Value {
     fn from(value: Text) -> Self {
         Self::Str(value)
+    }
+}
+
+/// Attributes that are made once and shared, as those of the points of one series.
+#[derive(Clone)]
+pub struct AttributeSet(Arc<Inner>);
+
+struct Inner {
+    id: u64,
+    attributes: Box<[Attribute]>,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl AttributeSet {
+    /// A number unique within this run: sets with the same number are the same. Equal sets may have different ones.
+    #[inline]
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+}
+
+impl From<Vec<Attribute>> for AttributeSet {
+    fn from(attributes: Vec<Attribute>) -> Self {
+        Self(Arc::new(Inner {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            attributes: attributes.into(),
+        }))
+    }
+}
+
+impl FromIterator<Attribute> for AttributeSet {
+    fn from_iter<I: IntoIterator<Item = Attribute>>(attributes: I) -> Self {
+        attributes.into_iter().collect::<Vec<_>>().into()
+    }
+}
+
+impl Deref for AttributeSet {
+    type Target = [Attribute];
+
+    fn deref(&self) -> &[Attribute] {
+        &self.0.attributes
+    }
+}
+
+impl fmt::Debug for AttributeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the number, which is another one in each run.
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl PartialEq for AttributeSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.attributes == other.0.attributes
     }
 }

@@ -24,7 +24,7 @@ pub mod span;
 pub mod text;
 pub mod time;
 
-pub use attribute::{Attribute, Value};
+pub use attribute::{Attribute, AttributeSet, Value};
 pub use connection::{CapturePolicy, ConnectionId, Direction, Endpoint, Origin, Role, Transport};
 pub use event::{
     ConnectionClosed, ConnectionHalfClosed, ConnectionOpened, Event, Lineage, Message,

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::attribute::Attribute;
+use crate::attribute::AttributeSet;
 use crate::span::SpanRecord;
 
 /// A histogram instrument of the semantic conventions.
@@ -31,7 +31,7 @@ pub struct Measured {
     /// The span; also the exemplar of the measurements.
     pub span: SpanRecord,
     /// The attributes that all measurements share, in the order of their keys.
-    pub metric_attributes: SmallVec<[Attribute; 8]>,
+    pub metric_attributes: AttributeSet,
     /// The measurements.
     pub measurements: SmallVec<[Measurement; 3]>,
 }

@@ -8,7 +8,7 @@ use spandrel_model::{
 };
 
 use crate::Settings;
-use crate::http1::KnownHeads;
+use crate::http1::{KnownHeads, MetricAttributes};
 use crate::route::Routes;
 use crate::stream::Item;
 
@@ -141,6 +141,8 @@ pub(crate) struct Shared {
     pub(crate) routes: Routes,
     /// Heads of HTTP/1 that were read before.
     pub(crate) known_heads: KnownHeads,
+    /// Attributes of series that were made before.
+    pub(crate) metric_attributes: MetricAttributes,
     /// Memory for texts that are put together.
     pub(crate) scratch: String,
     /// Messages of a body that came after its likely end had been taken for the end.

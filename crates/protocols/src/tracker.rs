@@ -13,7 +13,7 @@ use spandrel_model::{
 
 use crate::Settings;
 use crate::connection::Connection;
-use crate::http1::KnownHeads;
+use crate::http1::{KnownHeads, MetricAttributes};
 use crate::protocol::{Output, Protocol, Shared};
 use crate::registry::PROTOCOLS;
 use crate::route::Routes;
@@ -74,6 +74,7 @@ impl Tracker {
                 ledger,
                 routes: Routes::new(settings.routes.clone()),
                 known_heads: KnownHeads::default(),
+                metric_attributes: MetricAttributes::default(),
                 scratch: String::new(),
                 late_body_messages: 0,
                 settings,

@@ -92,6 +92,7 @@ pub struct Aggregator {
     hasher: RandomState,
     entries: Vec<Entry>,
     index: HashTable<usize>,
+    recent: Recent,
     resources: HashMap<u64, ResourceState, RandomState>,
     overflow: [Attribute; 1],
     /// Start of the window that runs; unknown in the first one.
@@ -124,6 +125,7 @@ impl Aggregator {
             hasher: RandomState::default(),
             entries: Vec::new(),
             index: HashTable::new(),
+            recent: Recent::default(),
             resources: HashMap::default(),
             overflow: [Attribute::new("otel.metric.overflow", true)],
             window_start: None,
@@ -150,13 +152,14 @@ impl Aggregator {
 
     /// Adds the measurements of one exchange.
     pub fn record(&mut self, resource: &Arc<Resource>, measured: &Measured) {
-        let attributes = measured.metric_attributes.as_slice();
+        let set = &measured.metric_attributes;
+        let attributes: &[Attribute] = set;
         let span = &measured.span;
         if self.window_start.is_none() {
             self.first_seen = self.first_seen.min(span.start);
         }
         let example = (self.settings.exemplars && span.trace_flags & 1 == 1).then_some(span);
-        let hash = self.hash(resource.id(), attributes);
+        let mut known = self.recent.get(resource.id(), set.id());
         for measurement in &measured.measurements {
             let value = measurement.value;
             if !(value.is_finite() && value >= 0.0) {
@@ -164,10 +167,21 @@ impl Aggregator {
                 continue;
             }
             let instrument = measurement.instrument;
-            let place = match self.find(hash, resource.id(), attributes, instrument) {
-                (Some(entry), Some(series)) => Some((entry, series)),
-                (entry, _) => self.add(resource, hash, attributes, instrument, entry),
-            };
+            let here = known.and_then(|entry| {
+                let series = &self.entries.get(entry)?.series;
+                Some((entry, position_of(series, instrument)?))
+            });
+            let place = here.or_else(|| {
+                let hash = self.hash(resource.id(), attributes);
+                match self.find(hash, resource.id(), attributes, instrument) {
+                    (Some(entry), Some(series)) => {
+                        self.recent.put(resource.id(), set.id(), entry);
+                        known = Some(entry);
+                        Some((entry, series))
+                    }
+                    (entry, _) => self.add(resource, hash, attributes, instrument, entry),
+                }
+            });
             let series = place
                 .and_then(|(entry, series)| self.entries.get_mut(entry)?.series.get_mut(series));
             match series {
@@ -261,6 +275,7 @@ impl Aggregator {
         self.resources
             .retain(|_, state| state.counts.iter().any(|(_, count)| *count > 0));
         self.index.clear();
+        self.recent = Recent::default();
         let entries = &self.entries;
         for (at, entry) in entries.iter().enumerate() {
             self.index.insert_unique(entry.hash, at, |other| {
@@ -391,6 +406,34 @@ impl Aggregator {
             &self.settings.histogram,
         ));
         Some((at, entry.series.len() - 1))
+    }
+}
+
+/// Pairs of resource and set of attributes whose entry is known without a look at the attributes.
+#[derive(Debug, Default)]
+struct Recent(Vec<(u64, u64, usize)>);
+
+impl Recent {
+    const PLACES: usize = 1024;
+
+    #[inline]
+    fn place(resource: u64, set: u64) -> usize {
+        // Both are numbers in the order of their making: neighbours stay apart by themselves.
+        (resource.wrapping_mul(37) ^ set) as usize % Self::PLACES
+    }
+
+    #[inline]
+    fn get(&self, resource: u64, set: u64) -> Option<usize> {
+        let (of, with, entry) = self.0.get(Self::place(resource, set))?;
+        (*of == resource && *with == set).then_some(*entry)
+    }
+
+    fn put(&mut self, resource: u64, set: u64, entry: usize) {
+        // No resource and no set has the number 0.
+        self.0.resize(Self::PLACES, (0, 0, 0));
+        if let Some(place) = self.0.get_mut(Self::place(resource, set)) {
+            *place = (resource, set, entry);
+        }
     }
 }
 

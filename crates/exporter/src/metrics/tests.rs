@@ -53,7 +53,9 @@ fn measured(route: &str, value: f64) -> Measured {
             },
             cgroup: 0,
         },
-        metric_attributes: smallvec![Attribute::new("http.route", route.to_owned())],
+        metric_attributes: [Attribute::new("http.route", route.to_owned())]
+            .into_iter()
+            .collect(),
         measurements: smallvec![
             Measurement {
                 instrument: &DURATION,

@@ -7,6 +7,7 @@ mod gather;
 mod half;
 mod head;
 mod known;
+mod metric;
 mod parser;
 mod query;
 mod request;
@@ -19,6 +20,7 @@ use spandrel_model::Direction;
 use crate::protocol::{Detection, Facts, Parser, Protocol};
 
 pub(crate) use known::KnownHeads;
+pub(crate) use metric::MetricAttributes;
 pub use query::QueryValues;
 
 /// Bounds and choices of the HTTP/1 parser.

@@ -1,63 +1,20 @@
 //! Exchange to span and measurements, by the HTTP semantic conventions (stable) and our own `spandrel.*`.
 
-use smallvec::SmallVec;
 use spandrel_model::{
-    Attribute, Direction, Instrument, KernelTime, Measured, Measurement, SpanKind, SpanRecord,
-    SpanStatus, Text, Transport, Value,
+    Attribute, Direction, KernelTime, Measured, SpanKind, SpanRecord, SpanStatus, Text, Transport,
+    Value,
 };
 
 use super::exchange::{Ending, Exchange, RequestBody};
 use super::head;
+use super::metric::measurements;
 use super::query::{QueryValues, push_redacted};
 use super::target::{Target, split_authority};
 use crate::protocol::Context;
 use crate::route::{Route, ServiceKey};
 use crate::trace_context;
 
-const fn instrument(
-    name: &'static str,
-    unit: &'static str,
-    description: &'static str,
-) -> Instrument {
-    Instrument {
-        name,
-        unit,
-        description,
-    }
-}
-
-static SERVER_DURATION: Instrument = instrument(
-    "http.server.request.duration",
-    "s",
-    "Duration of HTTP server requests.",
-);
-static SERVER_REQUEST_SIZE: Instrument = instrument(
-    "http.server.request.body.size",
-    "By",
-    "Size of HTTP server request bodies.",
-);
-static SERVER_RESPONSE_SIZE: Instrument = instrument(
-    "http.server.response.body.size",
-    "By",
-    "Size of HTTP server response bodies.",
-);
-static CLIENT_DURATION: Instrument = instrument(
-    "http.client.request.duration",
-    "s",
-    "Duration of HTTP client requests.",
-);
-static CLIENT_REQUEST_SIZE: Instrument = instrument(
-    "http.client.request.body.size",
-    "By",
-    "Size of HTTP client request bodies.",
-);
-static CLIENT_RESPONSE_SIZE: Instrument = instrument(
-    "http.client.response.body.size",
-    "By",
-    "Size of HTTP client response bodies.",
-);
-
-fn seconds(nanos: u64) -> f64 {
+pub(super) fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
 
@@ -72,20 +29,20 @@ fn name_of_method(method: &Text) -> Text {
     }
 }
 
-struct Spot {
-    kind: SpanKind,
-    start: KernelTime,
-    end: KernelTime,
-    address: Option<Text>,
-    port: Option<u16>,
-    route: Option<Route>,
-    status: Option<u16>,
-    error: Option<Text>,
-    method: Text,
-    version: Option<&'static str>,
-    scheme: Text,
-    response_size: Option<u64>,
-    request_size: Option<u64>,
+pub(super) struct Spot {
+    pub(super) kind: SpanKind,
+    pub(super) start: KernelTime,
+    pub(super) end: KernelTime,
+    pub(super) address: Option<Text>,
+    pub(super) port: Option<u16>,
+    pub(super) route: Option<Route>,
+    pub(super) status: Option<u16>,
+    pub(super) error: Option<Text>,
+    pub(super) method: Text,
+    pub(super) version: Option<&'static str>,
+    pub(super) scheme: Text,
+    pub(super) response_size: Option<u64>,
+    pub(super) request_size: Option<u64>,
 }
 
 /// Counts the exchange and hands its span over.
@@ -269,7 +226,7 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
         Some(route) => route.name.clone(),
         None => name_of_method(&spot.method),
     };
-    let metric_attributes = metric_attributes(&spot, server);
+    let metric_attributes = cx.shared.metric_attributes.of(&spot);
     let measurements = measurements(&spot, server);
 
     let mut list = Vec::with_capacity(20);
@@ -451,65 +408,4 @@ fn push_number(number: u16, out: &mut String) {
             out.push(char::from(b'0' + (number / divisor % 10) as u8));
         }
     }
-}
-
-/// In the order of their keys.
-fn metric_attributes(spot: &Spot, server: bool) -> SmallVec<[Attribute; 8]> {
-    let mut list = SmallVec::new();
-    let mut put = |key: &'static str, value: Value| {
-        list.push(Attribute {
-            key: Text::from_static(key),
-            value,
-        });
-    };
-    if let Some(error) = &spot.error {
-        put("error.type", error.clone().into());
-    }
-    put("http.request.method", spot.method.clone().into());
-    if let Some(status) = spot.status {
-        put("http.response.status_code", status.into());
-    }
-    if let Some(route) = &spot.route {
-        put("http.route", route.template.clone().into());
-    }
-    if let Some(version) = spot.version {
-        put("network.protocol.version", version.into());
-    }
-    if let Some(address) = spot.address.as_ref().filter(|_| !server) {
-        put("server.address", address.clone().into());
-        if let Some(port) = spot.port {
-            put("server.port", port.into());
-        }
-    }
-    put("url.scheme", spot.scheme.clone().into());
-    list
-}
-
-fn measurements(spot: &Spot, server: bool) -> SmallVec<[Measurement; 3]> {
-    let (duration, request, response) = match server {
-        true => (
-            &SERVER_DURATION,
-            &SERVER_REQUEST_SIZE,
-            &SERVER_RESPONSE_SIZE,
-        ),
-        false => (
-            &CLIENT_DURATION,
-            &CLIENT_REQUEST_SIZE,
-            &CLIENT_RESPONSE_SIZE,
-        ),
-    };
-    let mut list = SmallVec::new();
-    list.push(Measurement {
-        instrument: duration,
-        value: seconds(spot.end.since(spot.start)),
-    });
-    for (instrument, size) in [(request, spot.request_size), (response, spot.response_size)] {
-        if let Some(size) = size {
-            list.push(Measurement {
-                instrument,
-                value: size as f64,
-            });
-        }
-    }
-    list
 }
