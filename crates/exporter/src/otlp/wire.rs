@@ -92,12 +92,12 @@ impl Sink for Length {
 }
 
 impl Sink for Vec<u8> {
-    #[inline]
+    #[inline(always)]
     fn raw(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
 
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.push(value as u8 | 0x80);
@@ -106,10 +106,43 @@ impl Sink for Vec<u8> {
         self.push(value as u8);
     }
 
-    #[inline]
-    fn message<M: Message>(&mut self, field: u32, message: &M) {
-        self.message_of(field, length_of(message), message);
+    #[inline(always)]
+    fn bytes(&mut self, field: u32, value: &[u8]) {
+        let tag = field << 3 | 2;
+        if tag < 0x80 && value.len() < 0x80 {
+            // Nearly all are short: tag and length go in together.
+            self.extend_from_slice(&[tag as u8, value.len() as u8]);
+        } else {
+            self.varint(u64::from(tag));
+            self.varint(value.len() as u64);
+        }
+        self.extend_from_slice(value);
     }
+
+    /// In one pass: the length is known once the message is written, and nearly always fits the byte left for it.
+    #[inline(always)]
+    fn message<M: Message>(&mut self, field: u32, message: &M) {
+        self.tag(field, 2);
+        let at = self.len();
+        self.push(0);
+        message.write(self);
+        let length = self.len() - at - 1;
+        if length < 0x80
+            && let Some(place) = self.get_mut(at)
+        {
+            *place = length as u8;
+        } else {
+            make_room(self, at, length);
+        }
+    }
+}
+
+/// Puts a length of more than one byte at `at`, where there is room for one byte.
+#[cold]
+fn make_room(out: &mut Vec<u8>, at: usize, length: usize) {
+    let mut prefix = Vec::with_capacity(10);
+    prefix.varint(length as u64);
+    out.splice(at..at + 1, prefix);
 }
 
 /// Length of a message without its tag.
@@ -135,6 +168,42 @@ fn varint_len(value: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Nested<'a>(&'a [u8], usize);
+
+    impl Message for Nested<'_> {
+        fn write<S: Sink>(&self, sink: &mut S) {
+            match self.1 {
+                0 => sink.bytes(3, self.0),
+                depth => sink.message(2, &Self(self.0, depth - 1)),
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_of_any_length_has_its_length_before_it() {
+        for size in [0, 1, 100, 123, 124, 125, 126, 127, 128, 129, 20_000] {
+            let content = vec![7; size];
+            let mut out = b"before".to_vec();
+            out.message(9, &Nested(&content, 2));
+            let mut rest = &out[6..];
+            for tag in [9 << 3 | 2, 2 << 3 | 2, 2 << 3 | 2, 3 << 3 | 2] {
+                assert_eq!(rest[0], tag, "{size}");
+                let (mut length, mut shift, mut at) = (0_usize, 0, 1);
+                loop {
+                    length |= usize::from(rest[at] & 0x7f) << shift;
+                    (shift, at) = (shift + 7, at + 1);
+                    if rest[at - 1] < 0x80 {
+                        break;
+                    }
+                }
+                rest = &rest[at..];
+                assert_eq!(rest.len(), length, "{size}");
+            }
+            assert_eq!(rest, content);
+            assert_eq!(out.len() - 6, field_len(9, length_of(&Nested(&content, 2))));
+        }
+    }
 
     #[test]
     fn a_varint_is_as_long_as_it_is_said_to_be() {
