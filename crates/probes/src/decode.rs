@@ -37,24 +37,20 @@ pub(crate) enum DecodeError {
     },
 }
 
-/// An event, its bytes still to be cut from the arena.
-#[derive(Debug)]
-pub(crate) struct Decoded {
-    pub(crate) event: Event,
-    /// Where a message's payload and tail are in the arena.
-    pub(crate) payload: std::ops::Range<usize>,
-    pub(crate) tail: std::ops::Range<usize>,
+/// Where the bytes of a message are in the arena: the payload, and right behind it the tail.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    start: usize,
+    payload: usize,
+    tail: usize,
 }
 
-impl Decoded {
+impl Place {
     /// Cuts payload and tail from the finished arena.
-    pub(crate) fn finish(self, arena: &Bytes) -> Event {
-        let mut event = self.event;
-        if let Event::Message(message) = &mut event {
-            message.payload = arena.slice(self.payload);
-            message.tail = arena.slice(self.tail);
-        }
-        event
+    pub(crate) fn cut(self, arena: &Bytes, message: &mut Message) {
+        let middle = self.start + self.payload;
+        message.payload = arena.slice(self.start..middle);
+        message.tail = arena.slice(middle..middle + self.tail);
     }
 }
 
@@ -106,7 +102,7 @@ pub(crate) fn decode(
     bytes: &[u8],
     arena: &mut BytesMut,
     sequence: impl FnOnce(u16) -> u64,
-) -> Result<Decoded, DecodeError> {
+) -> Result<(Event, Place), DecodeError> {
     let record = sized(bytes, 0, abi::Header::LAYOUT.size)?;
     let kind = at!(record.u8(Header.kind));
     let time = KernelTime(at!(record.u64(Header.time)));
@@ -167,11 +163,7 @@ pub(crate) fn decode(
         }
         other => return Err(DecodeError::Kind(other)),
     };
-    Ok(Decoded {
-        event,
-        payload: 0..0,
-        tail: 0..0,
-    })
+    Ok((event, Place::default()))
 }
 
 fn sized(bytes: &[u8], kind: u8, expected: usize) -> Result<Record<'_>, DecodeError> {
@@ -227,7 +219,7 @@ fn message(
     bytes: &[u8],
     arena: &mut BytesMut,
     stamp: impl FnOnce() -> Stamp,
-) -> Result<Decoded, DecodeError> {
+) -> Result<(Event, Place), DecodeError> {
     let head = abi::Message::LAYOUT.size;
     let record = sized(bytes, abi::kind::MESSAGE, head)?;
     let payload = usize::from(at!(record.u16(Message.payload_length)));
@@ -268,11 +260,12 @@ fn message(
         srtt_us: at!(record.u32(Message.srtt_us)),
         retransmits: at!(record.u32(Message.retransmits)),
     });
-    Ok(Decoded {
-        event,
-        payload: start..start + payload,
-        tail: start + payload..start + payload + tail,
-    })
+    let place = Place {
+        start,
+        payload,
+        tail,
+    };
+    Ok((event, place))
 }
 
 fn opened(bytes: &[u8], stamp: impl FnOnce() -> Stamp) -> Result<ConnectionOpened, DecodeError> {
@@ -356,9 +349,8 @@ mod tests {
                 *byte = kind;
             }
             let mut arena = BytesMut::new();
-            if let Ok(decoded) = decode(&bytes, &mut arena, |_| 0)
-                && let Event::Message(message) = decoded.finish(&arena.freeze())
-            {
+            if let Ok((Event::Message(mut message), place)) = decode(&bytes, &mut arena, |_| 0) {
+                place.cut(&arena.freeze(), &mut message);
                 prop_assert!(message.payload.len() + message.tail.len() <= message.length as usize);
             }
         }

@@ -11,7 +11,7 @@ use spandrel_model::{Event, Stamp};
 use crate::abi;
 use crate::capture::Shared;
 use crate::clock;
-use crate::decode::{Decoded, decode};
+use crate::decode::{Place, decode};
 
 /// Most events of one batch, and most bytes: a batch's bytes are freed together.
 const BATCH_EVENTS: usize = 512;
@@ -27,7 +27,9 @@ pub(crate) struct Handover {
     sink: SyncSender<Vec<Event>>,
     shared: Arc<Shared>,
     arena: BytesMut,
-    pending: Vec<Decoded>,
+    pending: Vec<Event>,
+    /// For each pending event, where its bytes are in the arena.
+    places: Vec<Place>,
     /// Next sequence number of each CPU.
     sequences: Vec<u64>,
     clock_due: Instant,
@@ -40,6 +42,7 @@ impl Handover {
             shared,
             arena: BytesMut::with_capacity(BATCH_BYTES),
             pending: Vec::with_capacity(BATCH_EVENTS),
+            places: Vec::with_capacity(BATCH_EVENTS),
             sequences: Vec::new(),
             clock_due: Instant::now() + CLOCK,
         }
@@ -50,7 +53,10 @@ impl Handover {
         let sequences = &mut self.sequences;
         let decoded = decode(record, &mut self.arena, |cpu| next(sequences, cpu));
         match decoded {
-            Ok(decoded) => self.pending.push(decoded),
+            Ok((event, place)) => {
+                self.pending.push(event);
+                self.places.push(place);
+            }
             Err(error) => {
                 tracing::warn!(%error, "a record of the kernel side was not understood");
                 if record.get(10) == Some(&abi::kind::MESSAGE) {
@@ -73,11 +79,8 @@ impl Handover {
             },
             offset: clock::offset(),
         };
-        self.pending.push(Decoded {
-            event,
-            payload: 0..0,
-            tail: 0..0,
-        });
+        self.pending.push(event);
+        self.places.push(Place::default());
         self.clock_due = Instant::now() + CLOCK;
     }
 
@@ -93,18 +96,19 @@ impl Handover {
             return;
         }
         let arena = self.arena.split().freeze();
-        let events: Vec<Event> = self
-            .pending
-            .drain(..)
-            .map(|decoded| decoded.finish(&arena))
-            .collect();
+        let mut messages = 0;
+        for (event, place) in self.pending.iter_mut().zip(self.places.drain(..)) {
+            if let Event::Message(message) = event {
+                place.cut(&arena, message);
+                messages += 1;
+            }
+        }
+        // As large as this one: batches of the same load are of one size.
+        let next = Vec::with_capacity(self.pending.len().next_multiple_of(64).min(BATCH_EVENTS));
+        let events = std::mem::replace(&mut self.pending, next);
         self.arena.reserve(BATCH_BYTES);
-        let messages = events
-            .iter()
-            .filter(|event| matches!(event, Event::Message(_)))
-            .count();
         let counter = self.send(events);
-        counter.fetch_add(messages as u64, Ordering::Release);
+        counter.fetch_add(messages, Ordering::Release);
     }
 
     /// Which counter the batch ends in.
