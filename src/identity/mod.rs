@@ -181,6 +181,14 @@ impl Identities {
     /// The resource of a process in the control group of this id (0 if unknown). Always the same `Arc` until the
     /// process executes another program or is forgotten.
     pub fn resource(&mut self, process: ProcessKey, cgroup: u64) -> Arc<Resource> {
+        self.uses += 1;
+        // Nearly always: every span asks.
+        if let Some(entry) = self.entries.get_mut(&process)
+            && let Some(known) = &entry.known
+        {
+            entry.used = self.uses;
+            return Arc::clone(&known.resource);
+        }
         Arc::clone(&self.known(process, cgroup).resource)
     }
 
