@@ -120,7 +120,7 @@ fn consume(
     let mut ticked = Instant::now();
     loop {
         match receiver.recv_timeout(TICK) {
-            Ok(batch) => batch.iter().for_each(|event| pipeline.handle(event)),
+            Ok(mut batch) => batch.iter_mut().for_each(|event| pipeline.take(event)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }

@@ -86,6 +86,22 @@ impl Pipeline {
 
     /// One event.
     pub fn handle(&mut self, event: &Event) {
+        if self.admit(event) {
+            self.tracker.handle(event, &mut self.output);
+            self.deliver();
+        }
+    }
+
+    /// One event, whose bytes are taken out of it: nobody else needs them.
+    pub fn take(&mut self, event: &mut Event) {
+        if self.admit(event) {
+            self.tracker.take(event, &mut self.output);
+            self.deliver();
+        }
+    }
+
+    /// Everything that comes before the protocols; `false` if the event ends there.
+    fn admit(&mut self, event: &Event) -> bool {
         self.latest = self.latest.max(event.stamp().time);
         match event {
             Event::ClockSynced { offset, .. } => self.offset = *offset,
@@ -103,14 +119,13 @@ impl Pipeline {
             Event::Message(message) => {
                 if !self.decide(message.process, Some(message.connection)) {
                     self.ledger.messages.drop_for("selection.denied", 1);
-                    return;
+                    return false;
                 }
             }
             Event::ConnectionHalfClosed(_) => {}
         }
         self.record(|recorder| recorder.event(event));
-        self.tracker.handle(event, &mut self.output);
-        self.deliver();
+        true
     }
 
     /// Whether the process is captured here; tells the kernel side what is decided for the first time.

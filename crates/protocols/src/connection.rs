@@ -8,7 +8,7 @@ use spandrel_model::{
 use crate::protocol::{
     Close, Context, Detection, Facts, Output, Parser, Protocol, Shared, Sign, Verdict,
 };
-use crate::stream::{Accepted, Chunk, Item, Stream};
+use crate::stream::{Accepted, Captured, Chunk, Item, Stream};
 
 /// Bytes of each direction that detection looks at.
 const DETECT_BYTES: usize = 1024;
@@ -31,6 +31,8 @@ enum Phase {
 pub(crate) struct Connection {
     pub(crate) facts: Facts,
     pub(crate) last_event: KernelTime,
+    /// Bytes held, as the tracker has counted them.
+    pub(crate) accounted: usize,
     /// Somebody will call [`Self::settle`].
     pub(crate) scheduled: bool,
     /// The key under which its other end may find it.
@@ -79,6 +81,7 @@ impl Connection {
                 twin: None,
             },
             last_event: now,
+            accounted: 0,
             scheduled: false,
             ends: None,
             ingress: Stream::default(),
@@ -128,12 +131,13 @@ impl Connection {
     pub(crate) fn message(
         &mut self,
         message: &Message,
+        captured: Captured,
         protocols: &[&'static dyn Protocol],
         shared: &mut Shared,
         output: &mut Output,
     ) -> bool {
         let direction = message.direction;
-        match self.stream(direction).accept(Chunk::new(message)) {
+        match self.stream(direction).accept(Chunk::new(message, captured)) {
             Accepted::Duplicate => return message.length == 0,
             Accepted::Held => {}
             Accepted::Ready(chunk) => {

@@ -11,16 +11,74 @@ const MAX_PENDING: usize = 32;
 /// What holding a chunk costs besides its bytes.
 pub(crate) const CHUNK_OVERHEAD: usize = 192;
 
+/// A time that may not be known, in eight bytes: every connection holds several.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Moment(u64);
+
+impl Moment {
+    /// No kernel runs so long.
+    const UNKNOWN: u64 = u64::MAX;
+
+    fn new(time: Option<KernelTime>) -> Self {
+        Self(time.map_or(Self::UNKNOWN, |time| time.0))
+    }
+
+    fn known(self) -> Option<KernelTime> {
+        (self.0 != Self::UNKNOWN).then_some(KernelTime(self.0))
+    }
+}
+
+impl Meta {
+    /// When the program began to send, where that is known.
+    pub(crate) fn started(&self) -> Option<KernelTime> {
+        self.started.known()
+    }
+
+    /// When the first byte reached the socket, where that is known.
+    pub(crate) fn arrived(&self) -> Option<KernelTime> {
+        self.arrived.known()
+    }
+}
+
 /// What is known of the call that carried some bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Meta {
     pub(crate) time: KernelTime,
-    pub(crate) started: Option<KernelTime>,
-    pub(crate) arrived: Option<KernelTime>,
+    started: Moment,
+    arrived: Moment,
     pub(crate) process: ProcessKey,
     pub(crate) cgroup: u64,
     pub(crate) srtt_us: u32,
     pub(crate) retransmits: u32,
+}
+
+/// The bytes that were copied of a message, given or taken from it.
+#[derive(Debug, Default)]
+pub(crate) struct Captured {
+    payload: Bytes,
+    tail: Bytes,
+}
+
+impl Captured {
+    /// Shares them with the message.
+    pub(crate) fn of(message: &Message) -> Self {
+        Self {
+            payload: message.payload.clone(),
+            tail: message.tail.clone(),
+        }
+    }
+
+    /// Leaves the message without them.
+    pub(crate) fn taken_from(message: &mut Message) -> Self {
+        Self {
+            payload: std::mem::take(&mut message.payload),
+            tail: std::mem::take(&mut message.tail),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.payload.len() + self.tail.len()
+    }
 }
 
 /// The bytes of one message, as far as they are new.
@@ -46,13 +104,17 @@ pub(crate) enum Region<'a> {
 
 impl Chunk {
     /// Takes a message over; lengths that contradict each other are cut to what is possible.
-    pub(crate) fn new(message: &Message) -> Self {
+    pub(crate) fn new(message: &Message, captured: Captured) -> Self {
+        let Captured {
+            mut payload,
+            mut tail,
+        } = captured;
         let length = message.length as usize;
-        let payload = message.payload.slice(..message.payload.len().min(length));
+        payload.truncate(length);
         let room = length - payload.len();
-        let tail = message
-            .tail
-            .slice(message.tail.len().saturating_sub(room)..);
+        if tail.len() > room {
+            tail = tail.slice(tail.len() - room..);
+        }
         Self {
             position: message.position,
             length: u64::from(message.length),
@@ -61,8 +123,8 @@ impl Chunk {
             whole: true,
             meta: Meta {
                 time: message.stamp.time,
-                started: message.started,
-                arrived: message.arrived,
+                started: Moment::new(message.started),
+                arrived: Moment::new(message.arrived),
                 process: message.process,
                 cgroup: message.cgroup,
                 srtt_us: message.srtt_us,
@@ -277,8 +339,12 @@ mod tests {
     use super::*;
     use crate::fixture;
 
+    fn captured(message: &Message) -> Chunk {
+        Chunk::new(message, Captured::of(message))
+    }
+
     fn chunk(position: u64, bytes: &'static [u8]) -> Chunk {
-        Chunk::new(&fixture::message(position, bytes))
+        captured(&fixture::message(position, bytes))
     }
 
     fn drain(stream: &mut Stream, accepted: Accepted, text: &mut String) {
@@ -352,7 +418,7 @@ mod tests {
         let mut message = fixture::message(0, b"abc");
         message.length = 10;
         message.tail = Bytes::from_static(b"ij");
-        let mut chunk = Chunk::new(&message);
+        let mut chunk = captured(&message);
         assert_eq!(chunk.region(1), Some(Region::Bytes(b"bc")));
         assert_eq!(chunk.region(3), Some(Region::Hidden(5)));
         assert_eq!(chunk.region(9), Some(Region::Bytes(b"j")));
@@ -366,7 +432,7 @@ mod tests {
         let mut message = fixture::message(0, b"abcdef");
         message.length = 4;
         message.tail = Bytes::from_static(b"xyz");
-        let chunk = Chunk::new(&message);
+        let chunk = captured(&message);
         assert_eq!(chunk.head(), b"abcd");
         assert_eq!(chunk.region(4), None);
     }

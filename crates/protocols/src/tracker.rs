@@ -17,7 +17,7 @@ use crate::http1::{KnownHeads, MetricAttributes};
 use crate::protocol::{Output, Protocol, Shared};
 use crate::registry::PROTOCOLS;
 use crate::route::Routes;
-use crate::stream::CHUNK_OVERHEAD;
+use crate::stream::{CHUNK_OVERHEAD, Captured};
 
 /// Network namespace, local and peer address.
 pub(crate) type Ends = (u32, SocketAddr, SocketAddr);
@@ -103,6 +103,17 @@ impl Tracker {
         self.shared.late_body_messages
     }
 
+    /// Takes one event, and a message's bytes out of it. Events come in the order of their stamps, or nearly so.
+    pub fn take(&mut self, event: &mut Event, output: &mut Output) {
+        match event {
+            Event::Message(message) => {
+                let captured = Captured::taken_from(message);
+                self.message(message, captured, output);
+            }
+            other => self.handle(other, output),
+        }
+    }
+
     /// Takes one event. Events come in the order of their stamps, or nearly so.
     pub fn handle(&mut self, event: &Event, output: &mut Output) {
         match event {
@@ -120,7 +131,7 @@ impl Tracker {
                     connection.closing(event);
                 });
             }
-            Event::Message(message) => self.message(message, output),
+            Event::Message(message) => self.message(message, Captured::of(message), output),
         }
     }
 
@@ -163,14 +174,14 @@ impl Tracker {
         }
     }
 
-    fn message(&mut self, message: &Message, output: &mut Output) {
+    fn message(&mut self, message: &Message, mut captured: Captured, output: &mut Output) {
         let id = message.connection;
         if message.position > MAX_POSITION {
             let messages = &self.shared.ledger.messages;
             messages.drop_for("stream.impossible_position", 1);
             return;
         }
-        if self.deliver(message, output) {
+        if self.deliver(message, &mut captured, output) {
             return;
         }
         if self.connections.len() >= self.shared.settings.max_connections {
@@ -181,15 +192,15 @@ impl Tracker {
         // Its opening was lost or is late.
         let connection = Connection::unknown(id, message.stamp.time);
         self.connections.insert(id, connection);
-        self.deliver(message, output);
+        self.deliver(message, &mut captured, output);
     }
 
     /// Hands a message to its connection; `false` if there is none.
-    fn deliver(&mut self, message: &Message, output: &mut Output) -> bool {
+    fn deliver(&mut self, message: &Message, captured: &mut Captured, output: &mut Output) -> bool {
         let limit = self.shared.settings.max_buffered_bytes_per_connection;
         let total_limit = self.shared.settings.max_buffered_bytes;
         // A message may be held twice: for the next candidate, and by the parser.
-        let cost = 2 * (message.payload.len() + message.tail.len() + CHUNK_OVERHEAD);
+        let cost = 2 * (captured.len() + CHUNK_OVERHEAD);
         let buffered = self.buffered;
         self.with(message.connection, output, |connection, tracker, output| {
             let ledger = &tracker.shared.ledger;
@@ -197,7 +208,7 @@ impl Tracker {
                 ledger.messages.drop_for("stream.ignored", 1);
                 return;
             }
-            let before = connection.cost();
+            let before = connection.accounted;
             if before + cost > limit || buffered + cost > total_limit {
                 let now = message.stamp.time;
                 connection.release(now, tracker.protocols, tracker.shared, output);
@@ -210,7 +221,9 @@ impl Tracker {
                 }
             }
             connection.last_event = connection.last_event.max(message.stamp.time);
-            let new = connection.message(message, tracker.protocols, tracker.shared, output);
+            let captured = std::mem::take(captured);
+            let (protocols, shared) = (tracker.protocols, &mut *tracker.shared);
+            let new = connection.message(message, captured, protocols, shared, output);
             let ledger = &tracker.shared.ledger;
             match new {
                 true => ledger.messages.settle(1),
@@ -229,7 +242,6 @@ impl Tracker {
         let Some(connection) = self.connections.get_mut(&id) else {
             return false;
         };
-        let before = connection.cost();
         let mut parts = Parts {
             shared: &mut self.shared,
             protocols: self.protocols,
@@ -244,7 +256,7 @@ impl Tracker {
             let due = connection.last_event.0.saturating_add(settle);
             self.due.push_back((KernelTime(due), id));
         }
-        self.buffered = (self.buffered + connection.cost()).saturating_sub(before);
+        account(&mut self.buffered, connection);
         if done {
             self.forget(id);
         }
@@ -253,7 +265,7 @@ impl Tracker {
 
     fn forget(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.remove(&id) {
-            self.buffered = self.buffered.saturating_sub(connection.cost());
+            self.buffered = self.buffered.saturating_sub(connection.accounted);
             if let Some(ends) = connection.ends
                 && self.ends.get(&ends) == Some(&id)
             {
@@ -275,7 +287,6 @@ impl Tracker {
             let Some(connection) = self.connections.get_mut(&id) else {
                 continue;
             };
-            let before = connection.cost();
             let done = connection.settle(now, self.protocols, &mut self.shared, output);
             connection.scheduled = !done && connection.wants_settle();
             if connection.scheduled {
@@ -283,7 +294,7 @@ impl Tracker {
                 let due = KernelTime(now.0.saturating_add(settle));
                 self.due.push_back((due, id));
             }
-            self.buffered = (self.buffered + connection.cost()).saturating_sub(before);
+            account(&mut self.buffered, connection);
             if done {
                 self.forget(id);
             }
@@ -330,11 +341,17 @@ impl Tracker {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        let before = connection.cost();
         connection.abandon(reason, self.protocols, &mut self.shared, output);
-        self.buffered = (self.buffered + connection.cost()).saturating_sub(before);
+        account(&mut self.buffered, connection);
         self.forget(id);
     }
+}
+
+/// Counts what a connection holds now in place of what it held before.
+fn account(buffered: &mut usize, connection: &mut Connection) {
+    let cost = connection.cost();
+    *buffered = (*buffered + cost).saturating_sub(connection.accounted);
+    connection.accounted = cost;
 }
 
 /// What work on a connection may use.

@@ -69,7 +69,7 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// When the request began, as far as this end can tell.
     pub(crate) fn began(&self) -> KernelTime {
-        self.first.started.unwrap_or(self.first.time)
+        self.first.started().unwrap_or(self.first.time)
     }
 
     pub(crate) fn is_complete(&self) -> bool {

@@ -27,7 +27,10 @@ pub(super) fn gather<T>(
     let bytes = match piece.chunk.region(piece.offset) {
         Some(Region::Bytes(bytes)) => bytes,
         Some(Region::Hidden(_)) if half.has_partial_head() => {
-            return Gathered::Cut(std::mem::take(&mut half.buffer), half.start.take());
+            return Gathered::Cut(
+                std::mem::take(&mut half.buffer),
+                half.start.take().map(|start| *start),
+            );
         }
         Some(Region::Hidden(_)) => return Gathered::Hidden,
         None => return Gathered::More,
@@ -60,7 +63,7 @@ pub(super) fn gather<T>(
             Read::Invalid => return Gathered::Invalid,
             Read::Partial => {}
         }
-        half.start = Some(start);
+        half.start = Some(Box::new(start));
         half.buffer.extend_from_slice(bytes);
         piece.offset += bytes.len() as u64;
     } else {
@@ -73,7 +76,7 @@ pub(super) fn gather<T>(
                     piece.offset += length.saturating_sub(old).min(bytes.len()) as u64;
                     half.buffer.clear();
                     match half.start.take() {
-                        Some(start) => Gathered::Head(head, start),
+                        Some(start) => Gathered::Head(head, *start),
                         None => Gathered::Invalid,
                     }
                 }
@@ -84,7 +87,10 @@ pub(super) fn gather<T>(
     }
     let hidden = matches!(piece.chunk.region(piece.offset), Some(Region::Hidden(_)));
     if hidden || half.buffer.len() > limit {
-        return Gathered::Cut(std::mem::take(&mut half.buffer), half.start.take());
+        return Gathered::Cut(
+            std::mem::take(&mut half.buffer),
+            half.start.take().map(|start| *start),
+        );
     }
     Gathered::More
 }

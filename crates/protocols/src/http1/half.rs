@@ -74,7 +74,7 @@ pub(crate) struct Half {
     pub(crate) state: State,
     /// The part of a head that came in earlier messages.
     pub(crate) buffer: Vec<u8>,
-    pub(crate) start: Option<HeadStart>,
+    pub(crate) start: Option<Box<HeadStart>>,
     waiting: VecDeque<Waiting>,
     waiting_cost: usize,
     /// Heads may have been lost: what comes next need not belong to what came before.

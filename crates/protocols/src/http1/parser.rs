@@ -144,6 +144,10 @@ impl Http1 {
             self.failures = 0;
             span::finish(cx, exchange, self.requests);
         }
+        if self.exchanges.is_empty() {
+            // Begins anew at the front: without pipelining one place is used, and it stays in the cache.
+            self.exchanges.clear();
+        }
     }
 }
 

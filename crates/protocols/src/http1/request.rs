@@ -204,7 +204,7 @@ impl Http1 {
                 if let (Some(start), Some(head)) =
                     (self.request.start.take(), head::cut_request(&bytes))
                 {
-                    self.begin_cut_exchange(cx, head, start);
+                    self.begin_cut_exchange(cx, head, *start);
                 }
                 self.request.lose();
             }

@@ -299,7 +299,7 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
         None => SpanStatus::Unset,
     };
     let first = exchange.first;
-    if let Some(arrived) = first.arrived.filter(|_| server && exchange.arrival_known) {
+    if let Some(arrived) = first.arrived().filter(|_| server && exchange.arrival_known) {
         put(
             "spandrel.queue.duration",
             seconds(first.time.since(arrived)).into(),
