@@ -23,6 +23,8 @@ use crate::pipeline::{Pipeline, Steering};
 const BATCHES: usize = 16;
 /// Longest time without a tick.
 const TICK: Duration = Duration::from_millis(20);
+/// How often the kernel side's counters are read into the ledger, in ticks.
+const ACCOUNT_TICKS: u32 = 5;
 
 /// Asks the run to end: set by SIGTERM, SIGINT or the end of its duration.
 #[derive(Clone, Default)]
@@ -95,11 +97,15 @@ pub fn capture(
     notify::ready(&format!("backend={} ({})", status.backend, status.why));
 
     let deadline = duration.map(|duration| Instant::now() + duration);
+    let mut ticks = 0_u32;
     while !stop.requested() {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             break;
         }
-        account(ledger, &capture.counters());
+        if ticks.is_multiple_of(ACCOUNT_TICKS) {
+            account(ledger, &capture.counters());
+        }
+        ticks = ticks.wrapping_add(1);
         thread::sleep(TICK);
     }
     let counters = capture.stop();
