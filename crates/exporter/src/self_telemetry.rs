@@ -219,7 +219,7 @@ fn observe_overflows(meter: &Meter, reports: &Arc<[OverflowReport]>) {
             for offender in read().iter().flat_map(|report| &report.offenders) {
                 for (key, values) in &offender.keys {
                     let [metric, service] = name_of(offender);
-                    let key = KeyValue::new("spandrel.attribute.key", key.clone());
+                    let key = KeyValue::new("spandrel.attribute.key", key.to_string());
                     observer.observe(*values, &[metric, service, key]);
                 }
             }

@@ -368,7 +368,8 @@ fn an_overflowing_metric_is_reported_with_the_attribute_that_has_the_most_values
         let mut one = measured(&format!("/users/{n}"), 1.0);
         let method = if n % 2 == 0 { "GET" } else { "PUT" };
         let attribute = Attribute::new("http.request.method", method);
-        one.metric_attributes.insert(0, attribute);
+        let rest = one.metric_attributes.iter().cloned();
+        one.metric_attributes = std::iter::once(attribute).chain(rest).collect();
         one.measurements.truncate(1);
         aggregator.record(&shop, &one);
         aggregator.record(&bank, &measured("/", 1.0));

@@ -346,7 +346,7 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
             span_id,
             parent_span_id,
             parent_is_remote,
-            trace_begun_here: request.trace_parent.is_none(),
+            trace_begun_here: request.fields.trace_parent.is_none(),
             trace_flags,
             trace_state: request.fields.trace_state.clone(),
             name,
