@@ -49,7 +49,7 @@ impl Out<'_> {
         self.raw("\"");
     }
 
-    fn double(&mut self, value: f64) {
+    pub(super) fn double(&mut self, value: f64) {
         if value.is_finite() {
             // The debug form is the shortest that reads back as the same number, and valid JSON.
             self.fmt(format_args!("{value:?}"));

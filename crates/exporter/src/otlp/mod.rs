@@ -3,13 +3,17 @@
 //! Nothing is built in memory before it is written: a span goes from [`spandrel_model::SpanRecord`]
 //! to bytes in one pass over its fields, into a buffer that is used again for the next batch.
 
+mod fields;
 mod json;
 mod log;
 mod log_json;
 mod metric;
 mod resource;
 pub mod response;
+mod schema;
 mod span;
+pub mod split;
+pub mod transcode;
 mod wire;
 
 pub(crate) use json::scope_json;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::fields::{Fields, Wire};
+
 /// `partial_success` of an `Export*ServiceResponse`; trace and metrics responses have the same shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartialSuccess {
@@ -20,52 +22,8 @@ pub struct RpcStatus {
     pub retry_after: Option<Duration>,
 }
 
-enum Field<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-}
-
-/// Walks the fields of a message; ends at the first byte that is not protobuf.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0_u64;
-        for shift in (0..70).step_by(7) {
-            let (&byte, rest) = self.0.split_first()?;
-            self.0 = rest;
-            value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = (u64, Field<'a>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let tag = self.varint()?;
-        let field = match tag & 7 {
-            0 => Field::Number(self.varint()?),
-            1 => Field::Bytes(self.take(8)?),
-            2 => {
-                let length = usize::try_from(self.varint()?).ok()?;
-                Field::Bytes(self.take(length)?)
-            }
-            5 => Field::Bytes(self.take(4)?),
-            _ => return None,
-        };
-        Some((tag >> 3, field))
-    }
+fn fields(message: &[u8]) -> impl Iterator<Item = (u64, Wire<'_>)> {
+    Fields::new(message).map(|field| (field.number, field.wire))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -76,14 +34,14 @@ fn text(bytes: &[u8]) -> String {
 /// send it again would double it.
 pub fn partial_success(body: &[u8]) -> PartialSuccess {
     let mut out = PartialSuccess::default();
-    for (number, field) in Fields(body) {
-        let (1, Field::Bytes(message)) = (number, field) else {
+    for field in fields(body) {
+        let (1, Wire::Bytes(message)) = field else {
             continue;
         };
-        for field in Fields(message) {
+        for field in fields(message) {
             match field {
-                (1, Field::Number(rejected)) => out.rejected = rejected,
-                (2, Field::Bytes(message)) => out.message = text(message),
+                (1, Wire::Varint(rejected)) => out.rejected = rejected,
+                (2, Wire::Bytes(message)) => out.message = text(message),
                 _ => {}
             }
         }
@@ -95,13 +53,42 @@ pub fn partial_success(body: &[u8]) -> PartialSuccess {
     out
 }
 
+/// The same as OTLP/JSON. Fields that are not known are ignored, counts are numbers or strings.
+pub fn json_partial_success(body: &[u8]) -> PartialSuccess {
+    let Ok(answer) = serde_json::from_slice::<serde_json::Value>(body) else {
+        return PartialSuccess::default();
+    };
+    let Some(partial) = answer.get("partialSuccess") else {
+        return PartialSuccess::default();
+    };
+    let rejected = ["rejectedSpans", "rejectedDataPoints", "rejectedLogRecords"]
+        .iter()
+        .find_map(|name| partial.get(name));
+    PartialSuccess {
+        rejected: rejected
+            .and_then(|count| count.as_u64().or_else(|| count.as_str()?.parse().ok()))
+            .filter(|count| *count <= i64::MAX as u64)
+            .unwrap_or(0),
+        message: string_of(partial, "errorMessage").unwrap_or_default(),
+    }
+}
+
+/// The message of a `google.rpc.Status` as JSON.
+pub fn json_message(body: &[u8]) -> Option<String> {
+    string_of(&serde_json::from_slice(body).ok()?, "message")
+}
+
+fn string_of(object: &serde_json::Value, name: &str) -> Option<String> {
+    object.get(name)?.as_str().map(str::to_owned)
+}
+
 /// Reads a `google.rpc.Status`.
 pub fn rpc_status(body: &[u8]) -> RpcStatus {
     let mut out = RpcStatus::default();
-    for field in Fields(body) {
+    for field in fields(body) {
         match field {
-            (2, Field::Bytes(message)) => out.message = text(message),
-            (3, Field::Bytes(any)) => {
+            (2, Wire::Bytes(message)) => out.message = text(message),
+            (3, Wire::Bytes(any)) => {
                 if let Some(delay) = retry_info(any) {
                     out.retry_after = Some(delay);
                 }
@@ -115,10 +102,10 @@ pub fn rpc_status(body: &[u8]) -> RpcStatus {
 fn retry_info(any: &[u8]) -> Option<Duration> {
     let mut is_retry_info = false;
     let mut value: &[u8] = &[];
-    for field in Fields(any) {
+    for field in fields(any) {
         match field {
-            (1, Field::Bytes(url)) => is_retry_info = url.ends_with(b"/google.rpc.RetryInfo"),
-            (2, Field::Bytes(bytes)) => value = bytes,
+            (1, Wire::Bytes(url)) => is_retry_info = url.ends_with(b"/google.rpc.RetryInfo"),
+            (2, Wire::Bytes(bytes)) => value = bytes,
             _ => {}
         }
     }
@@ -127,15 +114,15 @@ fn retry_info(any: &[u8]) -> Option<Duration> {
     }
     // RetryInfo without a delay still says: try again.
     let mut delay = Duration::ZERO;
-    for field in Fields(value) {
-        let (1, Field::Bytes(duration)) = field else {
+    for field in fields(value) {
+        let (1, Wire::Bytes(duration)) = field else {
             continue;
         };
         let (mut seconds, mut nanos) = (0, 0);
-        for field in Fields(duration) {
+        for field in fields(duration) {
             match field {
-                (1, Field::Number(value)) => seconds = value,
-                (2, Field::Number(value)) => nanos = value,
+                (1, Wire::Varint(value)) => seconds = value,
+                (2, Wire::Varint(value)) => nanos = value,
                 _ => {}
             }
         }
@@ -154,6 +141,8 @@ mod tests {
         #[test]
         fn any_bytes_are_an_answer(bytes: Vec<u8>) {
             partial_success(&bytes);
+            json_partial_success(&bytes);
+            json_message(&bytes);
             rpc_status(&bytes);
         }
     }
@@ -172,5 +161,39 @@ mod tests {
         let read = partial_success(&body);
         assert_eq!((read.rejected, read.message.as_str()), (300, "too old"));
         assert_eq!(partial_success(&[]), PartialSuccess::default());
+    }
+
+    #[test]
+    fn rule_36_and_37_counts_in_json_are_numbers_or_strings_and_unknown_fields_are_ignored() {
+        for (body, rejected) in [
+            (
+                r#"{"partialSuccess":{"rejectedSpans":"7","errorMessage":"no"}}"#,
+                7,
+            ),
+            (
+                r#"{"partialSuccess":{"rejectedDataPoints":7,"errorMessage":"no","new":{}},"x":[]}"#,
+                7,
+            ),
+            (
+                r#"{"partialSuccess":{"rejectedSpans":-7,"errorMessage":"no"}}"#,
+                0,
+            ),
+            (
+                r#"{"partialSuccess":{"rejectedSpans":"many","errorMessage":"no"}}"#,
+                0,
+            ),
+        ] {
+            let read = json_partial_success(body.as_bytes());
+            assert_eq!(
+                (read.rejected, read.message.as_str()),
+                (rejected, "no"),
+                "{body}"
+            );
+        }
+        // Keys are lowerCamelCase and nothing else.
+        let snake = br#"{"partial_success":{"rejected_spans":7}}"#;
+        for body in [&b"{}"[..], b"[]", b"7", snake, b"{\"partialSuccess\":null}"] {
+            assert_eq!(json_partial_success(body), PartialSuccess::default());
+        }
     }
 }
