@@ -36,6 +36,26 @@ pub enum ExporterError {
     /// TLS cannot be set up.
     #[error("TLS: {0}")]
     Tls(String),
+    /// The proxy cannot be used.
+    #[error("the proxy of {source_of_it}: {what}; expected for example \"http://proxy:3128\"")]
+    Proxy {
+        /// Which setting or variable it comes from; the value may hold credentials.
+        source_of_it: &'static str,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// There is no such level of compression.
+    #[error("compression_level {level}: {name} has the levels {least} to {most}")]
+    CompressionLevel {
+        /// As configured.
+        level: i32,
+        /// The compression.
+        name: &'static str,
+        /// Its least level.
+        least: i32,
+        /// Its greatest level.
+        most: i32,
+    },
     /// The file of a file exporter cannot be opened.
     #[error("cannot open {} to append OTLP JSON lines", path.display())]
     File {

@@ -444,6 +444,7 @@ impl Exporter {
         let protocol = match settings.protocol {
             Protocol::Grpc => "grpc",
             Protocol::HttpProtobuf => "http/protobuf",
+            Protocol::HttpJson => "http/json",
         };
         let failed = |message: String| ExporterError::Probe {
             endpoint: settings.endpoint.clone(),

@@ -39,5 +39,5 @@ pub use limits::AttributeLimits;
 pub use sender::USER_AGENT;
 pub use settings::{
     BatchSettings, Compression, ConsoleFormat, DestinationSettings, ExporterSettings, OtlpSettings,
-    Protocol, QueueSettings, RetrySettings, Target, TlsSettings,
+    Protocol, ProxySettings, QueueSettings, RetrySettings, Target, TlsSettings,
 };

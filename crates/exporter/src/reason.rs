@@ -8,8 +8,12 @@ pub const QUEUE_FULL: Reason = "queue.full";
 pub const REJECTED: Reason = "export.rejected";
 /// The backend refused the credentials (401, 403, UNAUTHENTICATED, PERMISSION_DENIED).
 pub const PERMANENT_AUTH: Reason = "export.permanent_auth";
-/// The backend found the request too large (413, RESOURCE_EXHAUSTED without RetryInfo).
+/// The backend found a single item too large (413, or RESOURCE_EXHAUSTED that speaks of the message's size); larger
+/// requests are split.
 pub const PERMANENT_SIZE: Reason = "export.permanent_size";
+/// The backend has run out of something other than room for a message, and does not say when it will have it again
+/// (RESOURCE_EXHAUSTED without RetryInfo): by the specification not to be sent again.
+pub const PERMANENT_EXHAUSTED: Reason = "export.permanent_exhausted";
 /// The backend found the request wrong (400, 404, other 4xx, INVALID_ARGUMENT, NOT_FOUND, ...).
 pub const PERMANENT_REQUEST: Reason = "export.permanent_request";
 /// The backend failed in a way that must not be retried (500, INTERNAL, UNIMPLEMENTED, UNKNOWN, ...).
@@ -22,6 +26,8 @@ pub const PERMANENT_RESPONSE: Reason = "export.permanent_response";
 pub const RETRY_EXHAUSTED: Reason = "export.retry_exhausted";
 /// One span or point alone is larger than a request may be.
 pub const TOO_LARGE: Reason = "export.too_large";
+/// A request could not be turned into the form of its destination.
+pub const ENCODE_FAILED: Reason = "export.encode_failed";
 /// There is no destination for this signal.
 pub const NO_DESTINATION: Reason = "export.no_destination";
 /// The file or stream could not be written.
@@ -34,17 +40,19 @@ pub const ABANDONED: Reason = "export.abandoned";
 pub const SHUTDOWN_DEADLINE: Reason = "shutdown.deadline";
 
 /// All of them, in the order of the documentation.
-pub const ALL: [Reason; 15] = [
+pub const ALL: [Reason; 17] = [
     QUEUE_FULL,
     REJECTED,
     PERMANENT_AUTH,
     PERMANENT_SIZE,
+    PERMANENT_EXHAUSTED,
     PERMANENT_REQUEST,
     PERMANENT_SERVER,
     PERMANENT_REDIRECT,
     PERMANENT_RESPONSE,
     RETRY_EXHAUSTED,
     TOO_LARGE,
+    ENCODE_FAILED,
     NO_DESTINATION,
     WRITE_FAILED,
     SDK_FAILED,

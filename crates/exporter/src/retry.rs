@@ -18,6 +18,22 @@ struct State {
     generation: u64,
     failing: bool,
     asked_by_server: bool,
+    random: Random,
+}
+
+/// SplitMix64: a seed gives the same waits again, and no attacker gains from guessing one.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    /// 0 to 1.
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
 }
 
 /// Lets attempts through, or makes them wait.
@@ -34,6 +50,11 @@ pub(crate) struct Pass(u64);
 
 impl Gate {
     pub(crate) fn new(settings: RetrySettings) -> Self {
+        // Different in each process and for each destination: agents that failed together do not return together.
+        Self::seeded(settings, RandomState::new().build_hasher().finish())
+    }
+
+    fn seeded(settings: RetrySettings, seed: u64) -> Self {
         let interval = settings.initial_interval;
         Self {
             settings,
@@ -43,6 +64,7 @@ impl Gate {
                 generation: 0,
                 failing: false,
                 asked_by_server: false,
+                random: Random(seed),
             }),
             moved: Notify::new(),
         }
@@ -79,17 +101,16 @@ impl Gate {
         }
         let settings = &self.settings;
         let spread = settings.randomization_factor.clamp(0.0, 1.0);
+        let random = state.random.next();
         let delay = match asked {
             // At least as long as the server asks for, and not all agents at the same moment.
             Some(asked) if !asked.is_zero() => {
                 asked
                     + asked
                         .min(Duration::from_secs(1))
-                        .mul_f64(spread * random() / 10.0)
+                        .mul_f64(spread * random / 10.0)
             }
-            _ => state
-                .interval
-                .mul_f64(1.0 - spread + 2.0 * spread * random()),
+            _ => state.interval.mul_f64(1.0 - spread + 2.0 * spread * random),
         };
         let open_at = Instant::now() + delay.min(LONGEST);
         state.open_at = match asked {
@@ -134,12 +155,6 @@ impl Gate {
 /// No server can silence us for longer: an absurd delay must not overflow the clock.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// 0 to 1, different in each process and at each call; nothing depends on its quality.
-fn random() -> f64 {
-    let bits = RandomState::new().build_hasher().finish() >> 11;
-    bits as f64 / (1_u64 << 53) as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +164,37 @@ mod tests {
             randomization_factor: 0.0,
             ..RetrySettings::default()
         })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_19_waits_have_jitter_over_their_whole_range_and_grow() {
+        let settings = RetrySettings::default();
+        let (mut first, mut third) = (Vec::new(), Vec::new());
+        for seed in 0..2000 {
+            let gate = Gate::seeded(settings.clone(), seed);
+            let mut waits = Vec::new();
+            for _ in 0..3 {
+                let pass = gate.pass().await;
+                let before = Instant::now();
+                gate.failed(pass, None);
+                waits.push((gate.lock().open_at - before).as_secs_f64());
+            }
+            first.push(waits[0]);
+            third.push(waits[2]);
+        }
+        let mean = |waits: &[f64]| waits.iter().sum::<f64>() / waits.len() as f64;
+        // Uniform over 0.5 to 1.5 s: its deviation is 0.29 s, that of the mean of 2000 is 0.0065 s.
+        assert!((mean(&first) - 1.0).abs() < 0.03, "{}", mean(&first));
+        assert!((mean(&third) - 2.25).abs() < 0.07, "{}", mean(&third));
+        for part in 0..10 {
+            let from = 0.5 + f64::from(part) / 10.0;
+            let inside = first
+                .iter()
+                .filter(|wait| (from..from + 0.1).contains(*wait));
+            // 200 expected; 60 is more than four deviations.
+            assert!(inside.count().abs_diff(200) < 60, "tenth {part}");
+        }
+        assert!(first.iter().all(|wait| (0.5..=1.5).contains(wait)));
     }
 
     async fn waited(gate: &Gate) -> (Pass, Duration) {

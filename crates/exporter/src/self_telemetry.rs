@@ -59,7 +59,10 @@ impl SelfTelemetry {
         let _entered = runtime.enter();
         let exporter = match settings.endpoint.protocol {
             Protocol::Grpc => grpc_exporter(&settings.endpoint)?,
-            Protocol::HttpProtobuf => http_exporter(&settings.endpoint, runtime)?,
+            // The SDK's own metrics are protobuf also where the services' are JSON: servers take both.
+            Protocol::HttpProtobuf | Protocol::HttpJson => {
+                http_exporter(&settings.endpoint, runtime)?
+            }
         };
         let reader = PeriodicReader::builder(exporter)
             .with_interval(settings.interval)
@@ -259,6 +262,7 @@ fn observe_exporter(
     let transport = match protocol {
         Protocol::Grpc => "grpc",
         Protocol::HttpProtobuf => "http",
+        Protocol::HttpJson => "http_json",
     };
     let component = format!("otlp_{transport}_{kind}_exporter");
     let attributes = [

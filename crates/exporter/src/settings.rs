@@ -46,6 +46,10 @@ pub struct DestinationSettings {
 }
 
 /// Where a signal goes.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there are a few of them, made at the start"
+)]
 pub enum Target {
     /// An OTLP endpoint.
     Otlp(OtlpSettings),
@@ -84,6 +88,8 @@ pub enum Protocol {
     Grpc,
     /// Protobuf over HTTP.
     HttpProtobuf,
+    /// OTLP/JSON over HTTP.
+    HttpJson,
 }
 
 /// Compression of requests.
@@ -92,8 +98,10 @@ pub enum Compression {
     /// None.
     #[default]
     None,
-    /// gzip.
+    /// gzip, which every server has to accept.
     Gzip,
+    /// zstd, for servers that are known to accept it, such as the Collector.
+    Zstd,
 }
 
 /// An OTLP endpoint.
@@ -108,21 +116,44 @@ pub struct OtlpSettings {
     pub headers: Vec<(String, String)>,
     /// Compression.
     pub compression: Compression,
+    /// How hard to compress: gzip 0 to 9, zstd -7 to 22. `None` is 1 for both.
+    pub compression_level: Option<i32>,
     /// For one attempt; zero is no limit.
     pub timeout: Duration,
+    /// Most bytes of a request before compression that the destination takes: a larger one is split before it is
+    /// sent. What is a single item is sent whatever its size. `None` is 4 MiB less 64 KiB for gRPC, whose servers
+    /// refuse more by default, and `max_request_size` for HTTP.
+    pub max_request_bytes: Option<usize>,
+    /// Most bytes of a request before compression that are ever sent. A larger one is split; a single item that is
+    /// larger is dropped.
+    pub max_request_size: usize,
+    /// Most bytes of an answer, compressed or not, that are read.
+    pub max_response_size: usize,
+    /// Whether RESOURCE_EXHAUSTED without RetryInfo is retried. The specification says no; a Collector whose memory
+    /// limiter is at work answers so.
+    pub retry_resource_exhausted: bool,
+    /// The HTTP proxy before the endpoint.
+    pub proxy: ProxySettings,
     /// TLS.
     pub tls: TlsSettings,
 }
 
 impl OtlpSettings {
-    /// An endpoint with the specification's defaults: 10 s, no headers, no compression, the system's roots.
+    /// An endpoint with the specification's defaults: 10 s, no headers, no compression, the system's roots, requests
+    /// of at most 64 MiB and answers of at most 4 MiB; and the proxy that the environment names.
     pub fn new(protocol: Protocol, endpoint: impl Into<String>) -> Self {
         Self {
             protocol,
             endpoint: endpoint.into(),
             headers: Vec::new(),
             compression: Compression::None,
+            compression_level: None,
             timeout: Duration::from_secs(10),
+            max_request_bytes: None,
+            max_request_size: 64 * 1024 * 1024,
+            max_response_size: 4 * 1024 * 1024,
+            retry_resource_exhausted: false,
+            proxy: ProxySettings::Environment,
             tls: TlsSettings::default(),
         }
     }
@@ -149,9 +180,46 @@ impl fmt::Debug for OtlpSettings {
             .field("endpoint", &self.endpoint)
             .field("headers", &names)
             .field("compression", &self.compression)
+            .field("compression_level", &self.compression_level)
             .field("timeout", &self.timeout)
+            .field("max_request_bytes", &self.max_request_bytes)
+            .field("max_request_size", &self.max_request_size)
+            .field("max_response_size", &self.max_response_size)
+            .field("retry_resource_exhausted", &self.retry_resource_exhausted)
+            .field("proxy", &self.proxy)
             .field("tls", &self.tls)
             .finish()
+    }
+}
+
+/// Which HTTP proxy stands before an endpoint.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub enum ProxySettings {
+    /// That of `HTTPS_PROXY` or `HTTP_PROXY` (by the endpoint's scheme, or in lower case), except for what `NO_PROXY`
+    /// names and for addresses of this machine.
+    #[default]
+    Environment,
+    /// None.
+    Direct,
+    /// This one.
+    Url {
+        /// `http://host:port`, with `user:password@` where the proxy wants them; and so never printed.
+        url: String,
+        /// Hosts that are reached without it, as in `NO_PROXY`: names, `.domains`, addresses, networks, by commas.
+        no_proxy: String,
+    },
+}
+
+impl fmt::Debug for ProxySettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment => f.write_str("Environment"),
+            Self::Direct => f.write_str("Direct"),
+            Self::Url { no_proxy, .. } => f
+                .debug_struct("Url")
+                .field("no_proxy", no_proxy)
+                .finish_non_exhaustive(),
+        }
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::carried::Signal;
+use crate::carried::{Carried, Signal};
+use crate::otlp::split::{Part, Shape, split_in_two};
 use crate::queue::{Queue, Request};
 use crate::reason;
 use crate::retry::Gate;
-use crate::sender::{Outcome, Sender, StreamWriter};
+use crate::sender::{Outcome, Prepared, Sender, StreamWriter};
 
 /// Sends to an endpoint until the queue is closed and empty.
 pub(crate) async fn run(queue: Arc<Queue>, sender: Arc<Sender>, gate: Arc<Gate>) {
@@ -33,19 +35,93 @@ pub(crate) async fn write(queue: Arc<Queue>, mut stream: StreamWriter) {
     }
 }
 
+/// Sends a request, or the parts that it has to be cut into, in their order.
 async fn deliver(sender: &Sender, gate: &Gate, request: Request) {
-    let Request {
-        signal,
-        body,
-        mut carried,
-    } = request;
+    let signal = request.signal;
+    // Each cut halves the items: what waits here is never more than a few parts.
+    let mut parts = vec![(request.body, request.carried)];
+    while let Some((body, carried)) = parts.pop() {
+        let Some(plain) = sender.in_form(&body) else {
+            tracing::error!(
+                items = carried.count(),
+                "{} cannot be encoded",
+                signal.item()
+            );
+            carried.drop_for(reason::ENCODE_FAILED);
+            continue;
+        };
+        let size = plain.len();
+        let halves = || split_in_two(Shape::of(signal), &body);
+        if size > sender.split_above()
+            && let Some(halves) = halves()
+        {
+            share(&mut parts, halves, carried);
+            continue;
+        }
+        if size > sender.max_request_size() {
+            tracing::error!(
+                size,
+                "a request with a single one of the {} is too large to send",
+                signal.item()
+            );
+            carried.drop_for(reason::TOO_LARGE);
+            continue;
+        }
+        let prepared = match sender.prepare(plain) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                tracing::error!(%error, items = carried.count(), "{} cannot be compressed", signal.item());
+                carried.drop_for(reason::ENCODE_FAILED);
+                continue;
+            }
+        };
+        if let Some((carried, message)) = send(sender, gate, signal, &prepared, carried).await {
+            match halves() {
+                Some(halves) => {
+                    tracing::debug!(
+                        size,
+                        message,
+                        "the backend refused the size: it gets the halves"
+                    );
+                    share(&mut parts, halves, carried);
+                }
+                None => {
+                    tracing::error!(
+                        size,
+                        message,
+                        "the backend refused the size of a single one of the {}",
+                        signal.item()
+                    );
+                    carried.drop_for(reason::PERMANENT_SIZE);
+                }
+            }
+        }
+    }
+}
+
+/// Puts both halves on top, the first one last, and gives each its share of the items.
+fn share(parts: &mut Vec<(Bytes, Carried)>, [first, second]: [Part; 2], mut carried: Carried) {
+    let of_first = carried.split(first.items as u64);
+    parts.push((second.body, carried));
+    parts.push((first.body, of_first));
+}
+
+/// Sends until it has ended. Gives the items back, with the server's words, if they are too many for the server.
+async fn send(
+    sender: &Sender,
+    gate: &Gate,
+    signal: Signal,
+    request: &Prepared,
+    mut carried: Carried,
+) -> Option<(Carried, String)> {
     let began = Instant::now();
     loop {
         let pass = gate.pass().await;
-        match sender.send(&body).await {
+        match sender.attempt(request).await {
             Outcome::Accepted => {
                 recovered(gate, signal);
-                return carried.settle();
+                carried.settle();
+                return None;
             }
             Outcome::Partial(partial) => {
                 recovered(gate, signal);
@@ -63,11 +139,15 @@ async fn deliver(sender: &Sender, gate: &Gate, request: Request) {
                         "the backend accepted with a warning"
                     );
                 }
-                return carried.settle();
+                carried.settle();
+                return None;
             }
             Outcome::Permanent { reason, message } => {
                 // The destination answers, so the others need not wait.
                 gate.succeeded();
+                if reason == reason::PERMANENT_SIZE {
+                    return Some((carried, message));
+                }
                 tracing::error!(
                     reason,
                     message,
@@ -75,7 +155,8 @@ async fn deliver(sender: &Sender, gate: &Gate, request: Request) {
                     "{} are lost: the backend refused them for good",
                     signal.item()
                 );
-                return carried.drop_for(reason);
+                carried.drop_for(reason);
+                return None;
             }
             Outcome::Retryable { after, message } => {
                 let settings = gate.settings();
@@ -97,7 +178,8 @@ async fn deliver(sender: &Sender, gate: &Gate, request: Request) {
                         "{} are lost",
                         signal.item()
                     );
-                    return carried.drop_for(reason::RETRY_EXHAUSTED);
+                    carried.drop_for(reason::RETRY_EXHAUSTED);
+                    return None;
                 }
             }
         }

@@ -1,18 +1,25 @@
-//! Connections to an endpoint: its URL, TCP and TLS, the same for both transports.
+//! A client for an endpoint: its URL, its connections and what they go through, the same for all transports.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use bytes::Bytes;
+use http::{HeaderMap, Uri};
+use http_body_util::Full;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use super::dial::Dialer;
+use super::{proxy, tls};
 use crate::error::ExporterError;
-use crate::settings::{OtlpSettings, Protocol, TlsSettings};
+use crate::settings::{OtlpSettings, Protocol};
+
+/// The client, for TLS and plaintext.
+pub(crate) type HttpClientOf = Client<HttpsConnector<Dialer>, Full<Bytes>>;
+
+/// Longest wait for a connection, whatever the timeout of an attempt is.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The endpoint as a URL with scheme and host.
 pub(super) fn endpoint(settings: &OtlpSettings) -> Result<Uri, ExporterError> {
@@ -22,7 +29,7 @@ pub(super) fn endpoint(settings: &OtlpSettings) -> Result<Uri, ExporterError> {
         what,
         example: match settings.protocol {
             Protocol::Grpc => "http://localhost:4317",
-            Protocol::HttpProtobuf => "http://localhost:4318/v1/traces",
+            Protocol::HttpProtobuf | Protocol::HttpJson => "http://localhost:4318/v1/traces",
         },
     };
     let full = if text.contains("://") {
@@ -43,91 +50,63 @@ pub(super) fn endpoint(settings: &OtlpSettings) -> Result<Uri, ExporterError> {
     Ok(uri)
 }
 
-/// A connector for `http` and `https`; certificates are read only where the endpoint needs them.
-pub(super) fn connector(
+/// A client for an endpoint. It keeps connections and follows no redirect; certificates are read only where the
+/// endpoint needs them.
+pub(crate) fn http_client(
     settings: &OtlpSettings,
     endpoint: &Uri,
-) -> Result<HttpsConnector<HttpConnector>, ExporterError> {
+) -> Result<HttpClientOf, ExporterError> {
+    let is_grpc = settings.protocol == Protocol::Grpc;
+    let timeout = settings.attempt_limit().min(CONNECT_TIMEOUT);
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(settings.attempt_limit().min(Duration::from_secs(5))));
+    tcp.set_connect_timeout(Some(timeout));
     tcp.set_keepalive(Some(Duration::from_secs(60)));
-    let tls = if endpoint.scheme_str() == Some("https") {
-        client_config(&settings.tls)?
+    let is_https = endpoint.scheme_str() == Some("https");
+    let dialer = Dialer {
+        tcp,
+        proxy: proxy::of(settings, endpoint)?,
+        // gRPC needs a connection of its own through a proxy even without TLS: it is HTTP/2 from end to end.
+        tunnel: is_https || is_grpc,
+        timeout,
+    };
+    let tls = if is_https {
+        tls::client_config(&settings.tls)?
     } else {
-        builder()?
-            .with_root_certificates(RootCertStore::empty())
-            .with_no_client_auth()
+        tls::unused_config()?
     };
     let builder = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http();
-    Ok(match settings.protocol {
-        Protocol::Grpc => builder.enable_http2().wrap_connector(tcp),
-        Protocol::HttpProtobuf => builder.enable_all_versions().wrap_connector(tcp),
-    })
-}
-
-type Builder = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
-
-fn builder() -> Result<Builder, ExporterError> {
-    // The provider is named here, so that no other part of the process decides it.
-    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ExporterError::Tls(error.to_string()))
-}
-
-fn client_config(settings: &TlsSettings) -> Result<ClientConfig, ExporterError> {
-    let builder = match &settings.ca_file {
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates("tls.ca_file", path)? {
-                roots
-                    .add(certificate)
-                    .map_err(|error| pem("tls.ca_file", path, &error.to_string()))?;
-            }
-            builder()?.with_root_certificates(roots)
-        }
-        None => builder()?.with_native_roots().map_err(|error| {
-            ExporterError::Tls(format!(
-                "this machine has no usable root certificates ({error}); install ca-certificates or set tls.ca_file"
-            ))
-        })?,
+    let connector = if is_grpc {
+        builder.enable_http2().wrap_connector(dialer)
+    } else {
+        // HTTP/2 where the server agrees during the handshake, and HTTP/1.1 where it does not.
+        builder.enable_all_versions().wrap_connector(dialer)
     };
-    match (&settings.cert_file, &settings.key_file) {
-        (None, None) => Ok(builder.with_no_client_auth()),
-        (Some(cert), Some(key)) => {
-            let chain = certificates("tls.cert_file", cert)?;
-            let private = PrivateKeyDer::from_pem_file(key)
-                .map_err(|error| pem("tls.key_file", key, &error.to_string()))?;
-            builder
-                .with_client_auth_cert(chain, private)
-                .map_err(|error| pem("tls.key_file", key, &error.to_string()))
-        }
-        _ => Err(ExporterError::Tls(
-            "a client certificate needs both tls.cert_file and tls.key_file".to_owned(),
-        )),
-    }
+    Ok(Client::builder(TokioExecutor::new())
+        .http2_only(is_grpc)
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        // Finds out within a minute that the other side is gone without a word.
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .http2_keep_alive_timeout(Duration::from_secs(20))
+        .build(connector))
 }
 
-fn certificates(
-    what: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, ExporterError> {
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| pem(what, path, &error.to_string()))?;
-    if found.is_empty() {
-        return Err(pem(what, path, "there is no certificate in it"));
+/// Headers that a proxy wants with each request; only where it sees the requests.
+pub(super) fn proxy_headers(
+    settings: &OtlpSettings,
+    endpoint: &Uri,
+    headers: &mut HeaderMap,
+) -> Result<(), ExporterError> {
+    if settings.protocol != Protocol::Grpc
+        && endpoint.scheme_str() == Some("http")
+        && let Some(value) =
+            proxy::of(settings, endpoint)?.and_then(|proxy| proxy.authorization.clone())
+    {
+        headers.insert(http::header::PROXY_AUTHORIZATION, value);
     }
-    Ok(found)
-}
-
-fn pem(what: &'static str, path: &Path, message: &str) -> ExporterError {
-    ExporterError::Pem {
-        what,
-        path: path.to_owned(),
-        message: message.to_owned(),
-    }
+    Ok(())
 }

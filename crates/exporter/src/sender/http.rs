@@ -1,132 +1,69 @@
-//! OTLP over HTTP with protobuf bodies.
+//! OTLP over HTTP: what an answer means.
 
-use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
-use http::{Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::{Request, Response, StatusCode, response};
+use http_body_util::{BodyExt, Full, Limited};
+use tokio::time::Instant;
 
-use super::{MAX_RESPONSE_BYTES, Outcome, connect, with_causes};
-use crate::error::ExporterError;
-use crate::otlp::response::rpc_status;
+use super::compress::{Unreadable, decoded};
+use super::{Body, HttpClientOf, Outcome, short, within};
+use crate::otlp::response::{json_message, json_partial_success, partial_success, rpc_status};
 use crate::reason;
-use crate::settings::{Compression, OtlpSettings};
 
-/// The client, for TLS and plaintext.
-pub(crate) type HttpClientOf = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+/// Largest answer to the agent's own metrics that is read.
+const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 
-/// A client for an endpoint. It keeps connections and follows no redirect.
-pub(crate) fn http_client(
-    settings: &OtlpSettings,
-    endpoint: &Uri,
-) -> Result<HttpClientOf, ExporterError> {
-    Ok(Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .build(connect::connector(settings, endpoint)?))
-}
-
-/// One request with its answer, read up to the limit.
+/// One request with its answer, read up to the limit; no timeout is no limit.
 pub(crate) async fn exchange(
     client: HttpClientOf,
     request: Request<Bytes>,
     timeout: Duration,
 ) -> Result<Response<Bytes>, opentelemetry_http::HttpError> {
+    let until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
     let answer = async {
         let (head, body) = client.request(request.map(Full::new)).await?.into_parts();
         let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await?;
         Ok(Response::from_parts(head, body.to_bytes()))
     };
-    tokio::time::timeout(timeout, answer).await?
+    let late = || format!("no answer within {timeout:?}").into();
+    within(until, answer).await.unwrap_or_else(|| Err(late()))
 }
 
-#[derive(Debug)]
-pub(crate) struct HttpSender {
-    client: HttpClientOf,
-    endpoint: Uri,
-    headers: HeaderMap,
-    compression: Compression,
-    timeout: Duration,
+/// What an answer means.
+pub(super) fn outcome(head: &response::Parts, body: Body, limit: usize) -> Outcome {
+    let encoding = head
+        .headers
+        .get(CONTENT_ENCODING)
+        .map_or(Ok(""), HeaderValue::to_str);
+    let body = match (body, encoding) {
+        (Body::TooLong, _) => return Outcome::too_long_an_answer(limit),
+        (Body::Whole(body, _), Ok(encoding)) => match decoded(encoding, body, limit) {
+            Ok(body) => body,
+            Err(Unreadable::TooLong) => return Outcome::too_long_an_answer(limit),
+            Err(Unreadable::Broken) => Bytes::new(),
+        },
+        // The server has decided already; a lost body of a success is no reason to send twice.
+        _ => Bytes::new(),
+    };
+    classify(head.status, &head.headers, &body)
 }
 
-impl HttpSender {
-    pub(super) fn new(
-        settings: &OtlpSettings,
-        endpoint: Uri,
-        mut headers: HeaderMap,
-    ) -> Result<Self, ExporterError> {
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/x-protobuf"),
-        );
-        if settings.compression == Compression::Gzip {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        Ok(Self {
-            client: http_client(settings, &endpoint)?,
-            endpoint,
-            headers,
-            compression: settings.compression,
-            timeout: settings.attempt_limit(),
-        })
-    }
-
-    pub(super) async fn send(&self, body: &Bytes) -> Outcome {
-        let body = match self.compression {
-            Compression::None => body.clone(),
-            Compression::Gzip => match gzip(body) {
-                Ok(body) => body,
-                Err(error) => return Outcome::retry(format!("gzip: {error}")),
-            },
-        };
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.endpoint.clone();
-        *request.headers_mut() = self.headers.clone();
-        match tokio::time::timeout(self.timeout, self.attempt(request)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Outcome::retry(format!("no answer within {:?}", self.timeout)),
-        }
-    }
-
-    async fn attempt(&self, request: Request<Full<Bytes>>) -> Outcome {
-        let response = match self.client.request(request).await {
-            Ok(response) => response,
-            Err(error) => return Outcome::retry(with_causes(&error)),
-        };
-        let (head, body) = response.into_parts();
-        let body = match Limited::new(body, MAX_RESPONSE_BYTES).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => return Outcome::too_long_an_answer(),
-            // The server has decided already; a lost body of a success is no reason to send twice.
-            Err(_) => Bytes::new(),
-        };
-        classify(head.status, &head.headers, &body)
-    }
-}
-
-/// The lowest level: it costs a fifth of the usual one and a request is a fifth larger for it.
-pub(crate) fn gzip(body: &[u8]) -> std::io::Result<Bytes> {
-    let out = Vec::with_capacity(body.len() / 4);
-    let mut encoder = GzEncoder::new(out, flate2::Compression::fast());
-    encoder.write_all(body)?;
-    Ok(encoder.finish()?.into())
+fn is(headers: &HeaderMap, kind: &[u8]) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(kind))
 }
 
 fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Outcome {
     if status.is_success() {
-        let is_json = headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
-        let protobuf: &[u8] = if is_json { &[] } else { body };
-        return Outcome::from_response(protobuf);
+        return Outcome::taken(if is(headers, b"application/json") {
+            json_partial_success(body)
+        } else {
+            partial_success(body)
+        });
     }
     let message = describe(status, headers, body);
     let reason = match status.as_u16() {
@@ -145,32 +82,34 @@ fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Outcome {
     Outcome::Permanent { reason, message }
 }
 
-fn describe(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
+pub(super) fn describe(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
     if status.is_redirection() {
         let to = headers
             .get(LOCATION)
             .and_then(|value| value.to_str().ok())
             .unwrap_or("nowhere");
+        let to = short(to);
         return format!("HTTP {status}: redirect to {to} is not followed; set it as the endpoint");
     }
-    let is_protobuf = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/x-protobuf"));
-    let text = if is_protobuf {
+    let text = if is(headers, b"application/x-protobuf") {
         rpc_status(body).message
     } else {
-        String::from_utf8_lossy(body).into_owned()
+        // A status as JSON has its message in a field; any other text is shown as it is.
+        is(headers, b"application/json")
+            .then(|| json_message(body))
+            .flatten()
+            .unwrap_or_else(|| String::from_utf8_lossy(body).into_owned())
     };
-    let short: String = text.trim().chars().take(300).collect();
-    if short.is_empty() {
+    let text = short(&text);
+    if text.is_empty() {
         format!("HTTP {status}")
     } else {
-        format!("HTTP {status}: {short:?}")
+        format!("HTTP {status}: {text:?}")
     }
 }
 
 /// Seconds or a date.
-fn retry_after(value: &HeaderValue) -> Option<Duration> {
+pub(super) fn retry_after(value: &HeaderValue) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
@@ -192,5 +131,19 @@ mod tests {
         let later = SystemTime::now() + Duration::from_secs(90);
         let wait = read(&httpdate::fmt_http_date(later)).unwrap();
         assert!(wait > Duration::from_secs(80) && wait <= Duration::from_secs(90));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_server_sends_is_an_outcome(
+            status in 100_u16..1000, kind in "[ -~]{0,30}", encoding in "gzip|zstd|br|", body: Vec<u8>,
+        ) {
+            let mut response = Response::new(());
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::try_from(kind).unwrap());
+            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::try_from(encoding).unwrap());
+            let (head, ()) = response.into_parts();
+            outcome(&head, Body::Whole(body.into(), None), 1000);
+        }
     }
 }

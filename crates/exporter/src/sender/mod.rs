@@ -1,27 +1,35 @@
 //! One attempt to send one request, and what came of it.
 
+mod compress;
 mod connect;
+mod dial;
 mod grpc;
 mod http;
+mod proxy;
 mod stream;
+mod tls;
 
+use std::future::Future;
 use std::time::Duration;
 
-use ::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use ::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
+use ::http::{HeaderValue, Method, Request, Uri, response};
 use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use spandrel_model::ledger::Reason;
+use tokio::time::Instant;
 
-pub(crate) use http::{HttpClientOf, exchange, gzip, http_client};
+pub(crate) use compress::gzip;
+pub(crate) use connect::{HttpClientOf, http_client};
+pub(crate) use http::exchange;
 pub(crate) use stream::StreamWriter;
 
 use crate::carried::Signal;
 use crate::error::ExporterError;
 use crate::otlp::response::PartialSuccess;
+use crate::otlp::transcode::{Root, json_of};
 use crate::reason;
 use crate::settings::{OtlpSettings, Protocol};
-
-/// Largest answer that is read.
-const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 
 /// `User-Agent`, by the OTLP exporter specification with our product in front.
 pub const USER_AGENT: &str = concat!(
@@ -30,6 +38,12 @@ pub const USER_AGENT: &str = concat!(
     " OTel-OTLP-Exporter-Rust/",
     env!("CARGO_PKG_VERSION")
 );
+
+/// What most gRPC servers take, less what the frame and the headers may need.
+const GRPC_REQUEST_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
+
+/// Longest part of a server's words that is kept.
+const WORDS: usize = 300;
 
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +69,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    fn from_response(body: &[u8]) -> Self {
-        let partial = crate::otlp::response::partial_success(body);
+    fn taken(partial: PartialSuccess) -> Self {
         if partial == PartialSuccess::default() {
             Self::Accepted
         } else {
@@ -71,45 +84,195 @@ impl Outcome {
         }
     }
 
-    fn too_long_an_answer() -> Self {
+    fn too_long_an_answer(limit: usize) -> Self {
         Self::Permanent {
             reason: reason::PERMANENT_RESPONSE,
-            message: format!("the answer is larger than {MAX_RESPONSE_BYTES} bytes"),
+            message: format!("the answer is larger than {limit} bytes (max_response_size)"),
         }
     }
 }
 
+/// What was read of an answer's body.
+enum Body {
+    /// All of it, with what came after it.
+    Whole(Bytes, Option<HeaderMap>),
+    TooLong,
+    /// The connection was lost or the time was over, in words.
+    Lost(String),
+}
+
+/// A request in its destination's form, compressed and framed: made once, sent as often as it takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared(Bytes);
+
 /// A connection to an OTLP endpoint.
 #[derive(Debug)]
-pub(crate) enum Sender {
-    Grpc(grpc::GrpcSender),
-    Http(http::HttpSender),
+pub(crate) struct Sender {
+    protocol: Protocol,
+    signal: Signal,
+    client: HttpClientOf,
+    uri: Uri,
+    headers: HeaderMap,
+    encoder: compress::Encoder,
+    timeout: Duration,
+    split_above: usize,
+    max_request_size: usize,
+    max_response_size: usize,
+    retry_resource_exhausted: bool,
 }
 
 impl Sender {
     pub(crate) fn new(settings: &OtlpSettings, signal: Signal) -> Result<Self, ExporterError> {
-        let (endpoint, headers) = target(settings)?;
-        Ok(match settings.protocol {
+        let (endpoint, mut headers) = target(settings)?;
+        let encoder = compress::Encoder::new(settings.compression, settings.compression_level)?;
+        let client = http_client(settings, &endpoint)?;
+        let encoding = encoder.name().map(HeaderValue::from_static);
+        let uri = match settings.protocol {
             Protocol::Grpc => {
-                Self::Grpc(grpc::GrpcSender::new(settings, endpoint, headers, signal)?)
+                grpc::headers(&mut headers, encoding, settings.timeout);
+                grpc::uri(endpoint, signal)
             }
-            Protocol::HttpProtobuf => {
-                Self::Http(http::HttpSender::new(settings, endpoint, headers)?)
+            Protocol::HttpProtobuf | Protocol::HttpJson => {
+                let kind = match settings.protocol {
+                    Protocol::HttpJson => "application/json",
+                    _ => "application/x-protobuf",
+                };
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+                if let Some(encoding) = encoding {
+                    headers.insert(CONTENT_ENCODING, encoding);
+                }
+                endpoint
             }
+        };
+        let usual = match settings.protocol {
+            Protocol::Grpc => GRPC_REQUEST_BYTES,
+            _ => settings.max_request_size,
+        };
+        Ok(Self {
+            protocol: settings.protocol,
+            signal,
+            client,
+            uri,
+            headers,
+            encoder,
+            timeout: settings.timeout,
+            split_above: settings
+                .max_request_bytes
+                .unwrap_or(usual)
+                .min(settings.max_request_size),
+            max_request_size: settings.max_request_size,
+            max_response_size: settings.max_response_size,
+            retry_resource_exhausted: settings.retry_resource_exhausted,
         })
     }
 
-    pub(crate) async fn send(&self, body: &Bytes) -> Outcome {
-        match self {
-            Self::Grpc(sender) => sender.send(body).await,
-            Self::Http(sender) => sender.send(body).await,
+    /// A request of more bytes than this, in the destination's form, is to be split if it can be.
+    pub(crate) fn split_above(&self) -> usize {
+        self.split_above
+    }
+
+    /// A request of more bytes than this is not to be sent.
+    pub(crate) fn max_request_size(&self) -> usize {
+        self.max_request_size
+    }
+
+    /// The encoded request in the destination's form. `None` if it is no request, which ours never is.
+    pub(crate) fn in_form(&self, body: &Bytes) -> Option<Bytes> {
+        match self.protocol {
+            Protocol::Grpc | Protocol::HttpProtobuf => Some(body.clone()),
+            Protocol::HttpJson => json_of(Root::of(self.signal), body).map(Into::into),
         }
+    }
+
+    /// Compresses what has the right form.
+    pub(crate) fn prepare(&self, body: Bytes) -> std::io::Result<Prepared> {
+        Ok(Prepared(match (self.protocol, self.encoder.name()) {
+            (Protocol::Grpc, encoding) => {
+                let mut frame = grpc::begin_frame(encoding.is_some());
+                self.encoder.append(&body, &mut frame)?;
+                grpc::end_frame(&mut frame);
+                frame.into()
+            }
+            (_, None) => body,
+            (_, Some(_)) => {
+                let mut out = Vec::new();
+                self.encoder.append(&body, &mut out)?;
+                out.into()
+            }
+        }))
+    }
+
+    /// Puts an encoded request into form and sends it once.
+    pub(crate) async fn send(&self, body: &Bytes) -> Outcome {
+        let failed = |message: String| Outcome::Permanent {
+            reason: reason::ENCODE_FAILED,
+            message,
+        };
+        let Some(body) = self.in_form(body) else {
+            return failed("the request cannot be turned into JSON".to_owned());
+        };
+        match self.prepare(body) {
+            Ok(prepared) => self.attempt(&prepared).await,
+            Err(error) => failed(format!("compression: {error}")),
+        }
+    }
+
+    /// Sends a request once.
+    pub(crate) async fn attempt(&self, request: &Prepared) -> Outcome {
+        let until = (!self.timeout.is_zero()).then(|| Instant::now() + self.timeout);
+        let mut call = Request::new(Full::new(request.0.clone()));
+        *call.method_mut() = Method::POST;
+        *call.uri_mut() = self.uri.clone();
+        *call.headers_mut() = self.headers.clone();
+        if self.protocol == Protocol::Grpc {
+            *call.version_mut() = ::http::Version::HTTP_2;
+        }
+        let response = match within(until, self.client.request(call)).await {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => return Outcome::retry(with_causes(&error)),
+            None => return Outcome::retry(format!("no answer within {:?}", self.timeout)),
+        };
+        let (head, body) = response.into_parts();
+        let limit = self.max_response_size.saturating_add(match self.protocol {
+            Protocol::Grpc => grpc::PREFIX,
+            _ => 0,
+        });
+        let body = match within(until, Limited::new(body, limit).collect()).await {
+            Some(Ok(body)) => {
+                let trailers = body.trailers().cloned();
+                Body::Whole(body.to_bytes(), trailers)
+            }
+            Some(Err(error)) if error.is::<LengthLimitError>() => Body::TooLong,
+            Some(Err(error)) => Body::Lost(with_causes(&*error)),
+            None => Body::Lost(format!("no end of the answer within {:?}", self.timeout)),
+        };
+        self.judge(&head, body)
+    }
+
+    fn judge(&self, head: &response::Parts, body: Body) -> Outcome {
+        let limit = self.max_response_size;
+        match self.protocol {
+            Protocol::Grpc => grpc::outcome(head, body, limit, self.retry_resource_exhausted),
+            Protocol::HttpProtobuf | Protocol::HttpJson => http::outcome(head, body, limit),
+        }
+    }
+}
+
+/// The result, or `None` if it is not there in time. No time is no limit.
+async fn within<T>(until: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match until {
+        Some(until) => tokio::time::timeout_at(until, work).await.ok(),
+        None => Some(work.await),
     }
 }
 
 /// Where to send and what to send along.
 pub(crate) fn target(settings: &OtlpSettings) -> Result<(Uri, HeaderMap), ExporterError> {
-    Ok((connect::endpoint(settings)?, headers(settings)?))
+    let endpoint = connect::endpoint(settings)?;
+    let mut headers = headers(settings)?;
+    connect::proxy_headers(settings, &endpoint, &mut headers)?;
+    Ok((endpoint, headers))
 }
 
 fn headers(settings: &OtlpSettings) -> Result<HeaderMap, ExporterError> {
@@ -145,5 +308,38 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         }
         next = cause.source();
     }
+    // An authority of the same name with another key makes a bad signature.
+    if text.contains("UnknownIssuer") || text.contains("BadSignature") {
+        text.push_str(" (signed by no authority that is trusted here; see tls.ca_file)");
+    }
     text
+}
+
+/// The first words of a server, which may have many.
+fn short(text: &str) -> String {
+    text.trim().chars().take(WORDS).collect()
+}
+
+/// What `%xx` stands for; a `%` without two digits stands for itself.
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let digit = |at: usize| {
+        let character = char::from(*bytes.get(at)?);
+        character.to_digit(16)
+    };
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            _ => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    out
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -41,6 +41,15 @@ pub(crate) enum Answer {
     Http(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// Never answers.
     Hang,
+    /// UNAVAILABLE or 503.
+    Unavailable,
+    AcceptAfter(Duration),
+    /// A success with a message of so many bytes, compressed or not.
+    Lengthy(usize, bool),
+    /// From now on: too large, where there are more items than these.
+    RefuseAbove(usize),
+    /// From now on: too large, where a span of this name is.
+    RefuseName(&'static str),
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +59,9 @@ pub(crate) struct Received {
     /// Bytes on the wire, HTTP only.
     pub(crate) wire_len: usize,
     pub(crate) path: String,
+    /// The other end of the connection.
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) version: http::Version,
     pub(crate) at: std::time::Instant,
 }
 
@@ -74,6 +86,26 @@ impl Received {
         }
     }
 
+    /// Spans or points.
+    pub(crate) fn items(&self) -> usize {
+        use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+        match &self.body {
+            Body::Traces(_) => self.span_names().len(),
+            Body::Metrics(request) => {
+                let scopes = request
+                    .resource_metrics
+                    .iter()
+                    .flat_map(|r| &r.scope_metrics);
+                let metrics = scopes.flat_map(|s| &s.metrics);
+                let points = metrics.map(|metric| match &metric.data {
+                    Some(Data::Gauge(gauge)) => gauge.data_points.len(),
+                    other => panic!("only gauges are counted here: {other:?}"),
+                });
+                points.sum()
+            }
+        }
+    }
+
     pub(crate) fn span_names(&self) -> Vec<String> {
         let scopes = self
             .traces()
@@ -95,12 +127,20 @@ struct Shared {
 
 impl Shared {
     fn receive(&self, received: Received) -> Answer {
+        let mut script = self.script.lock().unwrap();
+        let refused = match script.front() {
+            Some(Answer::RefuseAbove(most)) => Some(received.items() > *most),
+            Some(Answer::RefuseName(name)) => {
+                Some(received.span_names().iter().any(|one| one == name))
+            }
+            _ => None,
+        };
         self.received.send_modify(|all| all.push(received));
-        self.script
-            .lock()
-            .unwrap()
-            .pop_front()
-            .unwrap_or(Answer::Accept)
+        match refused {
+            Some(true) => Answer::RefuseAbove(0),
+            Some(false) => Answer::Accept,
+            None => script.pop_front().unwrap_or(Answer::Accept),
+        }
     }
 }
 
@@ -125,6 +165,8 @@ fn incoming(headers: http::HeaderMap, body: Body) -> Received {
         headers,
         wire_len: 0,
         path: String::new(),
+        peer: None,
+        version: http::Version::HTTP_2,
         at: std::time::Instant::now(),
     }
 }
@@ -188,7 +230,18 @@ async fn grpc_answer(answer: Answer) -> Result<Option<(i64, String)>, Status> {
             Err(Status::with_details(code, "scripted", details(code, retry)))
         }
         Answer::Hang => std::future::pending().await,
-        Answer::Http(..) => panic!("an HTTP answer in the script of a gRPC server"),
+        Answer::Unavailable => Err(Status::unavailable("scripted")),
+        Answer::AcceptAfter(time) => {
+            tokio::time::sleep(time).await;
+            Ok(None)
+        }
+        Answer::Lengthy(length, _) => Ok(Some((0, "x".repeat(length)))),
+        Answer::RefuseAbove(_) => Err(Status::resource_exhausted(
+            "grpc: received message larger than max (5 vs. 4)",
+        )),
+        Answer::Http(..) | Answer::RefuseName(_) => {
+            panic!("no answer for the script of a gRPC server")
+        }
     }
 }
 
@@ -198,8 +251,10 @@ impl TraceService for Script {
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, Status> {
+        let peer = request.remote_addr();
         let (metadata, _, body) = request.into_parts();
-        let received = incoming(metadata.into_headers(), Body::Traces(body));
+        let mut received = incoming(metadata.into_headers(), Body::Traces(body));
+        received.peer = peer;
         let partial = grpc_answer(self.0.receive(received)).await?;
         Ok(tonic::Response::new(ExportTraceServiceResponse {
             partial_success: partial.map(|(rejected_spans, error_message)| {
@@ -234,6 +289,7 @@ impl MetricsService for Script {
 
 async fn http_answer(
     script: Script,
+    peer: Option<SocketAddr>,
     request: http::Request<Incoming>,
 ) -> Result<http::Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
@@ -242,28 +298,67 @@ async fn http_answer(
         .await
         .map(|body| body.to_bytes())
         .unwrap_or_default();
-    let mut plain = Vec::new();
-    if head
-        .headers
-        .get("content-encoding")
-        .is_some_and(|value| value == "gzip")
-    {
-        flate2::read::GzDecoder::new(&*wire)
-            .read_to_end(&mut plain)
-            .unwrap();
-    } else {
-        plain.extend_from_slice(&wire);
-    }
-    let body = if head.uri.path().ends_with("/v1/metrics") {
-        Body::Metrics(ExportMetricsServiceRequest::decode(&*plain).unwrap())
-    } else {
-        Body::Traces(ExportTraceServiceRequest::decode(&*plain).unwrap())
+    let encoding = head.headers.get("content-encoding");
+    let plain = match encoding.map(|value| value.to_str().unwrap()) {
+        None => wire.to_vec(),
+        Some("gzip") => {
+            let mut plain = Vec::new();
+            let mut decoder = flate2::read::GzDecoder::new(&*wire);
+            decoder.read_to_end(&mut plain).unwrap();
+            plain
+        }
+        Some("zstd") => zstd::stream::decode_all(&*wire).unwrap(),
+        Some(other) => panic!("content-encoding {other}"),
     };
-    let mut received = incoming(head.headers, body);
+    let is_json = head.headers.get("content-type").unwrap() == "application/json";
+    let body = if head.uri.path().ends_with("/v1/metrics") {
+        Body::Metrics(match is_json {
+            true => serde_json::from_slice(&plain).unwrap(),
+            false => ExportMetricsServiceRequest::decode(&*plain).unwrap(),
+        })
+    } else {
+        Body::Traces(match is_json {
+            true => serde_json::from_slice(&plain).unwrap(),
+            false => ExportTraceServiceRequest::decode(&*plain).unwrap(),
+        })
+    };
+    let mut received = incoming(head.headers.clone(), body);
     received.wire_len = wire.len();
+    received.peer = peer;
+    received.version = head.version;
     received.path = head.uri.path().to_owned();
     let (status, headers, body) = match script.0.receive(received) {
         Answer::Accept => (200, Vec::new(), Vec::new()),
+        Answer::Unavailable => (503, Vec::new(), Vec::new()),
+        Answer::AcceptAfter(time) => {
+            tokio::time::sleep(time).await;
+            (200, Vec::new(), Vec::new())
+        }
+        Answer::Lengthy(length, is_compressed) => {
+            let body = vec![b'x'; length];
+            if is_compressed {
+                let mut out =
+                    flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+                std::io::Write::write_all(&mut out, &body).unwrap();
+                let body = out.finish().unwrap();
+                (200, vec![("content-encoding", "gzip".into())], body)
+            } else {
+                (200, Vec::new(), body)
+            }
+        }
+        Answer::RefuseAbove(_) => (413, Vec::new(), b"too much".to_vec()),
+        Answer::Partial(rejected, message) if is_json => {
+            let field = if head.uri.path().ends_with("/v1/metrics") {
+                "rejectedDataPoints"
+            } else {
+                "rejectedSpans"
+            };
+            let body = serde_json::json!({"partialSuccess": {
+                field: rejected.to_string(), "errorMessage": message, "of the future": 1,
+            }});
+            let headers = vec![("content-type", "application/json".into())];
+            (200, headers, body.to_string().into_bytes())
+        }
         Answer::Partial(rejected_spans, message) => {
             let body = ExportTraceServiceResponse {
                 partial_success: Some(ExportTracePartialSuccess {
@@ -275,7 +370,9 @@ async fn http_answer(
         }
         Answer::Http(status, headers, body) => (status, headers, body),
         Answer::Hang => std::future::pending().await,
-        Answer::Status(..) => panic!("a gRPC answer in the script of an HTTP server"),
+        Answer::Status(..) | Answer::RefuseName(_) => {
+            panic!("no answer for the script of an HTTP server")
+        }
     };
     let mut response = http::Response::builder().status(status);
     for (name, value) in headers {
@@ -306,11 +403,13 @@ impl Server {
             .add_service(
                 TraceServiceServer::new(script.clone())
                     .accept_compressed(CompressionEncoding::Gzip)
+                    .accept_compressed(CompressionEncoding::Zstd)
                     .send_compressed(CompressionEncoding::Gzip),
             )
             .add_service(
                 MetricsServiceServer::new(script.clone())
                     .accept_compressed(CompressionEncoding::Gzip)
+                    .accept_compressed(CompressionEncoding::Zstd)
                     .send_compressed(CompressionEncoding::Gzip),
             );
         let task = tokio::spawn(async move {
@@ -331,9 +430,22 @@ impl Server {
         answers: Vec<Answer>,
         tls: Option<tokio_rustls::TlsAcceptor>,
     ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::http_from(listener, answers, tls)
+    }
+
+    pub(crate) async fn http_on(address: SocketAddr, answers: Vec<Answer>) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        Self::http_from(listener, answers, None)
+    }
+
+    fn http_from(
+        listener: TcpListener,
+        answers: Vec<Answer>,
+        tls: Option<tokio_rustls::TlsAcceptor>,
+    ) -> Self {
         let script = Script::default();
         script.0.script.lock().unwrap().extend(answers);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = script.clone();
         let task = tokio::spawn(async move {
@@ -367,23 +479,20 @@ impl Server {
 }
 
 async fn serve_http(stream: TcpStream, script: Script, tls: Option<tokio_rustls::TlsAcceptor>) {
-    let service = service_fn(move |request| http_answer(script.clone(), request));
-    let builder = hyper::server::conn::http1::Builder::new();
+    let peer = stream.peer_addr().ok();
+    let service = service_fn(move |request| http_answer(script.clone(), peer, request));
+    let http1 = hyper::server::conn::http1::Builder::new();
     // A client that turns away is not the server's failure.
-    match tls {
-        None => drop(
-            builder
-                .serve_connection(TokioIo::new(stream), service)
-                .await,
-        ),
-        Some(tls) => {
-            if let Ok(stream) = tls.accept(stream).await {
-                drop(
-                    builder
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await,
-                );
-            }
-        }
+    let Some(tls) = tls else {
+        return drop(http1.serve_connection(TokioIo::new(stream), service).await);
+    };
+    let Ok(stream) = tls.accept(stream).await else {
+        return;
+    };
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        drop(http2.serve_connection(TokioIo::new(stream), service).await);
+    } else {
+        drop(http1.serve_connection(TokioIo::new(stream), service).await);
     }
 }
