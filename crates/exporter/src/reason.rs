@@ -8,7 +8,7 @@ pub const QUEUE_FULL: Reason = "queue.full";
 pub const REJECTED: Reason = "export.rejected";
 /// The backend refused the credentials (401, 403, UNAUTHENTICATED, PERMISSION_DENIED).
 pub const PERMANENT_AUTH: Reason = "export.permanent_auth";
-/// The backend found a single item too large (413, or RESOURCE_EXHAUSTED that speaks of the message's size); larger
+/// The backend found a single item too large (413, or a status that speaks of the message's size); larger
 /// requests are split.
 pub const PERMANENT_SIZE: Reason = "export.permanent_size";
 /// The backend has run out of something other than room for a message, and does not say when it will have it again

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use tokio::time::Instant;
 
 use super::compress::{Unreadable, decoded};
-use super::{Body, HttpClientOf, Outcome, short, within};
+use super::{Body, HttpClientOf, Outcome, is_about_size, short, within};
 use crate::otlp::response::{json_message, json_partial_success, partial_success, rpc_status};
 use crate::reason;
 
@@ -76,6 +76,7 @@ fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Outcome {
         300..=399 => reason::PERMANENT_REDIRECT,
         401 | 403 => reason::PERMANENT_AUTH,
         413 => reason::PERMANENT_SIZE,
+        400 if is_about_size(&message) => reason::PERMANENT_SIZE,
         400..=499 => reason::PERMANENT_REQUEST,
         _ => reason::PERMANENT_SERVER,
     };

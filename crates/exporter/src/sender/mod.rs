@@ -343,3 +343,43 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     }
     out
 }
+
+/// Whether a refusal speaks of the size of the message. Each implementation has its own words: Go and C
+/// "received message larger than max", Java "gRPC message exceeds maximum size", Rust "decoded message length too
+/// large"; and the Collector, over HTTP, "http: request body too large" with 400.
+fn is_about_size(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    let any = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    any(&["larger than", "too large", "too big", "exceed"])
+        && any(&["message", "request", "payload", "body", "batch"])
+        && !any(&["rate", "quota", "memory", "queue"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_implementations_words_for_too_large_are_understood_and_no_other_shortage() {
+        for large in [
+            "grpc: received message larger than max (5000000 vs. 4194304)",
+            "grpc: received message after decompression larger than max 4194304",
+            "CLIENT: Received message larger than max (5000000 vs. 4194304)",
+            "gRPC message exceeds maximum size 4194304: 5000000",
+            "Error, decoded message length too large: found 5000000 bytes, the limit is: 4194304 bytes",
+            "Received message exceeds the maximum configured message size.",
+            "http: request body too large",
+        ] {
+            assert!(is_about_size(large), "{large}");
+        }
+        for other in [
+            "data refused due to high memory usage",
+            "sending queue is full",
+            "quota exceeded for requests",
+            "request rate too large",
+            "ingestion rate limit exceeded, too many requests",
+        ] {
+            assert!(!is_about_size(other), "{other}");
+        }
+    }
+}

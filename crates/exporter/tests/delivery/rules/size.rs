@@ -85,6 +85,25 @@ async fn rule_03_a_request_that_is_refused_for_its_size_is_split_until_it_is_tak
 }
 
 #[tokio::test]
+async fn rule_03_the_collectors_400_for_a_body_that_is_too_large_is_understood() {
+    for protocol in [Protocol::HttpProtobuf, Protocol::HttpJson] {
+        let large = b"http: request body too large\n".to_vec();
+        let script = vec![
+            Answer::Http(400, Vec::new(), large),
+            Answer::Accept,
+            Answer::Http(400, Vec::new(), b"bad span".to_vec()),
+        ];
+        let (server, otlp) = server(protocol, script).await;
+        let mut running = Running::start(settings(otlp));
+        running.send(&["a", "b"]);
+        let expected = [(reason::PERMANENT_REQUEST, 1)];
+        assert_account(&running.end().await, 1, &expected);
+        let sent: Vec<_> = server.so_far().iter().map(Received::span_names).collect();
+        assert_eq!(sent, [vec!["a", "b"], vec!["a"], vec!["b"]]);
+    }
+}
+
+#[tokio::test]
 async fn rule_03_a_single_span_that_is_refused_for_its_size_is_dropped_and_the_others_are_not() {
     for protocol in PROTOCOLS {
         let (server, otlp) = server(protocol, vec![Answer::RefuseName("giant")]).await;
