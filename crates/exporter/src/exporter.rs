@@ -193,6 +193,7 @@ impl Exporter {
             destination: self.ledger.destination(&to.name),
             retry: to.retry,
             queue: to.queue,
+            max_request_bytes: to.batch.max_request_bytes,
             runtime,
             workers: &mut self.workers,
         };
@@ -488,6 +489,7 @@ struct Starter<'a> {
     destination: Arc<DestinationAccounts>,
     retry: RetrySettings,
     queue: QueueSettings,
+    max_request_bytes: usize,
     runtime: &'a Handle,
     workers: &'a mut Vec<JoinHandle<()>>,
 }
@@ -517,7 +519,11 @@ impl Starter<'_> {
     fn lane(&mut self, target: Target, signal: Signal) -> Result<Lane, ExporterError> {
         let queue = Arc::new(Queue::new(self.queue.clone()));
         let stream = match target {
-            Target::Otlp(settings) => {
+            Target::Otlp(mut settings) => {
+                // A batch is as large as it may be; as JSON it is larger, and so it is split.
+                settings
+                    .max_request_bytes
+                    .get_or_insert(self.max_request_bytes);
                 let sender = {
                     // The client's timers belong to the runtime.
                     let _entered = self.runtime.enter();

@@ -121,8 +121,7 @@ pub struct OtlpSettings {
     /// For one attempt; zero is no limit.
     pub timeout: Duration,
     /// Most bytes of a request before compression that the destination takes: a larger one is split before it is
-    /// sent. What is a single item is sent whatever its size. `None` is 4 MiB less 64 KiB for gRPC, whose servers
-    /// refuse more by default, and `max_request_size` for HTTP.
+    /// sent. What is a single item is sent whatever its size. `None` is as large as a batch may be.
     pub max_request_bytes: Option<usize>,
     /// Most bytes of a request before compression that are ever sent. A larger one is split; a single item that is
     /// larger is dropped.

@@ -39,9 +39,6 @@ pub const USER_AGENT: &str = concat!(
     env!("CARGO_PKG_VERSION")
 );
 
-/// What most gRPC servers take, less what the frame and the headers may need.
-const GRPC_REQUEST_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
-
 /// Longest part of a server's words that is kept.
 const WORDS: usize = 300;
 
@@ -145,10 +142,6 @@ impl Sender {
                 endpoint
             }
         };
-        let usual = match settings.protocol {
-            Protocol::Grpc => GRPC_REQUEST_BYTES,
-            _ => settings.max_request_size,
-        };
         Ok(Self {
             protocol: settings.protocol,
             signal,
@@ -159,7 +152,7 @@ impl Sender {
             timeout: settings.timeout,
             split_above: settings
                 .max_request_bytes
-                .unwrap_or(usual)
+                .unwrap_or(usize::MAX)
                 .min(settings.max_request_size),
             max_request_size: settings.max_request_size,
             max_response_size: settings.max_response_size,

@@ -146,6 +146,18 @@ async fn rule_03_a_request_larger_than_the_destination_takes_is_split_before_it_
 }
 
 #[tokio::test]
+async fn rule_03_a_batch_that_is_too_large_only_as_json_is_split() {
+    let (server, otlp) = server(Protocol::HttpJson, Vec::new()).await;
+    let mut settings = settings(otlp);
+    settings.batch.max_request_bytes = 4000;
+    let mut running = Running::start(settings);
+    send(&mut running, &names(200));
+    assert_account(&running.end().await, 200, &[]);
+    let sizes: Vec<usize> = server.so_far().iter().map(|one| one.wire_len).collect();
+    assert!(sizes.iter().all(|size| *size <= 4000), "{sizes:?}");
+}
+
+#[tokio::test]
 async fn rule_03_metric_points_are_split_within_a_metric() {
     for protocol in PROTOCOLS {
         let (server, mut otlp) = server(protocol, vec![Answer::RefuseAbove(6)]).await;
