@@ -578,12 +578,6 @@ fn target(exporter: &Exporter) -> Target {
 }
 
 fn otlp(settings: &Otlp) -> OtlpSettings {
-    if settings.protocol == Protocol::HttpJson {
-        tracing::warn!(
-            "{}: http/json is not spoken; http/protobuf is sent",
-            settings.endpoint
-        );
-    }
     let path = |file: &Option<String>| file.as_ref().map(PathBuf::from);
     OtlpSettings {
         headers: settings
@@ -605,9 +599,8 @@ fn otlp(settings: &Otlp) -> OtlpSettings {
         ..OtlpSettings::new(
             match settings.protocol {
                 Protocol::Grpc => spandrel_exporter::Protocol::Grpc,
-                Protocol::HttpProtobuf | Protocol::HttpJson => {
-                    spandrel_exporter::Protocol::HttpProtobuf
-                }
+                Protocol::HttpProtobuf => spandrel_exporter::Protocol::HttpProtobuf,
+                Protocol::HttpJson => spandrel_exporter::Protocol::HttpJson,
             },
             settings.endpoint.clone(),
         )
