@@ -16,7 +16,7 @@ use spandrel_exporter::metrics::{self, AggregatorSettings, ExplicitBounds, Histo
 use spandrel_exporter::self_telemetry::SelfTelemetrySettings;
 use spandrel_exporter::{
     AttributeLimits, BatchSettings, DestinationSettings, ExporterSettings, OtlpSettings,
-    QueueSettings, RetrySettings, Signal, Target, TlsSettings,
+    ProxySettings, QueueSettings, RetrySettings, Signal, Target, TlsSettings,
 };
 use spandrel_model::{Attribute, Value};
 use spandrel_probes::{BackendChoice, CaptureSettings};
@@ -331,10 +331,11 @@ impl Destinations<'_> {
             .map(|processor| &processor.exporter)
             .or(metrics.map(|reader| &reader.exporter));
         let view = metrics.map_or(0, |reader| self.view(reader));
+        let (common, exhausted) = (&self.config.export, to.retry.resource_exhausted);
         self.list.push(DestinationSettings {
             name: to.name.clone(),
-            traces: traces.map(|processor| target(&processor.exporter)),
-            metrics: metrics.map(|reader| target(&reader.exporter)),
+            traces: traces.map(|processor| target(&processor.exporter, common, exhausted)),
+            metrics: metrics.map(|reader| target(&reader.exporter, common, exhausted)),
             logs: None,
             limits: exporter.map(limits).unwrap_or_default(),
             view,
@@ -526,7 +527,7 @@ pub fn endpoints(config: &Config) -> Vec<(String, Signal, OtlpSettings)> {
                     Some(name) => format!("{name}, {}", signal.name()),
                     None => signal.name().to_owned(),
                 };
-                Some((what, signal, otlp(settings)))
+                Some((what, signal, otlp(settings, &config.export, false)))
             }
             _ => None,
         })
@@ -560,7 +561,7 @@ fn stream(exporter: &Exporter) -> Option<&str> {
     }
 }
 
-fn target(exporter: &Exporter) -> Target {
+fn target(exporter: &Exporter, common: &Export, resource_exhausted: bool) -> Target {
     let console = || {
         Target::Console(
             Box::new(io::stdout()),
@@ -568,7 +569,7 @@ fn target(exporter: &Exporter) -> Target {
         )
     };
     match exporter {
-        Exporter::Otlp(settings) => Target::Otlp(otlp(settings)),
+        Exporter::Otlp(settings) => Target::Otlp(otlp(settings, common, resource_exhausted)),
         Exporter::Console => console(),
         Exporter::OtlpFile { output_stream } => match output_stream.strip_prefix("file://") {
             None => console(),
@@ -577,7 +578,7 @@ fn target(exporter: &Exporter) -> Target {
     }
 }
 
-fn otlp(settings: &Otlp) -> OtlpSettings {
+fn otlp(settings: &Otlp, common: &Export, resource_exhausted: bool) -> OtlpSettings {
     let path = |file: &Option<String>| file.as_ref().map(PathBuf::from);
     OtlpSettings {
         headers: settings
@@ -588,6 +589,19 @@ fn otlp(settings: &Otlp) -> OtlpSettings {
         compression: match settings.compression {
             Compression::None => spandrel_exporter::Compression::None,
             Compression::Gzip => spandrel_exporter::Compression::Gzip,
+            Compression::Zstd => spandrel_exporter::Compression::Zstd,
+        },
+        compression_level: settings.compression_level.or(common.compression_level),
+        max_request_size: settings.max_request_size.map_or(usize::MAX, clamp),
+        max_response_size: settings.max_response_size.map_or(usize::MAX, clamp),
+        retry_resource_exhausted: resource_exhausted,
+        proxy: match settings.proxy_url.as_ref().or(common.proxy_url.as_ref()) {
+            None => ProxySettings::Environment,
+            Some(none) if none.is_empty() => ProxySettings::Direct,
+            Some(url) => ProxySettings::Url {
+                url: url.clone(),
+                no_proxy: String::new(),
+            },
         },
         timeout: settings.timeout,
         tls: TlsSettings {

@@ -389,12 +389,12 @@ fn variables_that_a_file_turns_off_are_named_once_without_their_values() {
     assert_eq!(said.matches(&warning).count(), 1, "{said}");
     assert!(!said.contains("OTEL_SERVICE_NAME"), "{said}");
     let without = command(&["config", "print"])
-        .env("OTEL_TRACES_SAMPLER", "always_off")
+        .env("OTEL_PROPAGATORS", "b3")
         .output()
         .unwrap();
     let said = text(&without.stderr);
     assert!(
-        !said.contains("with a file") && said.contains("OTEL_TRACES_SAMPLER"),
+        !said.contains("with a file") && said.contains("OTEL_PROPAGATORS"),
         "{said}"
     );
 }

@@ -91,6 +91,10 @@ impl Otlp {
             timeout: TIMEOUT,
             tls: Tls::default(),
             profile: Profile::default(),
+            max_request_size: Some(64 << 20),
+            max_response_size: Some(4 << 20),
+            compression_level: None,
+            proxy_url: None,
         }
     }
 
@@ -189,9 +193,12 @@ impl Default for Export {
                 max_interval: Duration::from_secs(30),
                 // For ever: what waits is bounded by the queue.
                 max_elapsed_time: Duration::ZERO,
+                resource_exhausted: false,
             },
             // Below the 4 MiB that gRPC servers take by default.
             max_request_bytes: 3 << 20,
+            compression_level: None,
+            proxy_url: None,
             destinations: Vec::new(),
         }
     }

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use crate::defaults::TIMEOUT;
 use crate::diagnostic::Findings;
 use crate::extract::{
-    duration, queue, queue_holds_a_request, retry, set, size, text, texts, unsigned,
+    compression_level, duration, proxy_url, queue, queue_holds_a_request, retry, set, size, text,
+    texts, unsigned,
 };
 use crate::node::Node;
 use crate::pipeline::{meets_demands, otlp_settings, points};
@@ -124,6 +125,8 @@ fn otlp(node: &Node, profile: Profile, path: &str, to: &mut Findings) -> Otlp {
             .unwrap_or(&Protocol::HttpProtobuf),
     };
     otlp.timeout = TIMEOUT;
+    otlp.compression_level = compression_level(node);
+    otlp.proxy_url = proxy_url(node, path, to);
     let mut otlp = otlp_settings(node, otlp, path, to);
     otlp.profile = profile;
     meets_demands(node, &mut otlp, path, to);

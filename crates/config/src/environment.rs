@@ -334,11 +334,8 @@ impl Reader<'_> {
             })
             .unwrap_or(Protocol::HttpProtobuf);
         let compression = self.either(signal, "COMPRESSION", |r, name| {
-            r.parsed(name, "gzip or none", |value| match value {
-                "gzip" => Some(Compression::Gzip),
-                "none" => Some(Compression::None),
-                _ => None,
-            })
+            // The specification knows no others in the environment; what we speak beside them does no harm.
+            r.parsed(name, "gzip, zstd or none", Compression::named)
         });
         let insecure = self
             .either(signal, "INSECURE", Self::boolean)
@@ -356,6 +353,7 @@ impl Reader<'_> {
                 .either(signal, "TIMEOUT", Self::millis)
                 .unwrap_or(TIMEOUT),
             tls: self.tls(signal),
+            ..Otlp::http("")
         }
     }
 

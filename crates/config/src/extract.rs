@@ -271,6 +271,8 @@ fn export(node: &Node, config: &mut Config, to: &mut Findings) {
     if text(node.at_path(&["console", "format"])).as_deref() == Some("text") {
         export.console = ConsoleFormat::Text;
     }
+    export.compression_level = compression_level(node);
+    export.proxy_url = proxy_url(node, PATH, to);
     queue(node, &mut export.sending_queue);
     retry(node, &mut export.retry_on_failure, PATH, to);
     queue_holds_a_request(
@@ -281,6 +283,24 @@ fn export(node: &Node, config: &mut Config, to: &mut Findings) {
         to,
     );
     export.destinations = destinations::destinations(node, export, to);
+}
+
+/// Reads `compression_params.level` of a node.
+pub(crate) fn compression_level(node: &Node) -> Option<i32> {
+    let level = node.at_path(&["compression_params", "level"])?;
+    int64(level).and_then(|level| i32::try_from(level).ok())
+}
+
+/// Reads `proxy_url` of a node that is at `path`. Its value may hold a password and is not shown.
+pub(crate) fn proxy_url(node: &Node, path: &str, to: &mut Findings) -> Option<String> {
+    let given = node.get("proxy_url")?;
+    let url = text(Some(given))?;
+    if !url.is_empty() && !url.starts_with("http://") {
+        let found = to.error("this proxy is not usable").at(given.at);
+        let found = found.path(format!("{path}.proxy_url"));
+        to.push(found.expected("http://host:port, or an empty text for none"));
+    }
+    Some(url)
 }
 
 /// Reads `sending_queue` of a node.
@@ -307,6 +327,10 @@ pub(crate) fn retry(node: &Node, retry: &mut RetryOnFailure, path: &str, to: &mu
     set(
         &mut retry.max_elapsed_time,
         duration(node.get("max_elapsed_time")),
+    );
+    set(
+        &mut retry.resource_exhausted,
+        boolean(node.get("resource_exhausted")),
     );
     if retry.initial_interval > retry.max_interval {
         let found = to

@@ -307,8 +307,10 @@ pub(crate) fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Fi
         }
     }
     match text(node.get("compression")).as_deref() {
-        None | Some("none") => {}
-        Some("gzip") => otlp.compression = Compression::Gzip,
+        None => {}
+        Some(known) if Compression::named(known).is_some() => {
+            set(&mut otlp.compression, Compression::named(known));
+        }
         Some(other) => {
             let message = format!(
                 "the compression `{}` is not known: none is used",
@@ -318,11 +320,14 @@ pub(crate) fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Fi
             to.push(
                 found
                     .at(node.get("compression").map_or(node.at, |n| n.at))
-                    .expected("gzip or none"),
+                    .expected("gzip, zstd or none"),
             );
         }
     }
     set(&mut otlp.timeout, millis(node.get("timeout")));
+    let size = |key| unsigned(node.get(key)).map(|size| (size > 0).then_some(size));
+    set(&mut otlp.max_request_size, size("max_request_size"));
+    set(&mut otlp.max_response_size, size("max_response_size"));
     if let Some(tls) = node.get("tls") {
         otlp.tls.ca_file = text(tls.get("ca_file"));
         otlp.tls.key_file = text(tls.get("key_file"));

@@ -3,9 +3,9 @@ use serde_json::{Map, Value, json};
 
 use crate::sampler;
 use crate::settings::{
-    AttributeValue, Backend, Compression, Config, ConsoleFormat, Destination, Exporter, Histogram,
-    LogLevel, MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, Secret, Selector,
-    SendingQueue, SpanProcessor, Temporality,
+    AttributeValue, Backend, Config, ConsoleFormat, Destination, Exporter, Histogram, LogLevel,
+    MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, Secret, Selector, SendingQueue,
+    SpanProcessor, Temporality,
 };
 use crate::units::write_duration;
 
@@ -148,12 +148,14 @@ fn otlp(otlp: &Otlp) -> Map<String, Value> {
             .collect();
         settings.insert("headers".into(), json!(headers));
     }
-    let compression = match otlp.compression {
-        Compression::None => "none",
-        Compression::Gzip => "gzip",
-    };
-    settings.insert("compression".into(), json!(compression));
+    settings.insert("compression".into(), json!(otlp.compression.name()));
     settings.insert("timeout".into(), json!(millis(otlp.timeout)));
+    for (key, size) in [
+        ("max_request_size", otlp.max_request_size),
+        ("max_response_size", otlp.max_response_size),
+    ] {
+        settings.insert(key.into(), json!(size.unwrap_or(0)));
+    }
     let tls = &otlp.tls;
     let files = [
         ("ca_file", &tls.ca_file),
@@ -234,6 +236,8 @@ fn spandrel(config: &Config) -> Value {
             "sending_queue": queue(&export.sending_queue),
             "retry_on_failure": retry(&export.retry_on_failure),
             "max_request_bytes": export.max_request_bytes,
+            "compression_params": compression_params(export.compression_level),
+            "proxy_url": export.proxy_url.as_deref().map(without_password),
             "destinations": export.destinations.iter().map(destination).collect::<Vec<_>>(),
         },
         "self_telemetry": {
@@ -252,6 +256,10 @@ fn queue(queue: &SendingQueue) -> Value {
     })
 }
 
+fn compression_params(level: Option<i32>) -> Value {
+    json!({ "level": level })
+}
+
 fn retry(retry: &RetryOnFailure) -> Value {
     json!({
         "enabled": retry.enabled,
@@ -259,6 +267,7 @@ fn retry(retry: &RetryOnFailure) -> Value {
         "multiplier": retry.multiplier,
         "max_interval": write_duration(retry.max_interval),
         "max_elapsed_time": write_duration(retry.max_elapsed_time),
+        "resource_exhausted": retry.resource_exhausted,
     })
 }
 
@@ -271,7 +280,16 @@ fn destination(to: &Destination) -> Value {
         let Exporter::Otlp(otlp) = exporter else {
             return;
         };
+        entry.insert(
+            "compression_params".into(),
+            compression_params(otlp.compression_level),
+        );
+        let proxy = otlp.proxy_url.as_deref().map(without_password);
+        entry.insert("proxy_url".into(), json!(proxy));
         for (key, value) in self::otlp(otlp) {
+            if key.ends_with("_size") {
+                continue;
+            }
             if key == "endpoint" {
                 settings.insert(key.clone(), value.clone());
             }

@@ -83,7 +83,8 @@ pub struct Demands {
 }
 
 const ALL: &[Protocol] = &[Protocol::HttpProtobuf, Protocol::Grpc, Protocol::HttpJson];
-const PLAIN_FIRST: &[Compression] = &[Compression::None, Compression::Gzip];
+const PLAIN_FIRST: &[Compression] = &[Compression::None, Compression::Gzip, Compression::Zstd];
+const ALSO_ZSTD: &[Compression] = &[Compression::Gzip, Compression::Zstd, Compression::None];
 const GZIP_FIRST: &[Compression] = &[Compression::Gzip, Compression::None];
 
 static COLLECTOR: Demands = Demands {
@@ -107,7 +108,7 @@ static NEW_RELIC: Demands = Demands {
     name: "new-relic",
     hosts: &["nr-data.net"],
     protocols: ALL,
-    compressions: GZIP_FIRST,
+    compressions: ALSO_ZSTD,
     header: Some("api-key"),
     header_prefix: "",
     tls: true,
@@ -176,7 +177,7 @@ static HONEYCOMB: Demands = Demands {
     name: "honeycomb",
     hosts: &["honeycomb.io"],
     protocols: ALL,
-    compressions: GZIP_FIRST,
+    compressions: ALSO_ZSTD,
     header: Some("x-honeycomb-team"),
     header_prefix: "",
     tls: true,

@@ -178,6 +178,14 @@ pub struct Otlp {
     pub tls: Tls,
     /// What kind of backend it is, and so what it demands.
     pub profile: Profile,
+    /// Most bytes of a request before compression that are ever sent; `None` is no limit.
+    pub max_request_size: Option<u64>,
+    /// Most bytes of an answer that are read; `None` is no limit.
+    pub max_response_size: Option<u64>,
+    /// How hard to compress; `None` is as little as the compression knows.
+    pub compression_level: Option<i32>,
+    /// The HTTP proxy before it; an empty one is none, `None` is that of the environment.
+    pub proxy_url: Option<String>,
 }
 
 /// Compression of requests.
@@ -187,6 +195,26 @@ pub enum Compression {
     None,
     /// gzip.
     Gzip,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Compression {
+    /// As the configuration spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// The compression of that name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::None, Self::Gzip, Self::Zstd]
+            .into_iter()
+            .find(|one| one.name() == name)
+    }
 }
 
 /// PEM files for TLS; absent ones mean the system's defaults.
@@ -377,6 +405,10 @@ pub struct Export {
     pub retry_on_failure: RetryOnFailure,
     /// Largest request before compression.
     pub max_request_bytes: u64,
+    /// How hard to compress, where a destination does not say.
+    pub compression_level: Option<i32>,
+    /// The HTTP proxy, where a destination does not say.
+    pub proxy_url: Option<String>,
     /// Destinations beside those of the providers.
     pub destinations: Vec<Destination>,
 }
@@ -431,6 +463,8 @@ pub struct RetryOnFailure {
     pub max_interval: Duration,
     /// Time after which a request is given up; zero for never.
     pub max_elapsed_time: Duration,
+    /// Whether RESOURCE_EXHAUSTED without RetryInfo is retried.
+    pub resource_exhausted: bool,
 }
 
 /// What the agent says about itself.

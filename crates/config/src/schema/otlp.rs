@@ -27,8 +27,9 @@ pub(crate) static GRPC_TLS: Shape = Shape::Map(&Map::closed(&[
 ]));
 const ENCODED: &str = "protobuf or json.";
 static ENCODING: Shape = Shape::Word(&["protobuf", "json"]);
-const BY_SIZE: &str = "sizes are set by distribution.spandrel.export.max_request_bytes";
-const BY_DEFAULT_SIZE: &str = "the size of a response is bounded at 4 MiB";
+const REQUEST_SIZE: &str = "Most bytes of a request before compression that are ever sent; 0 is no limit. A larger one is split.";
+const RESPONSE_SIZE: &str =
+    "Most bytes of an answer, compressed or not, that are read; 0 is no limit.";
 
 macro_rules! otlp_fields {
     ($tls:expr, [$($more:expr),*]) => {
@@ -37,10 +38,10 @@ macro_rules! otlp_fields {
             Field::new("tls", &$tls),
             Field::new("headers", &HEADERS),
             Field::new("headers_list", &TEXT).acts("More headers, as key=value,key=value; those of `headers` win."),
-            Field::new("compression", &TEXT).acts("gzip or none; a warning names any other."),
+            Field::new("compression", &TEXT).acts("gzip, zstd or none; a warning names any other."),
             Field::new("timeout", &NON_NEGATIVE).acts("Longest time of one attempt in milliseconds; 0 is no limit."),
-            Field::new("max_request_size", &NON_NEGATIVE).unused(BY_SIZE),
-            Field::new("max_response_size", &NON_NEGATIVE).unused(BY_DEFAULT_SIZE),
+            Field::new("max_request_size", &NON_NEGATIVE).acts(REQUEST_SIZE),
+            Field::new("max_response_size", &NON_NEGATIVE).acts(RESPONSE_SIZE),
             $($more),*
         ]
     };

@@ -166,7 +166,16 @@ static RETRY: Shape = Shape::Map(&Map::closed(&[
     Field::new("max_interval", &DURATION).acts("Longest interval."),
     Field::new("max_elapsed_time", &DURATION)
         .acts("Time after which a request is given up; 0s for never."),
+    Field::new("resource_exhausted", &BOOL)
+        .acts("Whether RESOURCE_EXHAUSTED without RetryInfo is retried, which a Collector's memory limiter answers; the specification says no."),
 ]));
+const LEVEL: &str = "How hard to compress: gzip 0 to 9, zstd -7 to 22.";
+static COMPRESSION_PARAMS: Shape = Shape::Map(&Map::closed(&[Field::new(
+    "level",
+    &Shape::Int { min: -7, max: 22 },
+)
+.acts(LEVEL)]));
+const PROXY: &str = "HTTP proxy, as http://host:port; an empty one is none. Without the key HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment.";
 static REQUEST_BYTES: Shape = Shape::Size {
     min: 1024,
     max: 1 << 30,
@@ -212,6 +221,8 @@ static DESTINATION: Shape = Shape::Map(&Map::closed(&[
     Field::new("traces", &DESTINATION_TRACES).doc("Settings of the spans."),
     Field::new("metrics", &DESTINATION_METRICS).doc("Settings of the metrics."),
     Field::new("sending_queue", &QUEUE).doc("Its own queue; the common one's values elsewhere."),
+    Field::new("compression_params", &COMPRESSION_PARAMS),
+    Field::new("proxy_url", &TEXT).acts(PROXY),
     Field::new("retry_on_failure", &RETRY).doc("Its own retries; the common values elsewhere."),
     Field::new("max_request_bytes", &REQUEST_BYTES)
         .acts("Largest request before compression; never more than the profile allows."),
@@ -228,6 +239,8 @@ static EXPORT: Shape = Shape::Map(&Map::closed(&[
     Field::new("console", &CONSOLE),
     Field::new("sending_queue", &QUEUE),
     Field::new("retry_on_failure", &RETRY),
+    Field::new("compression_params", &COMPRESSION_PARAMS),
+    Field::new("proxy_url", &TEXT).acts(PROXY),
     Field::new("max_request_bytes", &REQUEST_BYTES)
         .acts("Largest request before compression; gRPC servers usually take 4 MiB."),
     Field::new(
