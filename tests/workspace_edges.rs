@@ -7,9 +7,10 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crate and the crates of ours that it may name, in any kind of dependency.
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 9] = [
     ("spandrel-model", &[]),
     ("spandrel-config", &["spandrel-model"]),
+    ("spandrel-disk-queue", &[]),
     ("spandrel-exporter", &["spandrel-model"]),
     ("spandrel-k8s-meta", &["spandrel-model"]),
     ("spandrel-probes", &["spandrel-model"]),

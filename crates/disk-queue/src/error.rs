@@ -1,0 +1,47 @@
+//! What can go wrong for good.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a queue cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "the queue {} is in use by another process; stop that one, or give this one another storage directory",
+        path.display()
+    )]
+    InUse {
+        /// Its directory.
+        path: PathBuf,
+    },
+    /// The directory cannot be used at all.
+    #[error(
+        "cannot {what} {}: {source}; give a storage directory that can be written to",
+        path.display()
+    )]
+    Directory {
+        /// What was tried.
+        what: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a record was not taken. It is for who pushed it to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// The queue is closed.
+    #[error("the queue is closed")]
+    Closed,
+    /// The record could never fit.
+    #[error("a record of {bytes} bytes is larger than the {limit} bytes that the queue takes")]
+    TooLarge {
+        /// Its body.
+        bytes: usize,
+        /// The largest body.
+        limit: usize,
+    },
+}

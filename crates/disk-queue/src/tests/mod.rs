@@ -1,0 +1,1 @@
+//! Tests with a disk that fails and a clock that jumps.
