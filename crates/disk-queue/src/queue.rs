@@ -20,8 +20,8 @@ use crate::{syncer, writer};
 pub enum Held {
     /// On the disk, as the policy demands it: it will be delivered, also after a kill, unless it is counted as dropped.
     OnDisk,
-    /// In memory, because the disk fails or stalls. It will be written or delivered, or counted as dropped; a kill
-    /// loses it.
+    /// Not as safe as the policy demands, because the disk fails or stalls: it may be in memory only. It will be written
+    /// or delivered, or counted as dropped, but a kill may lose it.
     InMemory,
 }
 
@@ -63,14 +63,17 @@ pub struct CloseReport {
 /// A queue of records on disk. Several threads and tasks may push, take and acknowledge at the same time.
 #[derive(Debug)]
 pub struct DiskQueue {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     recovered: Counts,
 }
 
 impl DiskQueue {
     /// Opens a queue, with what is in it, or begins a new one. Starts two threads.
     pub fn open(settings: Settings) -> Result<Self, OpenError> {
-        let store = Store::open(settings)?;
+        Self::start(Store::open(settings)?)
+    }
+
+    pub(crate) fn start(store: Store) -> Result<Self, OpenError> {
         let recovered = store.live();
         let directory = store.directory.clone();
         let shared = Arc::new(Shared::new(store.settings.clone(), store.clock.clone()));
@@ -146,9 +149,13 @@ impl DiskQueue {
         let always = self.shared.settings.sync == SyncPolicy::Always;
         let held = loop {
             let safe = if always { state.synced } else { state.written };
+            // Waiting for a sync that does not come is given up once, until one comes.
+            if always && state.written >= id && Instant::now() >= until {
+                state.sync_slow = true;
+            }
             let failing = state.stats.condition != Condition::Working
                 || state.writer_done
-                || (always && state.sync_failing);
+                || (always && (state.sync_failing || state.sync_slow) && state.written >= id);
             if state.unwritten < id && safe >= id {
                 break Held::OnDisk;
             }

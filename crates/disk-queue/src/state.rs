@@ -81,6 +81,8 @@ pub(crate) struct State {
     pub(crate) acks_written: u64,
     pub(crate) unsynced: Unsynced,
     pub(crate) sync_failing: bool,
+    /// A push has waited for a sync in vain, and none has ended since.
+    pub(crate) sync_slow: bool,
     pub(crate) seal: bool,
     pub(crate) stats: Stats,
     /// No more pushes.

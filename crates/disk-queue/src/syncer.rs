@@ -52,6 +52,7 @@ pub(crate) fn run(shared: &Shared) {
         let failed = result.is_err();
         let changed = state.sync_failing != failed;
         state.sync_failing = failed;
+        state.sync_slow = false;
         if failed {
             state.stats.sync_errors += 1;
             // What the kernel could not write may be gone from its cache; nothing is built upon it.

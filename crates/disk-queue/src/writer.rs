@@ -182,6 +182,7 @@ impl Writer<'_> {
         publish(self.shared, &self.store);
         let mut state = self.shared.lock();
         state.acks_written = work.acks_handed;
+        self.hand_over_unsynced(&mut state);
         went_on |= work.closing && !state.acks.is_empty();
         drop(state);
         self.shared.announce();
@@ -211,6 +212,7 @@ impl Writer<'_> {
         self.shared.announce();
     }
 
+    /// Only where `written` is true of it, as that is what the syncer reports.
     fn hand_over_unsynced(&mut self, state: &mut State) {
         let new = std::mem::take(&mut self.store.unsynced);
         if new.is_empty() {
@@ -274,6 +276,8 @@ impl Writer<'_> {
                 Ok(Some((sequence, record))) => {
                     self.reading = Backoff::default();
                     bytes += record.size();
+                    // What was lost before it is counted before it is delivered.
+                    self.spread_news();
                     let mut state = self.shared.lock();
                     state.ready_bytes += record.size();
                     state.ready.push_back((sequence, record));
@@ -344,8 +348,6 @@ impl Writer<'_> {
         }
         let drops = std::mem::take(&mut self.store.news.dropped);
         self.shared.dropped(&drops);
-        let mut state = self.shared.lock();
-        self.hand_over_unsynced(&mut state);
     }
 }
 
