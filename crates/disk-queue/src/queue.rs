@@ -54,8 +54,12 @@ pub struct Delivery {
 pub struct CloseReport {
     /// On the disk, for the next start.
     pub on_disk: Counts,
-    /// In memory, and lost with the process.
+    /// In memory and in nobody's hands, and lost with the process.
     pub in_memory: Counts,
+    /// Handed out past the disk and not acknowledged: only their consumers have them.
+    pub in_hand: Counts,
+    /// Handed out from the disk and not acknowledged, and gone from there since, for want of room.
+    pub orphaned: Counts,
     /// Whether everything was written, and synced unless the policy is never to do so, in time.
     pub finished: bool,
 }
@@ -303,6 +307,7 @@ impl DiskQueue {
             }
             Position::Memory(id) => {
                 state.from_memory.remove(&id);
+                self.shared.announce();
             }
         }
     }
@@ -336,11 +341,29 @@ impl DiskQueue {
             || state.stats.condition != Condition::Working
     }
 
+    /// Waits until nothing is in the queue, nor in the hands of consumers; whether it came to that, in time.
+    pub fn wait_until_empty(&self, at_most: Duration) -> bool {
+        let until = Instant::now() + at_most;
+        let mut state = self.shared.lock();
+        loop {
+            let on_disk = state.stats.disk.total().records;
+            if on_disk == 0 && state.stage.is_empty() && state.from_memory.is_empty() {
+                return true;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = wait(&self.shared.progress, state, Some(left));
+        }
+    }
+
     /// What is in the queue, and what has happened to it.
     pub fn stats(&self) -> Stats {
         let state = self.shared.lock();
         let mut stats = state.stats.clone();
-        stats.memory = state.memory();
+        stats.memory = state.staged();
+        stats.memory.add_all(&state.in_hand());
         stats
     }
 
@@ -360,14 +383,15 @@ impl DiskQueue {
             let left = until.saturating_duration_since(Instant::now());
             let finished = state.writer_done && state.syncer_done;
             if finished || left.is_zero() {
-                let in_memory = state.memory();
                 return CloseReport {
                     on_disk: state.stats.disk.clone(),
                     finished: finished
                         && state.stage.is_empty()
                         && state.stats.condition == Condition::Working
                         && !state.sync_failing,
-                    in_memory,
+                    in_memory: state.staged(),
+                    in_hand: state.in_hand(),
+                    orphaned: state.orphaned.clone(),
                 };
             }
             state = wait(&self.shared.progress, state, Some(left));

@@ -15,7 +15,7 @@ use crate::format::{SEGMENT_DATA, SegmentHeader};
 use crate::name::directory_name;
 use crate::quarantine::Quarantine;
 use crate::segment::{Reader, Segment, sequence_in};
-use crate::settings::Settings;
+use crate::settings::{Settings, SyncPolicy};
 use crate::store::{Cursor, News, Store, Unsynced};
 
 impl Store {
@@ -27,6 +27,12 @@ impl Store {
             move |source| OpenError::Directory { what, path, source }
         };
         fs::create_dir_all(&directory).map_err(failed("create", &directory))?;
+        if settings.sync != SyncPolicy::Never {
+            // So that a loss of power does not take the directory itself.
+            for parent in directory.ancestors().skip(1).take(2) {
+                drop(File::open(parent).and_then(|parent| parent.sync_all()));
+            }
+        }
         let lock = lock(&directory)?;
         let directory_file = File::open(&directory).map_err(failed("open", &directory))?;
         let found = Found::list(&directory).map_err(failed("read", &directory))?;

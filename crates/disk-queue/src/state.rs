@@ -84,6 +84,8 @@ pub(crate) struct State {
     /// A push has waited for a sync in vain, and none has ended since.
     pub(crate) sync_slow: bool,
     pub(crate) seal: bool,
+    /// In the hands of consumers at the end, and not on the disk.
+    pub(crate) orphaned: Counts,
     pub(crate) stats: Stats,
     /// No more pushes.
     pub(crate) finishing: bool,
@@ -101,11 +103,16 @@ impl State {
         Some(staged)
     }
 
-    pub(crate) fn memory(&self) -> Counts {
+    pub(crate) fn staged(&self) -> Counts {
         let mut counts = Counts::default();
         for staged in &self.stage {
             counts.add(staged.record.signal, staged.record.count());
         }
+        counts
+    }
+
+    pub(crate) fn in_hand(&self) -> Counts {
+        let mut counts = Counts::default();
         for (signal, count) in self.from_memory.values() {
             counts.add(*signal, *count);
         }

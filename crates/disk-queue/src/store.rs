@@ -127,6 +127,18 @@ impl Store {
         live
     }
 
+    /// What consumers have in their hands, and is not on the disk any more: its segment went for want of room.
+    pub(crate) fn orphaned(&self) -> Counts {
+        let mut counts = Counts::default();
+        for (sequence, taken) in &self.taken {
+            let mut segments = self.segments.iter();
+            if !segments.any(|segment| (segment.first..segment.next).contains(sequence)) {
+                counts.add(taken.signal, taken.count);
+            }
+        }
+        counts
+    }
+
     /// Whether there is more to be read.
     pub(crate) fn has_unread(&self) -> bool {
         let cursor = self.cursor;

@@ -64,9 +64,13 @@ pub(crate) fn run(shared: &Shared, store: Store) {
         }
     }
     publish(shared, &writer.store);
+    let orphaned = writer.store.orphaned();
     // The directory is free before anybody hears that it is.
     drop(writer.store);
-    shared.lock().writer_done = true;
+    let mut state = shared.lock();
+    state.orphaned = orphaned;
+    state.writer_done = true;
+    drop(state);
     shared.sync_work.notify_all();
     shared.announce();
 }

@@ -173,9 +173,14 @@ fn at_the_cap_the_oldest_go_and_are_counted_by_signal() {
     assert_eq!(full(0).records + full(1).records, dropped);
     assert_eq!(full(0).items, full(0).records * 3);
     assert!(full(0).records.abs_diff(full(1).records) <= 2);
-    queue.ack(held.position);
-    queue.wait_for_acks();
     assert_eq!(queue.stats().disk.total().records, rest.len() as u64);
+    let report = queue.close(SOON);
+    assert_eq!(held.position, Position::Disk(0));
+    assert_eq!(
+        report.orphaned.total().records,
+        1,
+        "it would not come again"
+    );
 }
 
 #[test]

@@ -101,7 +101,8 @@ fn what_is_in_memory_when_a_broken_disk_is_closed_is_reported() {
     assert_eq!(number(&in_hand), 0);
     let report = queue.close(SOON);
     assert!(!report.finished);
-    assert_eq!(report.in_memory.of(0).items, 15);
+    assert_eq!(report.in_memory.of(0).items, 10);
+    assert_eq!(report.in_hand.of(0).items, 5);
 }
 
 #[test]
