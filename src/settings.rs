@@ -348,6 +348,7 @@ impl Destinations<'_> {
                 queue_size: clamp(to.queue.queue_size),
                 num_consumers: to.queue.num_consumers,
                 block_on_overflow: !self.timed,
+                storage: None,
             },
             retry: RetrySettings {
                 enabled: to.retry.enabled,

@@ -11,7 +11,10 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("spandrel-model", &[]),
     ("spandrel-config", &["spandrel-model"]),
     ("spandrel-disk-queue", &[]),
-    ("spandrel-exporter", &["spandrel-model"]),
+    (
+        "spandrel-exporter",
+        &["spandrel-disk-queue", "spandrel-model"],
+    ),
     ("spandrel-k8s-meta", &["spandrel-model"]),
     ("spandrel-probes", &["spandrel-model"]),
     ("spandrel-protocols", &["spandrel-model"]),

@@ -189,7 +189,9 @@ impl Sink for OtlpSink {
         if let Some(exporter) = self.exporter.take() {
             let left = self.deadline.left(Instant::now());
             let report = self.runtime.block_on(exporter.shutdown(left));
-            if !report.drained {
+            // What is left on disk is not lost, and the queue has told of it.
+            let lost = report.lost_spans + report.lost_points;
+            if !report.drained && lost > 0 {
                 tracing::warn!(
                     "{} spans and {} metric points were not sent within {:?} and are lost; \
                      raise shutdown_timeout to wait longer",

@@ -46,7 +46,8 @@ pub struct Carried {
     destination: Option<Arc<DestinationAccounts>>,
     signal: Signal,
     count: u64,
-    reason_if_lost: Reason,
+    /// `None`: these stay in flight, as something else than this process keeps them.
+    reason_if_lost: Option<Reason>,
 }
 
 impl Carried {
@@ -57,7 +58,7 @@ impl Carried {
             destination: None,
             signal,
             count: 0,
-            reason_if_lost: reason::ABANDONED,
+            reason_if_lost: Some(reason::ABANDONED),
         }
     }
 
@@ -117,12 +118,27 @@ impl Carried {
 
     /// All that is left is lost for a reason.
     pub fn drop_for(mut self, reason: Reason) {
-        self.reason_if_lost = reason;
+        self.reason_if_lost = Some(reason);
     }
 
     /// What to call it if nothing else happens to these.
     pub(crate) fn lost_as(&mut self, reason: Reason) {
-        self.reason_if_lost = reason;
+        self.reason_if_lost = Some(reason);
+    }
+
+    /// If nothing else happens to these, they stay in flight: they are on the disk, for the next start.
+    pub(crate) fn stays_if_lost(&mut self) {
+        self.reason_if_lost = None;
+    }
+
+    /// `n` that stayed in flight when they were let go of are here again.
+    pub(crate) fn regain(&mut self, n: u64) {
+        self.count += n;
+    }
+
+    /// Takes others of the same signal and destination in.
+    pub(crate) fn join(&mut self, mut others: Self) {
+        self.count += std::mem::take(&mut others.count);
     }
 
     /// That of all, and that of the destination.
@@ -143,9 +159,11 @@ impl Carried {
 
 impl Drop for Carried {
     fn drop(&mut self) {
-        if self.count > 0 {
+        if self.count > 0
+            && let Some(reason) = self.reason_if_lost
+        {
             for account in self.accounts() {
-                account.drop_for(self.reason_if_lost, self.count);
+                account.drop_for(reason, self.count);
                 account.land(self.count);
             }
         }

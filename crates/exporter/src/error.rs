@@ -64,6 +64,9 @@ pub enum ExporterError {
         /// Why.
         source: std::io::Error,
     },
+    /// The directory of a queue on disk cannot be used.
+    #[error(transparent)]
+    Storage(#[from] spandrel_disk_queue::OpenError),
     /// `SameStream` where there is no stream to share.
     #[error(
         "metrics are to share the stream of the traces, but the traces do not go to a console or file"

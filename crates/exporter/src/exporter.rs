@@ -10,12 +10,13 @@ use tokio::task::JoinHandle;
 
 use crate::batch::SpanBatcher;
 use crate::carried::{Carried, Signal};
+use crate::durable::DurableQueue;
 use crate::error::ExporterError;
 use crate::limits::{AttributeLimits, Limiter};
 use crate::logs::ResourceLogs;
 use crate::metrics::{MetricsBatch, ResourceMetrics};
 use crate::otlp::{Form, ResourceCache, encode_logs, encode_metrics, logs_json, metrics_json};
-use crate::queue::{Queue, Request};
+use crate::queue::{MemoryQueue, Queue, Request};
 use crate::reason;
 use crate::retry::Gate;
 use crate::sender::{Outcome, Sender, StreamWriter};
@@ -190,6 +191,7 @@ impl Exporter {
 
     fn add(&mut self, to: DestinationSettings, runtime: &Handle) -> Result<(), ExporterError> {
         let mut starter = Starter {
+            ledger: Arc::clone(&self.ledger),
             destination: self.ledger.destination(&to.name),
             retry: to.retry,
             queue: to.queue,
@@ -421,8 +423,17 @@ impl Exporter {
                 worker.await.unwrap_or_default();
             }
         }
-        for lane in &self.lanes {
-            lane.queue.clear();
+        let queues: Vec<_> = self
+            .lanes
+            .iter()
+            .map(|lane| Arc::clone(&lane.queue))
+            .collect();
+        // A disk may have to be waited for.
+        let cleared = tokio::task::spawn_blocking(move || {
+            queues.iter().for_each(|queue| queue.clear());
+        });
+        if let Err(error) = cleared.await {
+            tracing::error!(%error, "a queue could not be closed");
         }
         let lost = |account: &spandrel_model::Account| {
             let dropped = account.snapshot().dropped;
@@ -486,6 +497,7 @@ fn is_about_content(message: &str) -> bool {
 }
 
 struct Starter<'a> {
+    ledger: Arc<Ledger>,
     destination: Arc<DestinationAccounts>,
     retry: RetrySettings,
     queue: QueueSettings,
@@ -516,14 +528,26 @@ impl Starter<'_> {
         }
     }
 
+    fn endpoint_queue(&self, signal: Signal) -> Result<Queue, ExporterError> {
+        // Without a queue nothing waits, on disk neither.
+        let storage = self.queue.storage.as_ref().filter(|_| self.queue.enabled);
+        let Some(storage) = storage else {
+            return Ok(Queue::Memory(MemoryQueue::new(self.queue.clone())));
+        };
+        let memory = self.queue.queue_size;
+        let mut kept = Carried::new(Arc::clone(&self.ledger), signal);
+        kept.hand_to(&self.destination);
+        DurableQueue::open(storage, memory, &self.destination.name, signal, kept).map(Queue::Disk)
+    }
+
     fn lane(&mut self, target: Target, signal: Signal) -> Result<Lane, ExporterError> {
-        let queue = Arc::new(Queue::new(self.queue.clone()));
         let stream = match target {
             Target::Otlp(mut settings) => {
                 // A batch is as large as it may be; as JSON it is larger, and so it is split.
                 settings
                     .max_request_bytes
                     .get_or_insert(self.max_request_bytes);
+                let queue = Arc::new(self.endpoint_queue(signal)?);
                 let sender = {
                     // The client's timers belong to the runtime.
                     let _entered = self.runtime.enter();
@@ -548,6 +572,7 @@ impl Starter<'_> {
             Target::File(path) => StreamWriter::append_to(&path)?,
             Target::SameStream => return Err(ExporterError::NoStreamToShare),
         };
+        let queue = Arc::new(Queue::Memory(MemoryQueue::new(self.queue.clone())));
         let task = worker::write(Arc::clone(&queue), stream);
         self.workers.push(self.runtime.spawn(task));
         Ok(Lane {

@@ -13,6 +13,7 @@
 
 mod batch;
 mod carried;
+mod durable;
 mod error;
 mod exporter;
 mod limits;
@@ -39,5 +40,6 @@ pub use limits::AttributeLimits;
 pub use sender::USER_AGENT;
 pub use settings::{
     BatchSettings, Compression, ConsoleFormat, DestinationSettings, ExporterSettings, OtlpSettings,
-    Protocol, ProxySettings, QueueSettings, RetrySettings, Target, TlsSettings,
+    Protocol, ProxySettings, QueueSettings, RetrySettings, StorageSettings, Target, TlsSettings,
 };
+pub use spandrel_disk_queue::SyncPolicy;

@@ -1,4 +1,4 @@
-//! What waits to be sent: bounded in bytes, the oldest goes first, also when there is no room.
+//! What waits to be sent, in memory: bounded in bytes, the oldest goes first, also when there is no room.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -6,9 +6,11 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use spandrel_disk_queue::Position;
 use tokio::sync::Notify;
 
 use crate::carried::{Carried, Signal};
+use crate::durable::DurableQueue;
 use crate::reason;
 use crate::settings::QueueSettings;
 
@@ -40,16 +42,84 @@ struct State {
     closed: bool,
 }
 
+/// Names a request that was handed out, to the queue that it came from.
+pub(crate) type Ticket = Option<Position>;
+
 /// The queue between the pipeline's thread and the workers of one destination.
 #[derive(Debug)]
-pub(crate) struct Queue {
+pub(crate) enum Queue {
+    Memory(MemoryQueue),
+    Disk(DurableQueue),
+}
+
+impl Queue {
+    /// Takes a request in. Drops the oldest ones, or waits, where there is no room.
+    pub(crate) fn push(&self, request: Request) {
+        match self {
+            Self::Memory(queue) => queue.push(request),
+            Self::Disk(queue) => queue.push(request),
+        }
+    }
+
+    /// The next request; `None` when the queue is closed and empty. Each one is to be followed by [`Self::done`].
+    pub(crate) async fn pop(&self) -> Option<(Request, Ticket)> {
+        match self {
+            Self::Memory(queue) => queue.pop().await.map(|request| (request, None)),
+            Self::Disk(queue) => queue.pop().await,
+        }
+    }
+
+    /// A request has ended, in whatever way.
+    pub(crate) async fn done(&self, ticket: Ticket) {
+        match self {
+            Self::Memory(queue) => queue.done(),
+            Self::Disk(queue) => queue.done(ticket).await,
+        }
+    }
+
+    /// No more requests; what waits is still handed out.
+    pub(crate) fn close(&self) {
+        match self {
+            Self::Memory(queue) => queue.close(),
+            Self::Disk(queue) => queue.close(),
+        }
+    }
+
+    /// Forgets what waits in memory; what is on disk stays there. May wait for the disk.
+    pub(crate) fn clear(&self) {
+        match self {
+            Self::Memory(queue) => queue.clear(),
+            Self::Disk(queue) => queue.clear(),
+        }
+    }
+
+    /// Waits until everything that was pushed has ended; whether it has, in time.
+    pub(crate) fn wait_until_done(&self, timeout: Duration) -> bool {
+        match self {
+            Self::Memory(queue) => queue.wait_until_done(timeout),
+            Self::Disk(queue) => queue.wait_until_done(timeout),
+        }
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Memory(queue) => queue.bytes(),
+            Self::Disk(queue) => queue.bytes(),
+        }
+    }
+}
+
+/// The queue in memory.
+#[derive(Debug)]
+pub(crate) struct MemoryQueue {
     settings: QueueSettings,
     state: Mutex<State>,
     filled: Notify,
     changed: Condvar,
 }
 
-impl Queue {
+impl MemoryQueue {
     pub(crate) fn new(settings: QueueSettings) -> Self {
         Self {
             settings,

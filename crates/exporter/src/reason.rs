@@ -4,6 +4,10 @@ use spandrel_model::ledger::Reason;
 
 /// The sending queue was full and this was the oldest in it.
 pub const QUEUE_FULL: Reason = "queue.full";
+/// It waited on disk for longer than `max_age`.
+pub const QUEUE_EXPIRED: Reason = "queue.expired";
+/// Its bytes on the disk were damaged.
+pub const QUEUE_CORRUPT: Reason = "queue.corrupt";
 /// A partial success: the backend took the request and rejected these; they are not sent again.
 pub const REJECTED: Reason = "export.rejected";
 /// The backend refused the credentials (401, 403, UNAUTHENTICATED, PERMISSION_DENIED).
@@ -40,8 +44,10 @@ pub const ABANDONED: Reason = "export.abandoned";
 pub const SHUTDOWN_DEADLINE: Reason = "shutdown.deadline";
 
 /// All of them, in the order of the documentation.
-pub const ALL: [Reason; 17] = [
+pub const ALL: [Reason; 19] = [
     QUEUE_FULL,
+    QUEUE_EXPIRED,
+    QUEUE_CORRUPT,
     REJECTED,
     PERMANENT_AUTH,
     PERMANENT_SIZE,

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use spandrel_disk_queue::SyncPolicy;
+
 use crate::limits::AttributeLimits;
 
 /// Everything.
@@ -273,6 +275,33 @@ pub struct QueueSettings {
     pub num_consumers: usize,
     /// Wait for room in place of dropping the oldest: for a replay into a file, not for a running agent.
     pub block_on_overflow: bool,
+    /// Where requests wait on disk, for endpoints; `queue_size` is then what may wait in memory while the disk fails.
+    pub storage: Option<StorageSettings>,
+}
+
+/// `sending_queue.storage`. docs/disk-queue.md says what each of these promises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageSettings {
+    /// The directory; each signal of each destination has its own below it.
+    pub directory: PathBuf,
+    /// Most bytes on disk, for each signal.
+    pub max_size: u64,
+    /// Requests that waited longer are dropped; `None` keeps them.
+    pub max_age: Option<Duration>,
+    /// When requests are forced to the disk.
+    pub fsync: SyncPolicy,
+}
+
+impl StorageSettings {
+    /// 1 GiB, of any age, synced every 200 ms.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            max_size: 1 << 30,
+            max_age: None,
+            fsync: SyncPolicy::default(),
+        }
+    }
 }
 
 impl Default for QueueSettings {
@@ -282,6 +311,7 @@ impl Default for QueueSettings {
             queue_size: 64 * 1024 * 1024,
             num_consumers: 4,
             block_on_overflow: false,
+            storage: None,
         }
     }
 }

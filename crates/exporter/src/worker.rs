@@ -14,15 +14,15 @@ use crate::sender::{Outcome, Prepared, Sender, StreamWriter};
 
 /// Sends to an endpoint until the queue is closed and empty.
 pub(crate) async fn run(queue: Arc<Queue>, sender: Arc<Sender>, gate: Arc<Gate>) {
-    while let Some(request) = queue.pop().await {
+    while let Some((request, ticket)) = queue.pop().await {
         deliver(&sender, &gate, request).await;
-        queue.done();
+        queue.done(ticket).await;
     }
 }
 
 /// Writes to a stream until the queue is closed and empty.
 pub(crate) async fn write(queue: Arc<Queue>, mut stream: StreamWriter) {
-    while let Some(request) = queue.pop().await {
+    while let Some((request, ticket)) = queue.pop().await {
         match stream.write(request.body).await {
             Ok(()) => request.carried.settle(),
             Err(error) => {
@@ -31,7 +31,7 @@ pub(crate) async fn write(queue: Arc<Queue>, mut stream: StreamWriter) {
                 request.carried.drop_for(reason::WRITE_FAILED);
             }
         }
-        queue.done();
+        queue.done(ticket).await;
     }
 }
 

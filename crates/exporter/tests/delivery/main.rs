@@ -7,6 +7,7 @@
 )]
 
 mod destinations;
+mod durable;
 mod metrics;
 mod rules;
 mod sdk;
