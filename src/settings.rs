@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use spandrel_config::Config;
 use spandrel_config::settings::{
-    AttributeValue, Backend, Batch, Compression, ConsoleFormat, Export, Exporter, Histogram,
+    AttributeValue, Backend, Batch, Compression, ConsoleFormat, Export, Exporter, Fsync, Histogram,
     LogLevel, MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure,
-    Selector as SelectorConfig, SendingQueue, SpanProcessor, Temporality,
+    Selector as SelectorConfig, SendingQueue, SpanProcessor, Storage, Temporality,
 };
 use spandrel_exporter::metrics::{self, AggregatorSettings, ExplicitBounds, HistogramSettings};
 use spandrel_exporter::self_telemetry::SelfTelemetrySettings;
 use spandrel_exporter::{
     AttributeLimits, BatchSettings, DestinationSettings, ExporterSettings, OtlpSettings,
-    ProxySettings, QueueSettings, RetrySettings, Signal, Target, TlsSettings,
+    ProxySettings, QueueSettings, RetrySettings, Signal, StorageSettings, SyncPolicy, Target,
+    TlsSettings,
 };
 use spandrel_model::{Attribute, Value};
 use spandrel_probes::{BackendChoice, CaptureSettings};
@@ -277,7 +278,7 @@ pub fn export(config: &Config, timed: bool) -> OtlpSinkSettings {
     for named in &common.destinations {
         let to = Common {
             name: named.name.clone(),
-            queue: named.sending_queue,
+            queue: named.sending_queue.clone(),
             retry: named.retry_on_failure,
             max_request_bytes: named.max_request_bytes,
         };
@@ -310,7 +311,7 @@ impl Common {
         };
         Self {
             name,
-            queue: export.sending_queue,
+            queue: export.sending_queue.clone(),
             retry: export.retry_on_failure,
             max_request_bytes: export.max_request_bytes.min(allowed),
         }
@@ -348,7 +349,13 @@ impl Destinations<'_> {
                 queue_size: clamp(to.queue.queue_size),
                 num_consumers: to.queue.num_consumers,
                 block_on_overflow: !self.timed,
-                storage: None,
+                // A replay must not take what a running agent keeps.
+                storage: to
+                    .queue
+                    .storage
+                    .as_ref()
+                    .filter(|_| self.timed)
+                    .map(storage),
             },
             retry: RetrySettings {
                 enabled: to.retry.enabled,
@@ -386,6 +393,19 @@ impl Destinations<'_> {
         }
         self.views.push(view);
         self.views.len() - 1
+    }
+}
+
+fn storage(storage: &Storage) -> StorageSettings {
+    StorageSettings {
+        directory: storage.directory.clone(),
+        max_size: storage.max_size,
+        max_age: (!storage.max_age.is_zero()).then_some(storage.max_age),
+        fsync: match storage.fsync {
+            Fsync::Always => SyncPolicy::Always,
+            Fsync::Interval => SyncPolicy::Interval(storage.fsync_interval),
+            Fsync::Never => SyncPolicy::Never,
+        },
     }
 }
 

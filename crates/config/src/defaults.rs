@@ -1,11 +1,13 @@
 //! Every default, in one place; `config/spandrel.yaml` shows them and a test compares the two.
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::profile::Profile;
 use crate::settings::{
     Aggregation, Backend, Batch, Capture, Compression, Config, ConsoleFormat, Export, Exporter,
-    Http, KeepSlow, LogLevel, MetricReader, Otlp, ParentBased, Protocol, QueryValues, RateLimit,
-    RetryOnFailure, Sampler, Sampling, SelfTelemetry, SendingQueue, SpanProcessor, Tls,
+    Fsync, Http, KeepSlow, LogLevel, MetricReader, Otlp, ParentBased, Protocol, QueryValues,
+    RateLimit, RetryOnFailure, Sampler, Sampling, SelfTelemetry, SendingQueue, SpanProcessor,
+    Storage, Tls,
 };
 
 /// Base of the OTLP endpoint over HTTP.
@@ -185,6 +187,7 @@ impl Default for Export {
                 enabled: true,
                 queue_size: 64 << 20,
                 num_consumers: 4,
+                storage: None,
             },
             retry_on_failure: RetryOnFailure {
                 enabled: true,
@@ -200,6 +203,18 @@ impl Default for Export {
             compression_level: None,
             proxy_url: None,
             destinations: Vec::new(),
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            directory: PathBuf::new(),
+            max_size: 1 << 30,
+            max_age: Duration::ZERO,
+            fsync: Fsync::Interval,
+            fsync_interval: Duration::from_millis(200),
         }
     }
 }

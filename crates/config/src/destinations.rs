@@ -78,7 +78,7 @@ fn destination(
         name,
         traces,
         metrics,
-        sending_queue: common.sending_queue,
+        sending_queue: common.sending_queue.clone(),
         retry_on_failure: common.retry_on_failure,
         max_request_bytes: common.max_request_bytes,
     };

@@ -171,6 +171,7 @@ fn file(key: &Key, value: Value) -> String {
                 "version" => json!("1.0"),
                 "exporter" => json!({"console": {}}),
                 "name" => json!("n"),
+                "directory" => json!("d"),
                 "endpoint" => json!("http://h:1"),
                 "processors" => json!([{"simple": {"exporter": {"console": {}}}}]),
                 "readers" => json!([{"periodic": {"exporter": {"console": {}}}}]),

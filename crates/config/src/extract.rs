@@ -1,11 +1,12 @@
 //! From a checked document to the typed configuration, with the checks across several keys.
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::diagnostic::Findings;
 use crate::list::pairs;
 use crate::node::{Node, Value};
 use crate::settings::{
-    AttributeValue, Backend, Capture, Config, ConsoleFormat, Http, LogLevel, QueryValues,
+    AttributeValue, Backend, Capture, Config, ConsoleFormat, Fsync, Http, LogLevel, QueryValues,
     RetryOnFailure, Selector, SendingQueue,
 };
 use crate::{destinations, pipeline, sampler, units};
@@ -309,6 +310,23 @@ pub(crate) fn queue(node: &Node, queue: &mut SendingQueue) {
         set(&mut queue.enabled, boolean(node.get("enabled")));
         set(&mut queue.queue_size, size(node.get("queue_size")));
         set(&mut queue.num_consumers, count(node.get("num_consumers")));
+        if let Some(node) = node.get("storage") {
+            let storage = queue.storage.get_or_insert_default();
+            let directory = text(node.get("directory")).map(PathBuf::from);
+            set(&mut storage.directory, directory);
+            set(&mut storage.max_size, size(node.get("max_size")));
+            set(&mut storage.max_age, duration(node.get("max_age")));
+            set(
+                &mut storage.fsync_interval,
+                duration(node.get("fsync_interval")),
+            );
+            storage.fsync = match text(node.get("fsync")).as_deref() {
+                Some("always") => Fsync::Always,
+                Some("interval") => Fsync::Interval,
+                Some("never") => Fsync::Never,
+                _ => storage.fsync,
+            };
+        }
     }
 }
 

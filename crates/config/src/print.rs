@@ -3,9 +3,9 @@ use serde_json::{Map, Value, json};
 
 use crate::sampler;
 use crate::settings::{
-    AttributeValue, Backend, Config, ConsoleFormat, Destination, Exporter, Histogram, LogLevel,
-    MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, Secret, Selector, SendingQueue,
-    SpanProcessor, Temporality,
+    AttributeValue, Backend, Config, ConsoleFormat, Destination, Exporter, Fsync, Histogram,
+    LogLevel, MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, Secret, Selector,
+    SendingQueue, SpanProcessor, Temporality,
 };
 use crate::units::write_duration;
 
@@ -249,11 +249,27 @@ fn spandrel(config: &Config) -> Value {
 }
 
 fn queue(queue: &SendingQueue) -> Value {
-    json!({
+    let mut value = json!({
         "enabled": queue.enabled,
         "queue_size": queue.queue_size,
         "num_consumers": queue.num_consumers,
-    })
+    });
+    if let (Some(storage), Some(keys)) = (&queue.storage, value.as_object_mut()) {
+        let fsync = match storage.fsync {
+            Fsync::Always => "always",
+            Fsync::Interval => "interval",
+            Fsync::Never => "never",
+        };
+        let storage = json!({
+            "directory": storage.directory,
+            "max_size": storage.max_size,
+            "max_age": write_duration(storage.max_age),
+            "fsync": fsync,
+            "fsync_interval": write_duration(storage.fsync_interval),
+        });
+        keys.insert("storage".into(), storage);
+    }
+    value
 }
 
 fn compression_params(level: Option<i32>) -> Value {

@@ -1,5 +1,6 @@
 //! The configuration as plain types, one struct for each area.
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::profile::Profile;
@@ -440,7 +441,7 @@ pub enum ConsoleFormat {
 }
 
 /// What waits for a slow backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendingQueue {
     /// Whether anything waits.
     pub enabled: bool,
@@ -448,6 +449,34 @@ pub struct SendingQueue {
     pub queue_size: u64,
     /// Requests on their way at a time.
     pub num_consumers: usize,
+    /// Where requests wait on disk, if they do.
+    pub storage: Option<Storage>,
+}
+
+/// A queue on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Storage {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Most bytes for each signal of a destination.
+    pub max_size: u64,
+    /// Requests that waited longer are dropped; zero keeps them.
+    pub max_age: Duration,
+    /// When requests are forced to the disk.
+    pub fsync: Fsync,
+    /// How often, where that is [`Fsync::Interval`].
+    pub fsync_interval: Duration,
+}
+
+/// When what was written is forced to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before the pipeline goes on.
+    Always,
+    /// Now and then.
+    Interval,
+    /// When the kernel likes to.
+    Never,
 }
 
 /// What happens to failed requests.

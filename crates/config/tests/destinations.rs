@@ -1,6 +1,8 @@
 //! Destinations with names, and what the profiles of backends demand.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-use spandrel_config::settings::{Compression, Exporter, Histogram, Otlp, Protocol, Temporality};
+use spandrel_config::settings::{
+    Compression, Exporter, Fsync, Histogram, Otlp, Protocol, Storage, Temporality,
+};
 use spandrel_config::{Config, Profile, load_str};
 
 fn load(text: &str) -> Result<Config, String> {
@@ -51,6 +53,27 @@ fn a_destination_takes_what_it_does_not_say_from_its_profile_and_from_the_common
     );
     assert_eq!(metrics.temporality, Temporality::Delta);
     assert_eq!(metrics.histogram, Histogram::Exponential);
+}
+
+#[test]
+fn a_queue_on_disk_is_read_with_its_defaults_and_printed() {
+    let config = with_destination(
+        "endpoint: http://c:4318\nsending_queue: {storage: {directory: /q, max_size: 2GiB, fsync: always}}",
+    )
+    .unwrap();
+    assert_eq!(config.export.sending_queue.storage, None);
+    let storage = config.export.destinations[0].sending_queue.storage.clone();
+    let expected = Storage {
+        directory: "/q".into(),
+        max_size: 2 << 30,
+        fsync: Fsync::Always,
+        ..Storage::default()
+    };
+    assert_eq!(storage, Some(expected));
+    let printed = spandrel_config::print(&config);
+    assert_eq!(load(&printed).unwrap(), config);
+    let missing = with_destination("endpoint: http://c:4318\nsending_queue: {storage: {}}");
+    assert!(missing.unwrap_err().contains("directory"));
 }
 
 #[test]

@@ -151,6 +151,28 @@ static QUEUE: Shape = Shape::Map(&Map::closed(&[
     .acts("Most bytes waiting for one destination."),
     Field::new("num_consumers", &Shape::Int { min: 1, max: 1024 })
         .acts("Requests on their way at a time."),
+    Field::new("storage", &STORAGE)
+        .doc("Requests wait on disk, and queue_size is for the time in which the disk fails."),
+]));
+pub(crate) const FSYNC: &[&str] = &["always", "interval", "never"];
+static STORAGE: Shape = Shape::Map(&Map::closed(&[
+    Field::new("directory", &TEXT)
+        .required()
+        .acts("Where; each signal of each destination has its own directory below it."),
+    Field::new(
+        "max_size",
+        &Shape::Size {
+            // The largest requests fit several times.
+            min: 16 << 20,
+            max: 1 << 50,
+            power_of_two: false,
+        },
+    )
+    .acts("Most bytes on disk for each signal of a destination; beyond, the oldest are dropped."),
+    Field::new("max_age", &DURATION)
+        .acts("Requests that waited longer are dropped; 0s keeps them."),
+    Field::new("fsync", &Shape::Word(FSYNC)).acts("When requests are forced to the disk."),
+    Field::new("fsync_interval", &DURATION).acts("How often, if fsync is interval."),
 ]));
 static RETRY: Shape = Shape::Map(&Map::closed(&[
     Field::new("enabled", &BOOL).acts("Whether failed requests are sent again."),
