@@ -1,8 +1,9 @@
 //! Opening a queue: what is found in its directory, in whatever state, becomes a queue again.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,7 +27,12 @@ impl Store {
             let path = path.to_owned();
             move |source| OpenError::Directory { what, path, source }
         };
-        fs::create_dir_all(&directory).map_err(failed("create", &directory))?;
+        // What services say to each other is nobody else's business.
+        let created = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory);
+        created.map_err(failed("create", &directory))?;
         if settings.sync != SyncPolicy::Never {
             // So that a loss of power does not take the directory itself.
             for parent in directory.ancestors().skip(1).take(2) {

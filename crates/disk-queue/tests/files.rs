@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -75,6 +76,8 @@ fn segments(root: &Path) -> Vec<PathBuf> {
 fn what_was_not_acknowledged_comes_again_in_order_after_a_restart() {
     let root = tempfile::tempdir().unwrap();
     let queue = DiskQueue::open(settings(root.path())).unwrap();
+    let found = fs::metadata(queue_directory(root.path())).unwrap();
+    assert_eq!(found.permissions().mode() & 0o077, 0, "readable by others");
     push(&queue, 0..10, 100);
     let first: Vec<Delivery> = (0..5).map(|_| queue.next_blocking(SOON).unwrap()).collect();
     assert_eq!(numbers(&first), [0, 1, 2, 3, 4]);
