@@ -137,7 +137,11 @@ impl DiskQueue {
                 state.unwritten = state.unwritten.max(oldest.id);
                 lost.push(oldest.record);
             } else {
-                break;
+                // All of the memory is under way to the disk.
+                lost.push(record);
+                drop(state);
+                self.count_full(&lost);
+                return Ok(Held::InMemory);
             }
         }
         if state.closing || state.finishing {
@@ -362,6 +366,8 @@ impl DiskQueue {
     pub fn stats(&self) -> Stats {
         let state = self.shared.lock();
         let mut stats = state.stats.clone();
+        let age = |ticks| self.shared.clock.age(ticks);
+        stats.oldest_age = state.oldest.map_or(Duration::ZERO, age);
         stats.memory = state.staged();
         stats.memory.add_all(&state.in_hand());
         stats

@@ -84,6 +84,8 @@ pub(crate) struct State {
     /// A push has waited for a sync in vain, and none has ended since.
     pub(crate) sync_slow: bool,
     pub(crate) seal: bool,
+    /// The queue's clock at the oldest record on the disk.
+    pub(crate) oldest: Option<u64>,
     /// In the hands of consumers at the end, and not on the disk.
     pub(crate) orphaned: Counts,
     pub(crate) stats: Stats,

@@ -6,7 +6,6 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -148,8 +147,8 @@ impl Store {
         })
     }
 
-    /// How long the oldest record has waited.
-    pub(crate) fn oldest_age(&self) -> Duration {
+    /// The queue's clock at the oldest record.
+    pub(crate) fn oldest(&self) -> Option<u64> {
         let taken = self.taken.values().next().map(|taken| taken.ticks);
         // Nothing is read ahead only while the disk fails; then the first segment has to do.
         let unread = || {
@@ -158,8 +157,7 @@ impl Store {
                 .find(|segment| segment.live.total().records > 0)
                 .map(|segment| segment.newest)
         };
-        let oldest = taken.or_else(unread);
-        oldest.map_or(Duration::ZERO, |ticks| self.clock.age(ticks))
+        taken.or_else(unread)
     }
 
     /// Writes as many of the records as make a good piece, at least one; how many. All of them or none are on the disk

@@ -98,7 +98,7 @@ impl Writer<'_> {
                 || self.time_to_expire().is_zero()
             {
                 let records = if may_write || state.closing {
-                    first_records(&state)
+                    first_records(&state, self.shared.settings.memory_bytes / 2)
                 } else {
                     Vec::new()
                 };
@@ -355,12 +355,13 @@ impl Writer<'_> {
     }
 }
 
-fn first_records(state: &State) -> Vec<Record> {
+/// Not all of the memory: the oldest that is not under way has to give room to new ones.
+fn first_records(state: &State, at_most: usize) -> Vec<Record> {
     let mut bytes = 0;
     let mut records = Vec::new();
     for staged in &state.stage {
         bytes += staged.record.size();
-        if bytes > PIECE && !records.is_empty() {
+        if bytes > PIECE.min(at_most) && !records.is_empty() {
             break;
         }
         records.push(staged.record.clone());
@@ -370,13 +371,13 @@ fn first_records(state: &State) -> Vec<Record> {
 
 /// Tells what is on the disk.
 pub(crate) fn publish(shared: &Shared, store: &Store) {
-    let (bytes, live, oldest) = (store.bytes(), store.live(), store.oldest_age());
+    let (bytes, live, oldest) = (store.bytes(), store.live(), store.oldest());
     let mut state = shared.lock();
     state.unread = store.has_unread();
+    state.oldest = oldest;
     let stats = &mut state.stats;
     stats.disk_bytes = bytes;
     stats.disk = live;
-    stats.oldest_age = oldest;
     stats.lost_records = store.lost_records;
     stats.torn_bytes = store.torn_bytes;
     stats.damaged_acks = store.damaged_acks;
