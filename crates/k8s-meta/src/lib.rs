@@ -1,8 +1,14 @@
 //! Answers: which container, pod and workload is this process?
 //!
-//! [`cgroup`] reads the container and the pod from the path of a control group. What the API server knows about
-//! that pod will be a second module; the two are joined by container id first, then by [`cgroup::PodRef`].
+//! [`cgroup`] reads the container and the pod from the path of a control group. [`store`] keeps what the API server says
+//! about pods and answers who a container was at a time, with the resource [`attributes`] of both. The two are joined by
+//! container id first, then by [`cgroup::PodRef`]; never by an address.
 #![forbid(unsafe_code)]
 
+pub mod attributes;
 pub mod cgroup;
+pub mod image;
+pub mod owner;
 pub mod pod;
+pub mod store;
+mod timestamp;

@@ -71,6 +71,8 @@ pub struct PodSpec {
     pub containers: Vec<ContainerSpec>,
     /// Init containers; native sidecars are among them.
     pub init_containers: Vec<ContainerSpec>,
+    /// Containers added for debugging.
+    pub ephemeral_containers: Vec<ContainerSpec>,
 }
 
 /// Part of `v1.Container`.
