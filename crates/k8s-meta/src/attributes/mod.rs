@@ -126,13 +126,12 @@ pub(crate) fn identify(
     if let Some((container, run)) = found {
         resource::of_container(container, run, &mut attributes);
     }
-    let container = found.map(|(container, _)| container);
-    service::of(settings, record, container, &mut attributes);
+    service::of(settings, record, found, &mut attributes);
     Identity {
         namespace: Arc::clone(&record.namespace),
         pod: Arc::clone(&record.name),
         uid: record.uid.to_text(),
-        container: container.map(|it| Arc::clone(&it.name)),
+        container: found.map(|(it, _)| Arc::clone(&it.name)),
         workload: record.owner.as_ref().map(|owner| {
             let (kind, name) = owner.workload();
             (kind, Arc::clone(name))

@@ -83,7 +83,10 @@ pub(super) fn of_container(container: &ContainerRecord, run: &Run, to: &mut Vec<
         "container.runtime.name",
         run.runtime.map_or("", |it| it.name()),
     );
-    if let Some(reference) = Reference::parse(&container.image.reference) {
+    let Some(image) = &run.image else {
+        return;
+    };
+    if let Some(reference) = Reference::parse(&image.reference) {
         put(to, "container.image.name", reference.name);
         // Without a tag and a digest runtimes take this one.
         let latest = reference.digest.is_none().then_some("latest");
@@ -91,7 +94,7 @@ pub(super) fn of_container(container: &ContainerRecord, run: &Run, to: &mut Vec<
             put_list(to, "container.image.tags", tag);
         }
     }
-    if let Some(digest) = image::repo_digest(&container.image.id) {
+    if let Some(digest) = image::repo_digest(&image.id) {
         put_list(to, "container.image.repo_digests", digest);
     }
 }

@@ -6,7 +6,7 @@ use super::{is_measured, put, value};
 use crate::image::Reference;
 use crate::owner::Kind;
 use crate::store::Settings;
-use crate::store::record::{ContainerRecord, PodRecord};
+use crate::store::record::{ContainerRecord, PodRecord, Run};
 
 /// Annotations with this prefix are resource attributes.
 pub(crate) const RESOURCE_PREFIX: &str = "resource.opentelemetry.io/";
@@ -21,7 +21,7 @@ pub(crate) const SERVICE_LABELS: [&str; 3] = [INSTANCE, NAME, VERSION];
 pub(super) fn of(
     settings: &Settings,
     record: &PodRecord,
-    container: Option<&ContainerRecord>,
+    container: Option<(&ContainerRecord, &Run)>,
     to: &mut Vec<Attribute>,
 ) {
     let annotated = record.annotations.iter().filter_map(|(key, value)| {
@@ -51,9 +51,9 @@ pub(super) fn of(
     );
     let version = label(VERSION)
         .map(str::to_owned)
-        .or_else(|| Reference::parse(&container?.image.reference)?.version());
+        .or_else(|| Reference::parse(&container?.1.image.as_ref()?.reference)?.version());
     put(to, "service.version", version.as_deref().unwrap_or(""));
-    if let Some(container) = container {
+    if let Some((container, _)) = container {
         let instance = format!("{}.{}.{}", record.namespace, record.name, container.name);
         put(to, "service.instance.id", &instance);
     }

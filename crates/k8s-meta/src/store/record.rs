@@ -49,7 +49,6 @@ pub(crate) struct PodRecord {
 #[derive(Debug)]
 pub(crate) struct ContainerRecord {
     pub(crate) name: Arc<str>,
-    pub(crate) image: Arc<Image>,
     /// The newest first.
     pub(crate) runs: SmallVec<[Run; 1]>,
 }
@@ -68,7 +67,9 @@ pub(crate) struct Run {
     pub(crate) runtime: Option<Runtime>,
     pub(crate) started: u64,
     pub(crate) ended: u64,
-    /// Only where the API has told it of this very run.
+    /// Of this run: the image of a pod's container can be replaced. Like the number of restarts it is only there where
+    /// the API has told it of this very run.
+    pub(crate) image: Option<Arc<Image>>,
     pub(crate) restarts: Option<u32>,
     /// Whether the status still has it.
     pub(crate) listed: bool,

@@ -153,13 +153,13 @@ impl Shared {
                 let before = old
                     .and_then(|old| old.containers.iter().find(|it| *it.name == **name))
                     .map_or(&[][..], |it| &it.runs);
-                let mut runs = runs::merge(status, before, now, grace);
+                let image = self.image(spec, status);
+                let mut runs = runs::merge(status, &image, before, now, grace);
                 if runs.len() <= 1 {
                     runs.shrink_to_fit();
                 }
                 found.push(ContainerRecord {
                     name: self.texts.intern(name),
-                    image: self.image(spec, status),
                     runs,
                 });
             }

@@ -1,11 +1,11 @@
 //! The lives of a container: what its status says now, joined with what it said before.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use smallvec::SmallVec;
 
 use super::key::ContainerKey;
-use super::record::{NEVER, Run};
+use super::record::{Image, NEVER, Run};
 use crate::cgroup::Runtime;
 use crate::pod::{ContainerStatus, Terminated};
 use crate::timestamp;
@@ -16,11 +16,12 @@ const MAX_RUNS: usize = 8;
 /// The newest first. A run that the status no longer has ended when that was noticed, at the latest.
 pub(crate) fn merge(
     status: Option<&ContainerStatus>,
+    image: &Arc<Image>,
     old: &[Run],
     now: u64,
     grace: u64,
 ) -> SmallVec<[Run; 1]> {
-    let mut runs: SmallVec<[Run; 1]> = status.map(listed).unwrap_or_default();
+    let mut runs: SmallVec<[Run; 1]> = status.map(|it| listed(it, image)).unwrap_or_default();
     for known in old {
         match runs.iter_mut().find(|run| run.key == known.key) {
             Some(run) => {
@@ -30,6 +31,9 @@ pub(crate) fn merge(
                     run.started
                 };
                 run.restarts = run.restarts.or(known.restarts);
+                // The first word counts: what is asked for next is in the pod before the container has ended.
+                let complete = known.image.as_ref().filter(|it| !it.id.is_empty());
+                run.image = complete.cloned().or(run.image.take());
             }
             None => {
                 let ended = known.ended.min(now);
@@ -37,6 +41,7 @@ pub(crate) fn merge(
                     runs.push(Run {
                         key: known.key.clone(),
                         runtime: known.runtime,
+                        image: known.image.clone(),
                         started: known.started,
                         ended,
                         restarts: known.restarts,
@@ -52,7 +57,7 @@ pub(crate) fn merge(
 }
 
 /// The present run and the one before it.
-fn listed(status: &ContainerStatus) -> SmallVec<[Run; 1]> {
+fn listed(status: &ContainerStatus, image: &Arc<Image>) -> SmallVec<[Run; 1]> {
     let before = status.last_state.terminated.as_ref();
     let mut runs = SmallVec::new();
     if !status.container_id.is_empty() {
@@ -78,7 +83,7 @@ fn listed(status: &ContainerStatus) -> SmallVec<[Run; 1]> {
             &status.container_id,
             started,
             ended,
-            Some(status.restart_count),
+            Some((status.restart_count, image)),
         ));
     }
     if let Some(before) = before
@@ -104,14 +109,15 @@ fn finished(terminated: &Terminated, started: u64) -> u64 {
     }
 }
 
-fn run(id: &str, started: u64, ended: u64, restarts: Option<u32>) -> Run {
+fn run(id: &str, started: u64, ended: u64, told: Option<(u32, &Arc<Image>)>) -> Run {
     let (scheme, id) = id.split_once("://").unwrap_or(("", id));
     Run {
         key: ContainerKey::new(id),
         runtime: runtime(scheme),
         started,
         ended,
-        restarts,
+        image: told.map(|(_, image)| Arc::clone(image)),
+        restarts: told.map(|(restarts, _)| restarts),
         listed: true,
         identity: Weak::new(),
     }
