@@ -56,6 +56,43 @@ pub fn repo_digest(image_id: &str) -> Option<&str> {
     reference.digest.map(|_| text)
 }
 
+/// The reference of what runs, as it was asked for where that is the same image.
+///
+/// A pod's images can be replaced in place: then the pod asks for the next one while the last one still runs, and the
+/// status alone tells. It may have another tag of the same image, or none; empty is unknown.
+pub(crate) fn running<'a>(asked: &'a str, image: &'a str, image_id: &'a str) -> &'a str {
+    let by_name = Reference::parse(image);
+    let digest = repo_digest(image_id);
+    let by_digest = digest.and_then(Reference::parse);
+    let same = Reference::parse(asked).is_some_and(|asked| match (asked.digest, &by_name) {
+        (None, Some(runs)) => {
+            runs.digest.is_none()
+                && same_name(asked.name, runs.name)
+                && asked.tag.unwrap_or("latest") == runs.tag.unwrap_or("latest")
+        }
+        (None, None) => false,
+        (wanted, _) => by_digest
+            .as_ref()
+            .is_some_and(|it| it.digest == wanted && same_name(asked.name, it.name)),
+    });
+    if same {
+        asked
+    } else if by_name.is_some() {
+        image
+    } else {
+        digest.unwrap_or("")
+    }
+}
+
+/// Runtimes write out what is understood of Docker Hub.
+fn same_name(left: &str, right: &str) -> bool {
+    fn short(name: &str) -> &str {
+        let name = name.strip_prefix("docker.io/").unwrap_or(name);
+        name.strip_prefix("library/").unwrap_or(name)
+    }
+    short(left) == short(right)
+}
+
 fn is_digest(text: &str) -> bool {
     let Some((algorithm, hex)) = text.split_once(':') else {
         return false;

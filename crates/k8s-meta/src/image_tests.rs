@@ -105,3 +105,37 @@ fn a_repo_digest_is_what_the_runtime_says_or_nothing() {
         assert_eq!(repo_digest(id), None, "{id}");
     }
 }
+
+#[test]
+fn what_runs_is_what_was_asked_for_only_where_the_status_agrees() {
+    let by_digest = format!("shop@{SHA}");
+    let in_full = format!("docker.io/library/shop@{SHA}");
+    let other = format!("shop@{}", SHA.replace('e', "d"));
+    for (asked, image, image_id, runs) in [
+        ("shop:2", "docker.io/library/shop:2", "", "shop:2"),
+        ("shop", "docker.io/library/shop:latest", "", "shop"),
+        (
+            "shop:3",
+            "docker.io/library/shop:2",
+            "",
+            "docker.io/library/shop:2",
+        ),
+        (
+            "store:2",
+            "docker.io/library/shop:2",
+            "",
+            "docker.io/library/shop:2",
+        ),
+        (&by_digest, SHA, &in_full, &by_digest),
+        (&other, SHA, &in_full, &in_full),
+        ("shop:2", SHA, &in_full, &in_full),
+        ("shop:2", SHA, SHA, ""),
+        ("shop:2", "", "", ""),
+    ] {
+        assert_eq!(
+            running(asked, image, image_id),
+            runs,
+            "{asked} {image} {image_id}"
+        );
+    }
+}

@@ -9,6 +9,7 @@ use super::record::{ContainerRecord, Image, NEVER, Pairs, PodRecord};
 use super::runs;
 use super::settings::Settings;
 use crate::attributes::{RESOURCE_PREFIX, SERVICE_LABELS};
+use crate::image;
 use crate::owner::Owner;
 use crate::pod::{ContainerSpec, ContainerStatus, Pod};
 use crate::timestamp;
@@ -173,13 +174,11 @@ impl Shared {
         spec: Option<&ContainerSpec>,
         status: Option<&ContainerStatus>,
     ) -> Arc<Image> {
-        let asked = spec.map(|it| it.image.as_str()).filter(|it| !it.is_empty());
+        let asked = spec.map_or("", |it| it.image.as_str());
+        let (image, id) = status.map_or(("", ""), |it| (&it.image, &it.image_id));
         let image = Image {
-            reference: asked
-                .or(status.map(|it| it.image.as_str()))
-                .unwrap_or("")
-                .into(),
-            id: status.map_or("", |it| it.image_id.as_str()).into(),
+            reference: image::running(asked, image, id).into(),
+            id: id.into(),
         };
         self.images.intern_made(Arc::new(image))
     }
