@@ -9,6 +9,7 @@ pub mod attributes;
 pub mod cgroup;
 pub mod image;
 pub mod owner;
+pub mod peers;
 pub mod pod;
 pub mod store;
 mod timestamp;

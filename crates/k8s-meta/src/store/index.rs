@@ -20,7 +20,10 @@ pub(crate) struct Index {
 
 impl Index {
     /// The slots that may have this key; a few others may be among them.
-    pub(crate) fn candidates(&self, key: &impl Hash) -> impl Iterator<Item = u32> {
+    pub(crate) fn candidates<'a, K: Hash>(
+        &'a self,
+        key: &K,
+    ) -> impl Iterator<Item = u32> + use<'a, K> {
         let hash = self.hash(key);
         self.entries
             .iter_hash(spread(hash))

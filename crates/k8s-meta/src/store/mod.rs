@@ -22,10 +22,12 @@ use std::time::Duration;
 use spandrel_model::UnixTime;
 
 pub(crate) use self::index::Index;
+pub(crate) use self::intern::Interner;
 pub(crate) use self::key::Uid;
 use self::key::{ContainerKey, config_hash};
 pub use self::lookup::{Ended, Lookup, Waiting};
-use self::record::{NEVER, PodRecord};
+pub(crate) use self::record::NEVER;
+use self::record::PodRecord;
 use self::reduce::Shared;
 pub use self::settings::{Node, Settings};
 use crate::attributes;
@@ -513,6 +515,6 @@ fn is_ref(record: &PodRecord, pod: &PodRef) -> bool {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -348,3 +348,24 @@ fn nothing_is_left_behind_by_pods_that_are_gone() {
         (0, 0, 0)
     );
 }
+
+#[test]
+fn a_run_keeps_the_image_that_it_was_started_with() {
+    let mut store = store();
+    for (version, asked) in [(1, "db:1"), (2, "db:2")] {
+        let mut pod = pod(A, version, "r1");
+        pod.spec.containers[0].image = asked.into();
+        pod.status.container_statuses[0].image = "docker.io/library/db:1".into();
+        pod.status.container_statuses[0].image_id =
+            format!("docker.io/library/db@sha256:{}", id(""));
+        let _ = store.apply(&pod, at(version));
+    }
+    let found = store.container(&id("r1"), at(3));
+    let name = found
+        .identity()
+        .unwrap()
+        .attributes()
+        .iter()
+        .find(|it| it.key == "container.image.name");
+    assert_eq!(name.unwrap().value, spandrel_model::Value::from("db"));
+}

@@ -1,0 +1,542 @@
+//! Whose address is this? For the other side of a connection only; processes of this node are never found by address.
+//!
+//! Pods, Services and nodes claim addresses, each for a time. Deleting takes away the claims of that object only, so a
+//! late deletion cannot take an address from the pod that has it now. Pods on the network of their node claim nothing:
+//! their address is the node's.
+
+mod claim;
+mod object;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use spandrel_model::UnixTime;
+
+use self::claim::{Claim, Source, Verdict, decide};
+pub use self::object::{
+    Ingress, LoadBalancer, Node, NodeAddress, NodeStatus, Service, ServiceSpec, ServiceStatus,
+};
+use crate::owner::{self, Owner};
+use crate::pod::{Metadata, Pod};
+use crate::store::{Index, Interner, NEVER, Uid, nanos};
+use crate::timestamp;
+
+/// How far the clocks of other nodes may be off, the second included to which the API cuts its times.
+const SKEW: u64 = 2_000_000_000;
+/// Most addresses of one object, those of the past included.
+const MAX_CLAIMS: usize = 16;
+
+/// How peers are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long an address still answers for an object that is gone.
+    pub grace: Duration,
+    /// Most pods, Services and nodes together; more are refused and counted.
+    pub max_objects: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(120),
+            max_objects: 200_000,
+        }
+    }
+}
+
+/// What has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PeerKind {
+    /// A pod with an address of its own.
+    Pod,
+    /// A Service; which pod answers is not known.
+    Service,
+    /// A node: a process of the host, a pod on its network, or a NodePort.
+    Node,
+}
+
+/// Who has an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// What it is.
+    pub kind: PeerKind,
+    /// Its namespace; empty for nodes.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The uid.
+    pub uid: String,
+    /// Of a pod, the uppermost workload that is known.
+    pub workload: Option<(owner::Kind, Arc<str>)>,
+}
+
+/// The answer for an address.
+#[derive(Clone, Debug)]
+pub enum PeerLookup {
+    /// Who had it.
+    Found(Arc<Peer>),
+    /// Nobody that is known.
+    Unknown,
+    /// It changed hands about that time.
+    Ambiguous,
+    /// Whoever had it lost it longer ago than the grace period.
+    Gone,
+}
+
+impl PeerLookup {
+    /// The name of its counter.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Found(_) => "found",
+            Self::Unknown => "address_unknown",
+            Self::Ambiguous => "address_ambiguous",
+            Self::Gone => "address_gone",
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Peers {
+    settings: Option<Settings>,
+    texts: Interner<str>,
+    slots: Vec<Option<Box<Record>>>,
+    free: Vec<u32>,
+    objects: Index,
+    addresses: Index,
+    lists: [u32; 3],
+    listing: [bool; 3],
+    /// Objects for which there was no room.
+    refused: u64,
+}
+
+#[derive(Debug)]
+struct Record {
+    uid: Uid,
+    kind: PeerKind,
+    namespace: Arc<str>,
+    name: Arc<str>,
+    workload: Option<(owner::Kind, Arc<str>)>,
+    version: u64,
+    gone: u64,
+    only_missing: bool,
+    list: u32,
+    claims: SmallVec<[Claim; 1]>,
+    peer: Weak<Peer>,
+}
+
+/// One address that an object claims now.
+struct Wanted {
+    address: IpAddr,
+    source: Source,
+    from: u64,
+}
+
+impl Peers {
+    /// Without anybody.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings: Some(settings),
+            ..Self::default()
+        }
+    }
+
+    /// A pod as it is now, wherever it runs.
+    pub fn apply_pod(&mut self, pod: &Pod, now: UnixTime) {
+        let status = &pod.status;
+        let own = |address: &str| Some(address) != status.host_ip.as_deref();
+        let terminal = matches!(status.phase.as_str(), "Succeeded" | "Failed");
+        let times = pod_times(pod);
+        let from = times
+            .started
+            .map_or(now.0, |started| started.saturating_add(SKEW).min(now.0));
+        let wanted: SmallVec<[Wanted; 2]> = status
+            .pod_ips
+            .iter()
+            .filter(|_| !pod.spec.host_network && !terminal)
+            .filter(|it| own(&it.ip))
+            .filter_map(|it| {
+                Some(Wanted {
+                    address: canonical(&it.ip)?,
+                    source: Source::Pod,
+                    from,
+                })
+            })
+            .collect();
+        let workload = Owner::of(&pod.metadata).map(|owner| {
+            let (kind, name) = owner.workload();
+            (kind, self.texts.intern(name))
+        });
+        let ended = times.finished.filter(|_| terminal);
+        // A pod that goes may come without its addresses: those it had end with it, not before.
+        let keep = status.pod_ips.is_empty() && !terminal;
+        self.apply(
+            PeerKind::Pod,
+            &pod.metadata,
+            workload,
+            &wanted,
+            Ending { ended, keep },
+            now.0,
+        );
+    }
+
+    /// A Service as it is now.
+    pub fn apply_service(&mut self, service: &Service, now: UnixTime) {
+        let spec = &service.spec;
+        let ingress = service.status.load_balancer.ingress.iter().map(|it| &it.ip);
+        // A headless Service has the text `None`, which is no address.
+        let all = spec.cluster_ips.iter().map(|it| (it, Source::ClusterIp));
+        let all = all.chain(
+            spec.external_ips
+                .iter()
+                .chain(ingress)
+                .map(|it| (it, Source::External)),
+        );
+        let wanted = wanted(all, now.0);
+        self.apply(
+            PeerKind::Service,
+            &service.metadata,
+            None,
+            &wanted,
+            Ending::default(),
+            now.0,
+        );
+    }
+
+    /// A node as it is now.
+    pub fn apply_node(&mut self, node: &Node, now: UnixTime) {
+        let all = node
+            .status
+            .addresses
+            .iter()
+            .filter(|it| it.kind.ends_with("IP"));
+        let wanted = wanted(all.map(|it| (&it.address, Source::Node)), now.0);
+        self.apply(
+            PeerKind::Node,
+            &node.metadata,
+            None,
+            &wanted,
+            Ending::default(),
+            now.0,
+        );
+    }
+
+    /// An object was deleted. Apply its last state first where the watch gives it.
+    pub fn delete(&mut self, uid: &str, now: UnixTime) {
+        let uid = Uid::new(uid);
+        if let Some(slot) = self.slot_of(&uid)
+            && let Some(Some(record)) = self.slots.get_mut(slot as usize)
+        {
+            record.end(now.0, false);
+        }
+    }
+
+    /// A list of all objects of this kind begins.
+    pub fn begin_list(&mut self, kind: PeerKind) {
+        let at = kind as usize;
+        if let (Some(list), Some(listing)) = (self.lists.get_mut(at), self.listing.get_mut(at)) {
+            *list = list.wrapping_add(1);
+            *listing = true;
+        }
+    }
+
+    /// The list is complete: what was not in it is gone.
+    pub fn end_list(&mut self, kind: PeerKind, now: UnixTime) {
+        let begun = self
+            .listing
+            .get_mut(kind as usize)
+            .is_some_and(std::mem::take);
+        let list = self.list_of(kind);
+        let all = self.slots.iter_mut().flatten();
+        for record in all.filter(|it| begun && it.kind == kind && it.gone == NEVER) {
+            if record.list != list {
+                record.end(now.0, true);
+            }
+        }
+    }
+
+    /// Forgets what ended longer ago than the grace period. Call it every few seconds.
+    pub fn expire(&mut self, now: UnixTime) {
+        let before = now.0.saturating_sub(self.grace());
+        for slot in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
+            let Some(Some(record)) = self.slots.get(slot as usize) else {
+                continue;
+            };
+            let over = |it: &&Claim| it.until <= before && !self.hides_another(it, before);
+            let ended: SmallVec<[Claim; 2]> = record.claims.iter().filter(over).cloned().collect();
+            let dead = record.gone <= before && ended.len() == record.claims.len();
+            self.forget(slot, &ended, dead);
+        }
+        self.texts.sweep();
+    }
+
+    /// Without this claim, one that began before it and whose end is not told yet would seem to be in force.
+    fn hides_another(&self, claim: &Claim, before: u64) -> bool {
+        let mut others = self
+            .claims_on(claim.address)
+            .map(|(_, it)| it)
+            .filter(|it| it.source == claim.source && *it != claim);
+        let mut hidden = false;
+        let newer = others.any(|it| {
+            hidden |= it.until > before && it.from <= claim.from;
+            it.from > claim.from && it.from <= before
+        });
+        hidden && !newer
+    }
+
+    fn forget(&mut self, slot: u32, ended: &[Claim], dead: bool) {
+        let Some(place) = self.slots.get_mut(slot as usize) else {
+            return;
+        };
+        if let Some(record) = place {
+            record.claims.retain(|it| !ended.contains(it));
+            for claim in ended.iter().filter(|it| !record.has(it.address)) {
+                self.addresses.remove(&claim.address, slot);
+            }
+        }
+        if dead && let Some(record) = place.take() {
+            self.objects.remove(&record.uid, slot);
+            self.free.push(slot);
+        }
+    }
+
+    fn claims_on(&self, address: IpAddr) -> impl Iterator<Item = (u32, &Claim)> {
+        self.addresses.candidates(&address).flat_map(move |slot| {
+            let record = self.slots.get(slot as usize).and_then(Option::as_deref);
+            let all = record.into_iter().flat_map(|record| &record.claims);
+            all.filter(move |it| it.address == address)
+                .map(move |it| (slot, it))
+        })
+    }
+
+    /// Who had this address at this time.
+    pub fn lookup(&mut self, address: IpAddr, at: UnixTime) -> PeerLookup {
+        let address = address.to_canonical();
+        let claims: SmallVec<[(u32, &Claim); 4]> = self.claims_on(address).collect();
+        let verdict = decide(&claims, at.0, self.grace());
+        drop(claims);
+        match verdict {
+            Verdict::Owner(slot) => self
+                .peer(slot)
+                .map_or(PeerLookup::Unknown, PeerLookup::Found),
+            Verdict::Ambiguous => PeerLookup::Ambiguous,
+            Verdict::Ended => PeerLookup::Gone,
+            Verdict::Nobody => PeerLookup::Unknown,
+        }
+    }
+
+    /// How many objects are kept.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many objects were refused because there were too many.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    fn peer(&mut self, slot: u32) -> Option<Arc<Peer>> {
+        let record = self.slots.get_mut(slot as usize)?.as_mut()?;
+        if let Some(known) = record.peer.upgrade() {
+            return Some(known);
+        }
+        let peer = Arc::new(Peer {
+            kind: record.kind,
+            namespace: Arc::clone(&record.namespace),
+            name: Arc::clone(&record.name),
+            uid: record.uid.to_text(),
+            workload: record.workload.clone(),
+        });
+        record.peer = Arc::downgrade(&peer);
+        Some(peer)
+    }
+
+    fn apply(
+        &mut self,
+        kind: PeerKind,
+        meta: &Metadata,
+        workload: Option<(owner::Kind, Arc<str>)>,
+        wanted: &[Wanted],
+        ending: Ending,
+        now: u64,
+    ) {
+        if meta.uid.is_empty() {
+            return;
+        }
+        let uid = Uid::new(&meta.uid);
+        let Some(slot) = self.slot_of(&uid).or_else(|| self.make(uid, kind, meta)) else {
+            self.refused += 1;
+            return;
+        };
+        let list = self.list_of(kind);
+        let Some(Some(record)) = self.slots.get_mut(slot as usize) else {
+            return;
+        };
+        record.list = list;
+        let version = meta.resource_version.parse().unwrap_or(0);
+        let deleted = record.gone != NEVER && !record.only_missing;
+        let same = version != 0 && version == record.version;
+        if deleted || (version != 0 && version < record.version) || (same && !record.only_missing) {
+            return;
+        }
+        (record.gone, record.only_missing, record.version) = (NEVER, false, version);
+        if record.workload != workload {
+            record.workload = workload;
+            record.peer = Weak::new();
+        }
+        let created = meta
+            .creation_timestamp
+            .as_deref()
+            .and_then(timestamp::parse);
+        let earliest = created.map_or(0, |created| created.saturating_sub(SKEW));
+        record.claim(wanted, earliest, ending, now);
+        for claim in &record.claims {
+            self.addresses.insert(&claim.address, slot);
+        }
+    }
+
+    fn make(&mut self, uid: Uid, kind: PeerKind, meta: &Metadata) -> Option<u32> {
+        let most = self.settings.unwrap_or_default().max_objects;
+        if self.len() >= most {
+            return None;
+        }
+        let slot = self.free.pop().or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).ok()
+        })?;
+        self.objects.insert(&uid, slot);
+        *self.slots.get_mut(slot as usize)? = Some(Box::new(Record {
+            uid,
+            kind,
+            namespace: self.texts.intern(&meta.namespace),
+            name: meta.name.as_str().into(),
+            workload: None,
+            version: 0,
+            gone: NEVER,
+            only_missing: false,
+            list: 0,
+            claims: SmallVec::new(),
+            peer: Weak::new(),
+        }));
+        Some(slot)
+    }
+
+    fn slot_of(&self, uid: &Uid) -> Option<u32> {
+        self.objects.candidates(uid).find(|slot| {
+            let record = self.slots.get(*slot as usize).and_then(Option::as_ref);
+            record.is_some_and(|record| record.uid == *uid)
+        })
+    }
+
+    fn list_of(&self, kind: PeerKind) -> u32 {
+        self.lists.get(kind as usize).copied().unwrap_or(0)
+    }
+
+    fn grace(&self) -> u64 {
+        nanos(self.settings.unwrap_or_default().grace)
+    }
+}
+
+/// How claims of a pod end that it does not make any more.
+#[derive(Clone, Copy, Default)]
+struct Ending {
+    /// Its last container ended then.
+    ended: Option<u64>,
+    keep: bool,
+}
+
+impl Record {
+    fn has(&self, address: IpAddr) -> bool {
+        self.claims.iter().any(|it| it.address == address)
+    }
+
+    fn claim(&mut self, wanted: &[Wanted], earliest: u64, ending: Ending, now: u64) {
+        for claim in self.claims.iter_mut().filter(|it| it.until == NEVER) {
+            let still = wanted.iter().any(|it| it.address == claim.address);
+            if !still && !ending.keep {
+                (claim.until, claim.sure) = match ending.ended {
+                    Some(ended) => (ended.min(now), true),
+                    None => (now, false),
+                };
+            }
+        }
+        for new in wanted {
+            let known = self
+                .claims
+                .iter()
+                .any(|it| it.address == new.address && it.until == NEVER);
+            if !known && self.claims.len() < MAX_CLAIMS {
+                // An address that was got later than the first one was not there from the start.
+                let first =
+                    self.claims.is_empty() || self.claims.iter().all(|it| it.until == NEVER);
+                self.claims.push(Claim {
+                    address: new.address,
+                    source: new.source,
+                    earliest,
+                    from: if first { new.from } else { now },
+                    until: NEVER,
+                    sure: false,
+                });
+            }
+        }
+    }
+
+    fn end(&mut self, now: u64, only_missing: bool) {
+        self.gone = self.gone.min(now);
+        self.only_missing = only_missing;
+        for claim in self.claims.iter_mut().filter(|it| it.until == NEVER) {
+            claim.until = now;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Times {
+    started: Option<u64>,
+    finished: Option<u64>,
+}
+
+/// When the first container that runs now was started, and when the last one ended. A pod has its address before its
+/// containers start and until they have ended.
+fn pod_times(pod: &Pod) -> Times {
+    let parse = |text: &Option<String>| text.as_deref().and_then(timestamp::parse);
+    let all = || pod.status.container_statuses.iter();
+    let terminated = || all().map(|it| it.state.terminated.as_ref());
+    let finished = terminated().map(|it| it.and_then(|it| parse(&it.finished_at)));
+    // Init containers run with that address too.
+    let any = all().chain(&pod.status.init_container_statuses);
+    Times {
+        started: any
+            .filter_map(|it| parse(&it.state.running.as_ref()?.started_at))
+            .min(),
+        finished: finished
+            .collect::<Option<Vec<u64>>>()
+            .and_then(|all| all.into_iter().max()),
+    }
+}
+
+fn wanted<'a>(all: impl Iterator<Item = (&'a String, Source)>, from: u64) -> SmallVec<[Wanted; 2]> {
+    all.filter_map(|(text, source)| {
+        Some(Wanted {
+            address: canonical(text)?,
+            source,
+            from,
+        })
+    })
+    .collect()
+}
+
+fn canonical(text: &str) -> Option<IpAddr> {
+    text.parse()
+        .ok()
+        .map(|address: IpAddr| address.to_canonical())
+}

@@ -1,0 +1,236 @@
+//! Addresses that change hands.
+
+use super::*;
+use crate::pod::{ContainerState, ContainerStatus, PodIp, Running, Terminated};
+
+const SECOND: u64 = 1_000_000_000;
+/// 2025-11-23T10:00:00Z.
+const START: u64 = 1_763_892_000 * SECOND;
+
+fn at(seconds: u64) -> UnixTime {
+    UnixTime(START + seconds * SECOND)
+}
+
+fn time(seconds: u64) -> Option<String> {
+    Some(timestamp::format(at(seconds).0))
+}
+
+fn meta(uid: &str, version: u64, created: u64) -> Metadata {
+    Metadata {
+        uid: uid.into(),
+        name: uid.into(),
+        namespace: "shop".into(),
+        resource_version: version.to_string(),
+        creation_timestamp: time(created),
+        ..Metadata::default()
+    }
+}
+
+fn pod(uid: &str, version: u64, created: u64, addresses: &[&str]) -> Pod {
+    let mut pod = Pod {
+        metadata: meta(uid, version, created),
+        ..Pod::default()
+    };
+    pod.status.phase = "Running".into();
+    pod.status.host_ip = Some("192.0.2.1".into());
+    pod.status.pod_ips = addresses
+        .iter()
+        .map(|it| PodIp { ip: (*it).into() })
+        .collect();
+    pod.status.container_statuses = vec![ContainerStatus {
+        state: ContainerState {
+            running: Some(Running {
+                started_at: time(created + 3),
+            }),
+            terminated: None,
+        },
+        ..ContainerStatus::default()
+    }];
+    pod
+}
+
+fn finished(mut pod: Pod, version: u64, seconds: u64) -> Pod {
+    pod.metadata.resource_version = version.to_string();
+    pod.status.phase = "Succeeded".into();
+    pod.status.container_statuses[0].state = ContainerState {
+        running: None,
+        terminated: Some(Terminated {
+            finished_at: time(seconds),
+            ..Terminated::default()
+        }),
+    };
+    pod
+}
+
+fn who(peers: &mut Peers, address: &str, seconds: u64) -> String {
+    match peers.lookup(address.parse().unwrap(), at(seconds)) {
+        PeerLookup::Found(peer) => peer.uid.clone(),
+        other => other.outcome().to_owned(),
+    }
+}
+
+fn peers() -> Peers {
+    Peers::new(Settings::default())
+}
+
+#[test]
+fn a_late_deletion_does_not_take_the_address_from_its_new_pod() {
+    let mut peers = peers();
+    peers.apply_pod(&pod("a", 1, 0, &["10.0.0.1"]), at(4));
+    peers.apply_pod(&pod("b", 2, 50, &["10.0.0.1"]), at(54));
+    assert_eq!(
+        who(&mut peers, "10.0.0.1", 60),
+        "b",
+        "the end of a is still to come"
+    );
+    peers.delete("a", at(70));
+    peers.expire(at(500));
+    for (seconds, owner) in [(55, "b"), (71, "b"), (400, "b")] {
+        assert_eq!(who(&mut peers, "10.0.0.1", seconds), owner);
+    }
+    assert_eq!(peers.len(), 1);
+}
+
+#[test]
+fn while_an_address_changes_hands_nobody_has_it() {
+    let mut peers = peers();
+    peers.apply_pod(&pod("a", 1, 0, &["10.0.0.1"]), at(4));
+    peers.delete("a", at(40));
+    assert_eq!(who(&mut peers, "10.0.0.1", 52), "a", "nobody else is known");
+    peers.apply_pod(&pod("b", 2, 50, &["10.0.0.1"]), at(60));
+    for (seconds, owner) in [
+        (30, "a"),
+        (45, "a"),
+        (49, "address_ambiguous"),
+        (52, "address_ambiguous"),
+        (55, "b"),
+    ] {
+        assert_eq!(who(&mut peers, "10.0.0.1", seconds), owner, "{seconds}");
+    }
+}
+
+#[test]
+fn a_finished_pod_keeps_no_address_though_its_status_does() {
+    let mut peers = peers();
+    let a = pod("a", 1, 0, &["10.0.0.1"]);
+    peers.apply_pod(&a, at(4));
+    peers.apply_pod(&finished(a, 2, 20), at(22));
+    peers.apply_pod(&pod("b", 3, 15, &["10.0.0.1"]), at(30));
+    assert_eq!(
+        who(&mut peers, "10.0.0.1", 18),
+        "a",
+        "its last container ran until 20"
+    );
+    assert_eq!(who(&mut peers, "10.0.0.1", 25), "b");
+    let mut late = Peers::new(Settings::default());
+    late.apply_pod(&finished(pod("a", 1, 0, &["10.0.0.1"]), 2, 20), at(22));
+    assert_eq!(who(&mut late, "10.0.0.1", 22), "address_unknown");
+}
+
+#[test]
+fn last_words_without_addresses_leave_nothing_behind() {
+    let mut peers = peers();
+    peers.apply_pod(&pod("a", 1, 0, &["10.0.0.1"]), at(4));
+    peers.apply_pod(&pod("a", 2, 0, &[]), at(10));
+    peers.delete("a", at(11));
+    assert_eq!(who(&mut peers, "10.0.0.1", 12), "a");
+    assert_eq!(who(&mut peers, "10.0.0.1", 131), "address_gone");
+    peers.expire(at(131));
+    assert_eq!(who(&mut peers, "10.0.0.1", 12), "address_unknown");
+    assert_eq!(
+        (peers.len(), peers.objects.len(), peers.addresses.len()),
+        (0, 0, 0)
+    );
+}
+
+#[test]
+fn pods_on_the_network_of_their_node_are_the_node() {
+    let mut peers = peers();
+    let mut host = pod("a", 1, 0, &["192.0.2.1", "2001:db8::1"]);
+    host.spec.host_network = true;
+    peers.apply_pod(&host, at(4));
+    peers.apply_pod(&pod("b", 2, 0, &["192.0.2.1"]), at(4));
+    assert_eq!(who(&mut peers, "192.0.2.1", 5), "address_unknown");
+    let address = |kind: &str, address: &str| NodeAddress {
+        kind: kind.into(),
+        address: address.into(),
+    };
+    let addresses = vec![
+        address("InternalIP", "192.0.2.1"),
+        address("ExternalIP", "2001:db8::1"),
+        address("Hostname", "n1"),
+    ];
+    peers.apply_node(
+        &Node {
+            metadata: meta("n", 3, 0),
+            status: NodeStatus { addresses },
+        },
+        at(5),
+    );
+    for address in ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"] {
+        assert_eq!(who(&mut peers, address, 6), "n", "{address}");
+    }
+}
+
+#[test]
+fn services_have_all_their_addresses_and_headless_ones_none() {
+    let mut peers = peers();
+    let mut service = Service {
+        metadata: meta("s", 1, 0),
+        ..Service::default()
+    };
+    service.spec.cluster_ips = vec!["10.96.0.10".into(), "fd00::a".into()];
+    service.spec.external_ips = vec!["198.51.100.7".into()];
+    service.status.load_balancer.ingress = vec![
+        Ingress {
+            ip: "203.0.113.9".into(),
+        },
+        Ingress::default(),
+    ];
+    peers.apply_service(&service, at(4));
+    let mut headless = Service {
+        metadata: meta("h", 1, 0),
+        ..Service::default()
+    };
+    headless.spec.cluster_ips = vec!["None".into()];
+    peers.apply_service(&headless, at(4));
+    for address in ["10.96.0.10", "fd00::a", "198.51.100.7", "203.0.113.9"] {
+        assert_eq!(who(&mut peers, address, 5), "s", "{address}");
+    }
+    peers.apply_pod(&pod("p", 9, 0, &["198.51.100.7"]), at(6));
+    assert_eq!(
+        who(&mut peers, "198.51.100.7", 7),
+        "p",
+        "a pod's own address is the surer one"
+    );
+}
+
+#[test]
+fn only_a_complete_list_of_the_same_kind_ends_what_it_lacks() {
+    let mut peers = peers();
+    peers.apply_pod(&pod("a", 1, 0, &["10.0.0.1"]), at(4));
+    peers.begin_list(PeerKind::Service);
+    peers.end_list(PeerKind::Service, at(5));
+    peers.begin_list(PeerKind::Pod);
+    peers.begin_list(PeerKind::Pod);
+    assert_eq!(who(&mut peers, "10.0.0.1", 900), "a");
+    peers.end_list(PeerKind::Pod, at(6));
+    assert_eq!(who(&mut peers, "10.0.0.1", 900), "address_gone");
+    peers.apply_pod(&pod("a", 1, 0, &["10.0.0.1"]), at(7));
+    assert_eq!(
+        who(&mut peers, "10.0.0.1", 900),
+        "a",
+        "the list was an old one"
+    );
+}
+
+#[test]
+fn too_many_objects_are_refused_and_counted() {
+    let mut peers = Peers::new(Settings {
+        max_objects: 1,
+        ..Settings::default()
+    });
+    peers.apply_pod(&pod("a", 1, 0, &["10.0.0.1"]), at(4));
+    peers.apply_pod(&pod("b", 2, 0, &["10.0.0.2"]), at(4));
+    assert_eq!((peers.len(), peers.refused()), (1, 1));
+}
