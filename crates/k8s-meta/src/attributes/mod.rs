@@ -108,6 +108,7 @@ fn value<'a>(pairs: &'a Pairs, key: &str) -> Option<&'a str> {
 fn first_of_each(mut attributes: Vec<Attribute>) -> Vec<Attribute> {
     attributes.sort_by(|left, right| left.key.cmp(&right.key));
     attributes.dedup_by(|later, earlier| later.key == earlier.key);
+    attributes.shrink_to_fit();
     attributes
 }
 
