@@ -6,6 +6,7 @@
 
 mod claim;
 mod object;
+mod record;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use self::claim::{Claim, Source, Verdict, decide};
 pub use self::object::{
     Ingress, LoadBalancer, Node, NodeAddress, NodeStatus, Service, ServiceSpec, ServiceStatus,
 };
+use self::record::{Ending, Record, Wanted, canonical, pod_times, wanted};
 use crate::owner::{self, Owner};
 use crate::pod::{Metadata, Pod};
 use crate::store::{Index, Interner, NEVER, Uid, nanos};
@@ -27,8 +29,6 @@ use crate::timestamp;
 
 /// How far the clocks of other nodes may be off, the second included to which the API cuts its times.
 const SKEW: u64 = 2_000_000_000;
-/// Most addresses of one object, those of the past included.
-const MAX_CLAIMS: usize = 16;
 
 /// How peers are kept.
 #[derive(Clone, Copy, Debug)]
@@ -112,28 +112,6 @@ pub struct Peers {
     listing: [bool; 3],
     /// Objects for which there was no room.
     refused: u64,
-}
-
-#[derive(Debug)]
-struct Record {
-    uid: Uid,
-    kind: PeerKind,
-    namespace: Arc<str>,
-    name: Arc<str>,
-    workload: Option<(owner::Kind, Arc<str>)>,
-    version: u64,
-    gone: u64,
-    only_missing: bool,
-    list: u32,
-    claims: SmallVec<[Claim; 1]>,
-    peer: Weak<Peer>,
-}
-
-/// One address that an object claims now.
-struct Wanted {
-    address: IpAddr,
-    source: Source,
-    from: u64,
 }
 
 impl Peers {
@@ -444,99 +422,4 @@ impl Peers {
     fn grace(&self) -> u64 {
         nanos(self.settings.unwrap_or_default().grace)
     }
-}
-
-/// How claims of a pod end that it does not make any more.
-#[derive(Clone, Copy, Default)]
-struct Ending {
-    /// Its last container ended then.
-    ended: Option<u64>,
-    keep: bool,
-}
-
-impl Record {
-    fn has(&self, address: IpAddr) -> bool {
-        self.claims.iter().any(|it| it.address == address)
-    }
-
-    fn claim(&mut self, wanted: &[Wanted], earliest: u64, ending: Ending, now: u64) {
-        for claim in self.claims.iter_mut().filter(|it| it.until == NEVER) {
-            let still = wanted.iter().any(|it| it.address == claim.address);
-            if !still && !ending.keep {
-                (claim.until, claim.sure) = match ending.ended {
-                    Some(ended) => (ended.min(now), true),
-                    None => (now, false),
-                };
-            }
-        }
-        for new in wanted {
-            let known = self
-                .claims
-                .iter()
-                .any(|it| it.address == new.address && it.until == NEVER);
-            if !known && self.claims.len() < MAX_CLAIMS {
-                // An address that was got later than the first one was not there from the start.
-                let first =
-                    self.claims.is_empty() || self.claims.iter().all(|it| it.until == NEVER);
-                self.claims.push(Claim {
-                    address: new.address,
-                    source: new.source,
-                    earliest,
-                    from: if first { new.from } else { now },
-                    until: NEVER,
-                    sure: false,
-                });
-            }
-        }
-    }
-
-    fn end(&mut self, now: u64, only_missing: bool) {
-        self.gone = self.gone.min(now);
-        self.only_missing = only_missing;
-        for claim in self.claims.iter_mut().filter(|it| it.until == NEVER) {
-            claim.until = now;
-        }
-    }
-}
-
-#[derive(Default)]
-struct Times {
-    started: Option<u64>,
-    finished: Option<u64>,
-}
-
-/// When the first container that runs now was started, and when the last one ended. A pod has its address before its
-/// containers start and until they have ended.
-fn pod_times(pod: &Pod) -> Times {
-    let parse = |text: &Option<String>| text.as_deref().and_then(timestamp::parse);
-    let all = || pod.status.container_statuses.iter();
-    let terminated = || all().map(|it| it.state.terminated.as_ref());
-    let finished = terminated().map(|it| it.and_then(|it| parse(&it.finished_at)));
-    // Init containers run with that address too.
-    let any = all().chain(&pod.status.init_container_statuses);
-    Times {
-        started: any
-            .filter_map(|it| parse(&it.state.running.as_ref()?.started_at))
-            .min(),
-        finished: finished
-            .collect::<Option<Vec<u64>>>()
-            .and_then(|all| all.into_iter().max()),
-    }
-}
-
-fn wanted<'a>(all: impl Iterator<Item = (&'a String, Source)>, from: u64) -> SmallVec<[Wanted; 2]> {
-    all.filter_map(|(text, source)| {
-        Some(Wanted {
-            address: canonical(text)?,
-            source,
-            from,
-        })
-    })
-    .collect()
-}
-
-fn canonical(text: &str) -> Option<IpAddr> {
-    text.parse()
-        .ok()
-        .map(|address: IpAddr| address.to_canonical())
 }

@@ -1,6 +1,9 @@
 //! The store in time: one case after the other of what makes others answer wrongly.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::cgroup::{Placement, PodRef};
 use crate::pod::{ContainerSpec, ContainerState, ContainerStatus, Running, Terminated};
 use crate::timestamp;
 

@@ -1,0 +1,136 @@
+//! An object with its claims, and what its present state claims.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+
+use smallvec::SmallVec;
+
+use super::claim::{Claim, Source};
+use super::{Peer, PeerKind};
+use crate::owner;
+use crate::pod::Pod;
+use crate::store::{NEVER, Uid};
+use crate::timestamp;
+
+/// Most addresses of one object, those of the past included.
+const MAX_CLAIMS: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) uid: Uid,
+    pub(super) kind: PeerKind,
+    pub(super) namespace: Arc<str>,
+    pub(super) name: Arc<str>,
+    pub(super) workload: Option<(owner::Kind, Arc<str>)>,
+    pub(super) version: u64,
+    pub(super) gone: u64,
+    pub(super) only_missing: bool,
+    pub(super) list: u32,
+    pub(super) claims: SmallVec<[Claim; 1]>,
+    pub(super) peer: Weak<Peer>,
+}
+
+/// One address that an object claims now.
+pub(super) struct Wanted {
+    pub(super) address: IpAddr,
+    pub(super) source: Source,
+    pub(super) from: u64,
+}
+
+/// How claims of a pod end that it does not make any more.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ending {
+    /// Its last container ended then.
+    pub(super) ended: Option<u64>,
+    pub(super) keep: bool,
+}
+
+impl Record {
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.claims.iter().any(|it| it.address == address)
+    }
+
+    pub(super) fn claim(&mut self, wanted: &[Wanted], earliest: u64, ending: Ending, now: u64) {
+        for claim in self.claims.iter_mut().filter(|it| it.until == NEVER) {
+            let still = wanted.iter().any(|it| it.address == claim.address);
+            if !still && !ending.keep {
+                (claim.until, claim.sure) = match ending.ended {
+                    Some(ended) => (ended.min(now), true),
+                    None => (now, false),
+                };
+            }
+        }
+        for new in wanted {
+            let known = self
+                .claims
+                .iter()
+                .any(|it| it.address == new.address && it.until == NEVER);
+            if !known && self.claims.len() < MAX_CLAIMS {
+                // An address that was got later than the first one was not there from the start.
+                let first =
+                    self.claims.is_empty() || self.claims.iter().all(|it| it.until == NEVER);
+                self.claims.push(Claim {
+                    address: new.address,
+                    source: new.source,
+                    earliest,
+                    from: if first { new.from } else { now },
+                    until: NEVER,
+                    sure: false,
+                });
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self, now: u64, only_missing: bool) {
+        self.gone = self.gone.min(now);
+        self.only_missing = only_missing;
+        for claim in self.claims.iter_mut().filter(|it| it.until == NEVER) {
+            claim.until = now;
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Times {
+    pub(super) started: Option<u64>,
+    pub(super) finished: Option<u64>,
+}
+
+/// When the first container that runs now was started, and when the last one ended. A pod has its address before its
+/// containers start and until they have ended.
+pub(super) fn pod_times(pod: &Pod) -> Times {
+    let parse = |text: &Option<String>| text.as_deref().and_then(timestamp::parse);
+    let all = || pod.status.container_statuses.iter();
+    let terminated = || all().map(|it| it.state.terminated.as_ref());
+    let finished = terminated().map(|it| it.and_then(|it| parse(&it.finished_at)));
+    // Init containers run with that address too.
+    let any = all().chain(&pod.status.init_container_statuses);
+    Times {
+        started: any
+            .filter_map(|it| parse(&it.state.running.as_ref()?.started_at))
+            .min(),
+        finished: finished
+            .collect::<Option<Vec<u64>>>()
+            .and_then(|all| all.into_iter().max()),
+    }
+}
+
+pub(super) fn wanted<'a>(
+    all: impl Iterator<Item = (&'a String, Source)>,
+    from: u64,
+) -> SmallVec<[Wanted; 2]> {
+    all.filter_map(|(text, source)| {
+        Some(Wanted {
+            address: canonical(text)?,
+            source,
+            from,
+        })
+    })
+    .collect()
+}
+
+pub(super) fn canonical(text: &str) -> Option<IpAddr> {
+    text.parse()
+        .ok()
+        .map(|address: IpAddr| address.to_canonical())
+}
