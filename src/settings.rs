@@ -561,15 +561,10 @@ pub fn self_telemetry(config: &Config) -> Option<SelfTelemetrySettings> {
     let (_, _, endpoint) = endpoints(config)
         .into_iter()
         .find(|(_, signal, _)| *signal == Signal::Metrics)?;
-    let exporter_protocol = endpoints(config)
-        .into_iter()
-        .find(|(_, signal, _)| *signal == Signal::Traces)
-        .map_or(endpoint.protocol, |(_, _, traces)| traces.protocol);
     own.enabled.then(|| SelfTelemetrySettings {
         endpoint,
         interval: own.interval,
         attributes: resource_attributes(config),
-        exporter_protocol,
     })
 }
 

@@ -30,10 +30,17 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
     let ledger = Arc::new(Ledger::default());
     let otlp = OtlpSink::start(settings::export(&config, true), &ledger)?;
     let (runtime, deadline) = (otlp.runtime(), otlp.deadline());
-    let overflows = otlp.overflow_reports();
+    let (overflows, collections) = (otlp.overflow_reports(), otlp.collections());
+    let observed = otlp.observed();
     let own = settings::self_telemetry(&config).and_then(|settings| {
         SelfTelemetry::start(settings, &ledger, runtime.handle())
-            .inspect(|own| own.observe_overflows(overflows))
+            .inspect(|own| {
+                own.observe_overflows(overflows);
+                own.observe_collections(&collections);
+                if let Some(observed) = &observed {
+                    own.observe_exporter(observed);
+                }
+            })
             .inspect_err(|error| tracing::warn!("the agent's own metrics are off: {error}"))
             .ok()
     });

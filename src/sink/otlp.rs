@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use spandrel_exporter::metrics::{Aggregator, AggregatorSettings, OverflowReport};
-use spandrel_exporter::{Exporter, ExporterSettings};
+use spandrel_exporter::{Exporter, ExporterSettings, Observed, Timings};
 use spandrel_model::{KernelTime, Ledger, Measured, Resource, UnixTime};
 use spandrel_sampling::{Decision, SamplingSettings, SpanSampler};
 use tokio::runtime::{Builder, Runtime};
@@ -121,6 +121,17 @@ impl OtlpSink {
         views
             .map(|view| view.aggregator.overflow_report())
             .collect()
+    }
+
+    /// How long the collections of each view take.
+    pub fn collections(&self) -> Vec<Timings> {
+        let views = self.views.iter();
+        views.map(|view| view.aggregator.collections()).collect()
+    }
+
+    /// The exporter, for the agent's own metrics; there is none any more after the end.
+    pub fn observed(&self) -> Option<Observed> {
+        self.exporter.as_ref().map(Exporter::observed)
     }
 
     /// Takes a request into the metrics, and leaves its span to others.

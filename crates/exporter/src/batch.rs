@@ -1,6 +1,7 @@
 //! Spans of many resources, encoded as they come into one request that is bounded in spans and in bytes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use foldhash::fast::RandomState;
@@ -27,6 +28,37 @@ struct Group {
     spans: Vec<u8>,
 }
 
+/// A batcher's numbers, for other threads.
+#[derive(Debug, Default)]
+pub(crate) struct BatchStats {
+    capacity: u64,
+    pending: AtomicU64,
+    processed: AtomicU64,
+    too_large: AtomicU64,
+}
+
+impl BatchStats {
+    /// Most spans of a batch.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Spans in the batch that is being filled.
+    pub(crate) fn pending(&self) -> u64 {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Spans that went on.
+    pub(crate) fn processed(&self) -> u64 {
+        self.processed.load(Ordering::Relaxed)
+    }
+
+    /// Spans that no batch has room for.
+    pub(crate) fn too_large(&self) -> u64 {
+        self.too_large.load(Ordering::Relaxed)
+    }
+}
+
 /// Fills one request at a time. Time comes in with [`SpanBatcher::due`] only, so equal calls give equal requests.
 #[derive(Debug)]
 pub(crate) struct SpanBatcher {
@@ -42,6 +74,7 @@ pub(crate) struct SpanBatcher {
     bytes: usize,
     spans: usize,
     carried: Carried,
+    stats: Arc<BatchStats>,
     now: Option<Instant>,
     pending_since: Option<Instant>,
     last_export: Option<Instant>,
@@ -55,6 +88,10 @@ impl SpanBatcher {
     pub(crate) fn new(settings: BatchSettings, form: Form, ledger: Arc<Ledger>) -> Self {
         Self {
             cache: ResourceCache::new(form, settings.resource_cache_size),
+            stats: Arc::new(BatchStats {
+                capacity: settings.max_export_batch_size.max(1) as u64,
+                ..BatchStats::default()
+            }),
             settings,
             carried: Carried::new(Arc::clone(&ledger), Signal::Traces),
             ledger,
@@ -72,6 +109,10 @@ impl SpanBatcher {
 
     pub(crate) fn form(&self) -> Form {
         self.cache.form()
+    }
+
+    pub(crate) fn stats(&self) -> &Arc<BatchStats> {
+        &self.stats
     }
 
     /// Adds a span. Returns the request that had no room for it, or that it filled; never both.
@@ -104,6 +145,7 @@ impl SpanBatcher {
                 let mut lost = Carried::new(Arc::clone(&self.ledger), Signal::Traces);
                 lost.see(1);
                 lost.drop_for(reason::TOO_LARGE);
+                self.stats.too_large.fetch_add(1, Ordering::Relaxed);
                 return full;
             }
             (group, block) = (None, Some(found));
@@ -126,6 +168,8 @@ impl SpanBatcher {
         self.bytes += extra + length;
         self.spans += 1;
         self.carried.see(1);
+        let pending = self.spans as u64;
+        self.stats.pending.store(pending, Ordering::Relaxed);
         if full.is_none() && self.spans >= self.settings.max_export_batch_size.max(1) {
             full = self.flush();
         }
@@ -193,6 +237,9 @@ impl SpanBatcher {
             }
         }
         self.by_resource.clear();
+        let processed = &self.stats.processed;
+        processed.fetch_add(self.spans as u64, Ordering::Relaxed);
+        self.stats.pending.store(0, Ordering::Relaxed);
         self.bytes = 0;
         self.spans = 0;
         self.pending_since = None;

@@ -7,7 +7,7 @@ use spandrel_disk_queue::{DiskQueue, DropReason, Position, PushError, Settings};
 
 use crate::carried::{Carried, Signal};
 use crate::error::ExporterError;
-use crate::queue::{Request, Ticket};
+use crate::queue::{QueueStats, Request, Ticket};
 use crate::reason;
 use crate::settings::StorageSettings;
 
@@ -19,6 +19,7 @@ const CLOSE: Duration = Duration::from_secs(5);
 pub(crate) struct DurableQueue {
     queue: DiskQueue,
     signal: Signal,
+    max_bytes: u64,
     kept: Arc<Kept>,
 }
 
@@ -77,6 +78,7 @@ impl DurableQueue {
         Ok(Self {
             queue,
             signal,
+            max_bytes: storage.max_size,
             kept,
         })
     }
@@ -151,5 +153,17 @@ impl DurableQueue {
         let stats = self.queue.stats();
         let bytes = stats.disk.total().bytes + stats.memory.total().bytes;
         usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn stats(&self) -> QueueStats {
+        let stats = self.queue.stats();
+        let (disk, memory) = (stats.disk.total(), stats.memory.total());
+        QueueStats {
+            bytes: disk.bytes + memory.bytes,
+            capacity: self.max_bytes,
+            requests: disk.records + memory.records,
+            oldest_age: stats.oldest_age,
+            disk: Some(stats),
+        }
     }
 }

@@ -15,6 +15,7 @@ use crate::error::ExporterError;
 use crate::limits::{AttributeLimits, Limiter};
 use crate::logs::ResourceLogs;
 use crate::metrics::{MetricsBatch, ResourceMetrics};
+use crate::observed::{Observed, Observing, Remote};
 use crate::otlp::{Form, ResourceCache, encode_logs, encode_metrics, logs_json, metrics_json};
 use crate::queue::{MemoryQueue, Queue, Request};
 use crate::reason;
@@ -34,6 +35,7 @@ struct Lane {
     form: Form,
     queue: Arc<Queue>,
     gate: Option<Arc<Gate>>,
+    remote: Remote,
 }
 
 impl Lane {
@@ -403,6 +405,17 @@ impl Exporter {
         self.lanes.iter().map(|lane| lane.queue.bytes()).sum()
     }
 
+    /// What the agent's own metrics tell of it, also after its end.
+    pub fn observed(&self) -> Observed {
+        let mut observing = Observing::default();
+        for lane in &self.lanes {
+            let (queue, gate) = (&lane.queue, lane.gate.as_ref());
+            observing.lane(&lane.destination, lane.signal, &lane.remote, queue, gate);
+        }
+        let batches = self.spans.iter().map(|group| group.batcher.stats());
+        observing.end(batches.cloned().collect())
+    }
+
     /// Flushes, lets the workers finish until the deadline, and counts what is left as lost. Afterwards every span and
     /// point that was taken has ended in the ledger.
     pub async fn shutdown(mut self, deadline: Duration) -> ShutdownReport {
@@ -522,6 +535,7 @@ impl Starter<'_> {
                 form: Form::Json,
                 queue: Arc::clone(&lane.queue),
                 gate: None,
+                remote: lane.remote.clone(),
             })),
             (Some(Target::SameStream), _) => Err(ExporterError::NoStreamToShare),
             (Some(target), _) => self.lane(target, signal).map(Some),
@@ -548,6 +562,7 @@ impl Starter<'_> {
                     .max_request_bytes
                     .get_or_insert(self.max_request_bytes);
                 let queue = Arc::new(self.endpoint_queue(signal)?);
+                let remote = Remote::of(&settings)?;
                 let sender = {
                     // The client's timers belong to the runtime.
                     let _entered = self.runtime.enter();
@@ -566,6 +581,7 @@ impl Starter<'_> {
                     form: Form::Protobuf,
                     queue,
                     gate: Some(gate),
+                    remote,
                 });
             }
             Target::Console(stream, _) => StreamWriter::new(stream),
@@ -581,6 +597,7 @@ impl Starter<'_> {
             form: Form::Json,
             queue,
             gate: None,
+            remote: Remote::stream(),
         })
     }
 }

@@ -19,6 +19,7 @@ mod exporter;
 mod limits;
 pub mod logs;
 pub mod metrics;
+mod observed;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use carried::{Carried, Signal};
 pub use error::ExporterError;
 pub use exporter::{Exporter, ShutdownReport};
 pub use limits::AttributeLimits;
+pub use observed::{Observed, Timings};
 pub use sender::USER_AGENT;
 pub use settings::{
     BatchSettings, Compression, ConsoleFormat, DestinationSettings, ExporterSettings, OtlpSettings,

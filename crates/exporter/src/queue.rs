@@ -35,7 +35,8 @@ impl Request {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Request>,
+    /// With the time at which each came.
+    waiting: VecDeque<(Instant, Request)>,
     bytes: usize,
     /// Requests that wait or are being sent.
     outstanding: usize,
@@ -44,6 +45,18 @@ struct State {
 
 /// Names a request that was handed out, to the queue that it came from.
 pub(crate) type Ticket = Option<Position>;
+
+/// A queue at one time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct QueueStats {
+    /// That wait, and that may.
+    pub(crate) bytes: u64,
+    pub(crate) capacity: u64,
+    pub(crate) requests: u64,
+    pub(crate) oldest_age: Duration,
+    /// Where it is on disk.
+    pub(crate) disk: Option<spandrel_disk_queue::Stats>,
+}
 
 /// The queue between the pipeline's thread and the workers of one destination.
 #[derive(Debug)]
@@ -108,6 +121,14 @@ impl Queue {
             Self::Disk(queue) => queue.bytes(),
         }
     }
+
+    /// What the agent's own metrics tell of it.
+    pub(crate) fn stats(&self) -> QueueStats {
+        match self {
+            Self::Memory(queue) => queue.stats(),
+            Self::Disk(queue) => queue.stats(),
+        }
+    }
 }
 
 /// The queue in memory.
@@ -159,7 +180,7 @@ impl MemoryQueue {
                     .changed
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner);
-            } else if let Some(oldest) = state.waiting.pop_front() {
+            } else if let Some((_, oldest)) = state.waiting.pop_front() {
                 state.bytes -= oldest.body.len();
                 state.outstanding -= 1;
                 lost.push(oldest);
@@ -167,7 +188,7 @@ impl MemoryQueue {
         }
         state.bytes += size;
         state.outstanding += 1;
-        state.waiting.push_back(request);
+        state.waiting.push_back((Instant::now(), request));
         drop(state);
         self.filled.notify_one();
         for request in lost {
@@ -182,7 +203,7 @@ impl MemoryQueue {
             filled.as_mut().enable();
             {
                 let mut state = self.lock();
-                if let Some(request) = state.waiting.pop_front() {
+                if let Some((_, request)) = state.waiting.pop_front() {
                     state.bytes -= request.body.len();
                     self.changed.notify_all();
                     return Some(request);
@@ -235,6 +256,18 @@ impl MemoryQueue {
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes
+    }
+
+    pub(crate) fn stats(&self) -> QueueStats {
+        let state = self.lock();
+        let oldest = state.waiting.front().map(|(since, _)| since.elapsed());
+        QueueStats {
+            bytes: state.bytes as u64,
+            capacity: self.settings.queue_size as u64,
+            requests: state.waiting.len() as u64,
+            oldest_age: oldest.unwrap_or_default(),
+            disk: None,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

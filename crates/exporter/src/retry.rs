@@ -19,6 +19,18 @@ struct State {
     failing: bool,
     asked_by_server: bool,
     random: Random,
+    failures: u64,
+}
+
+/// A gate at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GateStats {
+    /// Until the next attempt may be made.
+    pub(crate) wait: Duration,
+    /// Whether that is the server's wish.
+    pub(crate) throttled: bool,
+    /// Attempts that failed and may be made again.
+    pub(crate) failed: u64,
 }
 
 /// SplitMix64: a seed gives the same waits again, and no attacker gains from guessing one.
@@ -65,6 +77,7 @@ impl Gate {
                 failing: false,
                 asked_by_server: false,
                 random: Random(seed),
+                failures: 0,
             }),
             moved: Notify::new(),
         }
@@ -96,6 +109,7 @@ impl Gate {
     /// An attempt failed and may be made again. Returns the wait if this is the first failure after a success.
     pub(crate) fn failed(&self, pass: Pass, asked: Option<Duration>) -> Option<Duration> {
         let mut state = self.lock();
+        state.failures += 1;
         if state.generation != pass.0 && asked.is_none() {
             return None;
         }
@@ -145,6 +159,16 @@ impl Gate {
         }
         drop(state);
         self.moved.notify_waiters();
+    }
+
+    pub(crate) fn stats(&self) -> GateStats {
+        let state = self.lock();
+        let wait = state.open_at.saturating_duration_since(Instant::now());
+        GateStats {
+            wait,
+            throttled: state.asked_by_server && !wait.is_zero(),
+            failed: state.failures,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
@@ -11,6 +12,7 @@ use spandrel_model::{Attribute, Instrument, Ledger, Measured, Resource, UnixTime
 use super::cardinality::{OverflowReport, Watch};
 use super::series::{Entry, Series};
 use super::{ExplicitBounds, Metric, MetricData, MetricsBatch, ResourceMetrics, Temporality};
+use crate::observed::Timings;
 
 /// Which histogram.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +105,7 @@ pub struct Aggregator {
     held: usize,
     stats: AggregatorStats,
     watch: Watch,
+    collections: Timings,
 }
 
 impl Aggregator {
@@ -133,12 +136,18 @@ impl Aggregator {
             held: 0,
             stats: AggregatorStats::default(),
             watch: Watch::default(),
+            collections: Timings::default(),
         }
     }
 
     /// What overflows and why, as others may read it; made anew at each collection.
     pub fn overflow_report(&self) -> OverflowReport {
         self.watch.report()
+    }
+
+    /// How long its collections take, as others may hear of it.
+    pub fn collections(&self) -> Timings {
+        self.collections.clone()
     }
 
     /// What it holds and what it left out.
@@ -193,6 +202,13 @@ impl Aggregator {
 
     /// The points of the window that ends now, counted in the ledger as made and in flight; `None` if there are none.
     pub fn collect(&mut self, now: UnixTime) -> Option<MetricsBatch> {
+        let began = Instant::now();
+        let batch = self.collect_until(now);
+        self.collections.record(began.elapsed(), []);
+        batch
+    }
+
+    fn collect_until(&mut self, now: UnixTime) -> Option<MetricsBatch> {
         let start = self.window_start.unwrap_or(self.first_seen.min(now));
         let now = now.max(start);
         let resources = self.points((start, now));

@@ -14,7 +14,7 @@ use tonic::Code;
 use crate::server::{Answer, Server};
 use crate::{Running, grpc, resource, settings, span};
 
-fn stored(directory: &Path, server: &Server) -> DestinationSettings {
+pub(crate) fn stored(directory: &Path, server: &Server) -> DestinationSettings {
     DestinationSettings {
         name: "main".to_owned(),
         queue: QueueSettings {

@@ -9,6 +9,7 @@
 mod destinations;
 mod durable;
 mod metrics;
+mod own_metrics;
 mod rules;
 mod sdk;
 mod server;

@@ -164,7 +164,6 @@ async fn the_agents_own_metrics_go_over_the_same_tls() {
         },
         interval: std::time::Duration::from_secs(3600),
         attributes: Vec::new(),
-        exporter_protocol: Protocol::Grpc,
     };
     let runtime = tokio::runtime::Handle::current();
     let telemetry = SelfTelemetry::start(settings, &Arc::default(), &runtime).unwrap();
