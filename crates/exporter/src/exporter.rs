@@ -15,7 +15,7 @@ use crate::error::ExporterError;
 use crate::limits::{AttributeLimits, Limiter};
 use crate::logs::ResourceLogs;
 use crate::metrics::{MetricsBatch, ResourceMetrics};
-use crate::observed::{Observed, Observing, Remote};
+use crate::observed::{Observed, Observing, Remote, Timings};
 use crate::otlp::{Form, ResourceCache, encode_logs, encode_metrics, logs_json, metrics_json};
 use crate::queue::{MemoryQueue, Queue, Request};
 use crate::reason;
@@ -36,6 +36,7 @@ struct Lane {
     queue: Arc<Queue>,
     gate: Option<Arc<Gate>>,
     remote: Remote,
+    operations: Timings,
 }
 
 impl Lane {
@@ -410,7 +411,14 @@ impl Exporter {
         let mut observing = Observing::default();
         for lane in &self.lanes {
             let (queue, gate) = (&lane.queue, lane.gate.as_ref());
-            observing.lane(&lane.destination, lane.signal, &lane.remote, queue, gate);
+            observing.lane(
+                &lane.destination,
+                lane.signal,
+                &lane.remote,
+                queue,
+                gate,
+                &lane.operations,
+            );
         }
         let batches = self.spans.iter().map(|group| group.batcher.stats());
         observing.end(batches.cloned().collect())
@@ -536,6 +544,7 @@ impl Starter<'_> {
                 queue: Arc::clone(&lane.queue),
                 gate: None,
                 remote: lane.remote.clone(),
+                operations: Timings::default(),
             })),
             (Some(Target::SameStream), _) => Err(ExporterError::NoStreamToShare),
             (Some(target), _) => self.lane(target, signal).map(Some),
@@ -570,9 +579,10 @@ impl Starter<'_> {
                 };
                 // A gate for each signal: each has an endpoint of its own, which may refuse alone.
                 let gate = Arc::new(Gate::new(self.retry.clone()));
+                let operations = Timings::default();
                 for _ in 0..self.queue.num_consumers.max(1) {
                     let (sender, gate) = (Arc::clone(&sender), Arc::clone(&gate));
-                    let task = worker::run(Arc::clone(&queue), sender, gate);
+                    let task = worker::run(Arc::clone(&queue), sender, gate, operations.clone());
                     self.workers.push(self.runtime.spawn(task));
                 }
                 return Ok(Lane {
@@ -582,6 +592,7 @@ impl Starter<'_> {
                     queue,
                     gate: Some(gate),
                     remote,
+                    operations,
                 });
             }
             Target::Console(stream, _) => StreamWriter::new(stream),
@@ -598,6 +609,7 @@ impl Starter<'_> {
             queue,
             gate: None,
             remote: Remote::stream(),
+            operations: Timings::default(),
         })
     }
 }

@@ -20,6 +20,7 @@ mod limits;
 pub mod logs;
 pub mod metrics;
 mod observed;
+mod operation;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]

@@ -67,6 +67,7 @@ pub(crate) struct Exported {
     /// Those that no other has shown before.
     pub(crate) queues: Vec<Arc<Queue>>,
     pub(crate) gates: Vec<Arc<Gate>>,
+    pub(crate) operations: Vec<Timings>,
     pub(crate) first_of_destination: bool,
 }
 
@@ -111,6 +112,7 @@ impl Observing {
         remote: &Remote,
         queue: &Arc<Queue>,
         gate: Option<&Arc<Gate>>,
+        operations: &Timings,
     ) {
         let shown = |all: &[Exported]| {
             let mut queues = all.iter().flat_map(|each| &each.queues);
@@ -123,6 +125,7 @@ impl Observing {
         if let Some(same) = self.exported.iter_mut().find(known) {
             same.queues.extend(fresh_queue.then(|| Arc::clone(queue)));
             same.gates.extend(gate.cloned());
+            same.operations.push(operations.clone());
             return;
         }
         let kind = remote.component_type(signal);
@@ -145,6 +148,7 @@ impl Observing {
             attributes,
             queues: fresh_queue.then(|| Arc::clone(queue)).into_iter().collect(),
             gates: gate.cloned().into_iter().collect(),
+            operations: vec![operations.clone()],
         });
     }
 

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::carried::{Carried, Signal};
+use crate::observed::Timings;
+use crate::operation::Operation;
 use crate::otlp::split::{Part, Shape, split_in_two};
 use crate::queue::{Queue, Request};
 use crate::reason;
@@ -13,9 +15,14 @@ use crate::retry::Gate;
 use crate::sender::{Outcome, Prepared, Sender, StreamWriter};
 
 /// Sends to an endpoint until the queue is closed and empty.
-pub(crate) async fn run(queue: Arc<Queue>, sender: Arc<Sender>, gate: Arc<Gate>) {
+pub(crate) async fn run(
+    queue: Arc<Queue>,
+    sender: Arc<Sender>,
+    gate: Arc<Gate>,
+    operations: Timings,
+) {
     while let Some((request, ticket)) = queue.pop().await {
-        deliver(&sender, &gate, request).await;
+        deliver(&sender, &gate, &operations, request).await;
         queue.done(ticket).await;
     }
 }
@@ -36,7 +43,7 @@ pub(crate) async fn write(queue: Arc<Queue>, mut stream: StreamWriter) {
 }
 
 /// Sends a request, or the parts that it has to be cut into, in their order.
-async fn deliver(sender: &Sender, gate: &Gate, request: Request) {
+async fn deliver(sender: &Sender, gate: &Gate, operations: &Timings, request: Request) {
     let signal = request.signal;
     // Each cut halves the items: what waits here is never more than a few parts.
     let mut parts = vec![(request.body, request.carried)];
@@ -75,7 +82,10 @@ async fn deliver(sender: &Sender, gate: &Gate, request: Request) {
                 continue;
             }
         };
-        if let Some((carried, message)) = send(sender, gate, signal, &prepared, carried).await {
+        let operation = Operation::new(operations);
+        if let Some((carried, message)) =
+            send(sender, gate, operation, signal, &prepared, carried).await
+        {
             match halves() {
                 Some(halves) => {
                     tracing::debug!(
@@ -110,6 +120,7 @@ fn share(parts: &mut Vec<(Bytes, Carried)>, [first, second]: [Part; 2], mut carr
 async fn send(
     sender: &Sender,
     gate: &Gate,
+    mut operation: Operation<'_>,
     signal: Signal,
     request: &Prepared,
     mut carried: Carried,
@@ -117,9 +128,13 @@ async fn send(
     let began = Instant::now();
     loop {
         let pass = gate.pass().await;
-        match sender.attempt(request).await {
+        operation.attempt();
+        let (outcome, status) = sender.attempt(request).await;
+        operation.answered(status);
+        match outcome {
             Outcome::Accepted => {
                 recovered(gate, signal);
+                operation.succeeded();
                 carried.settle();
                 return None;
             }
@@ -132,12 +147,14 @@ async fn send(
                         "the backend rejected some {}",
                         signal.item()
                     );
+                    operation.failed(reason::REJECTED);
                     carried.split(partial.rejected).drop_for(reason::REJECTED);
                 } else {
                     tracing::warn!(
                         message = partial.message,
                         "the backend accepted with a warning"
                     );
+                    operation.succeeded();
                 }
                 carried.settle();
                 return None;
@@ -145,6 +162,7 @@ async fn send(
             Outcome::Permanent { reason, message } => {
                 // The destination answers, so the others need not wait.
                 gate.succeeded();
+                operation.failed(reason);
                 if reason == reason::PERMANENT_SIZE {
                     return Some((carried, message));
                 }
@@ -178,6 +196,7 @@ async fn send(
                         "{} are lost",
                         signal.item()
                     );
+                    operation.failed(reason::RETRY_EXHAUSTED);
                     carried.drop_for(reason::RETRY_EXHAUSTED);
                     return None;
                 }

@@ -83,6 +83,16 @@ const EXPORT: &[&str] = &[
     "spandrel.destination",
     "error.type",
 ];
+const OPERATION: &[&str] = &[
+    "otel.component.type",
+    "otel.component.name",
+    "server.address",
+    "server.port",
+    "spandrel.destination",
+    "http.response.status_code",
+    "rpc.response.status_code",
+    "error.type",
+];
 const IN_FLIGHT: &[&str] = &[
     "otel.component.type",
     "otel.component.name",
@@ -123,6 +133,8 @@ entries! {
     POINT_INFLIGHT: UpDownCounter, names::OTEL_SDK_EXPORTER_METRIC_DATA_POINT_INFLIGHT, "{data_point}", IN_FLIGHT, INFLIGHT;
     LOG_EXPORTED: Counter, names::OTEL_SDK_EXPORTER_LOG_EXPORTED, "{log_record}", EXPORT, EXPORTED;
     LOG_INFLIGHT: UpDownCounter, names::OTEL_SDK_EXPORTER_LOG_INFLIGHT, "{log_record}", IN_FLIGHT, INFLIGHT;
+    OPERATION_DURATION: Histogram, names::OTEL_SDK_EXPORTER_OPERATION_DURATION, "s", OPERATION,
+        "From the first attempt to send a request to its end, retries and waits included.";
     PROCESSOR_QUEUE_SIZE: UpDownCounter, names::OTEL_SDK_PROCESSOR_SPAN_QUEUE_SIZE, "{span}", COMPONENT,
         "Spans in a batch that is not full yet.";
     PROCESSOR_QUEUE_CAPACITY: UpDownCounter, names::OTEL_SDK_PROCESSOR_SPAN_QUEUE_CAPACITY, "{span}", COMPONENT,

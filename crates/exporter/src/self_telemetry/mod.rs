@@ -11,6 +11,8 @@ mod process;
 mod tests;
 mod transport;
 
+pub(crate) use destinations::error_type;
+
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -91,6 +93,12 @@ impl SelfTelemetry {
     /// Also exports what an exporter does. Once: of two, the second one's numbers would be lost.
     pub fn observe_exporter(&self, observed: &Observed) {
         let meter = self.provider.meter(SCOPE_NAME);
+        let operations = catalogue::OPERATION_DURATION.histogram(&meter, &OPERATION_BOUNDS);
+        for lane in observed.exported.iter() {
+            for timings in &lane.operations {
+                timings.listen(&operations, lane.attributes.clone());
+            }
+        }
         destinations::observe(&meter, observed);
         disk::observe(&meter, &observed.exported);
         batches::observe(&meter, &observed.batches);
@@ -139,6 +147,11 @@ impl SelfTelemetry {
 
 /// Bounds of the time of a collection, in seconds.
 const COLLECTION_BOUNDS: [f64; 9] = [0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0];
+
+/// Bounds of the time of an export, in seconds: from one on the same machine to hours of retries.
+const OPERATION_BOUNDS: [f64; 14] = [
+    0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0,
+];
 
 /// A part of the agent, by the conventions: numbered within its type, so that a restart gives the same names.
 pub(crate) fn component(kind: &str, number: usize) -> [KeyValue; 2] {

@@ -107,6 +107,19 @@ impl Status {
     }
 }
 
+/// The status of the call, if the answer has one.
+pub(super) fn code(head: &response::Parts, body: &Body) -> Option<Code> {
+    status(head, body).map(|status| status.code)
+}
+
+fn status(head: &response::Parts, body: &Body) -> Option<Status> {
+    match (Status::of(&head.headers), body) {
+        (Some(status), _) => Some(status),
+        (None, Body::Whole(_, Some(trailers))) => Status::of(trailers),
+        _ => None,
+    }
+}
+
 /// What an answer means.
 pub(super) fn outcome(
     head: &response::Parts,
@@ -114,12 +127,7 @@ pub(super) fn outcome(
     limit: usize,
     retry_resource_exhausted: bool,
 ) -> Outcome {
-    let status = match (Status::of(&head.headers), &body) {
-        (Some(status), _) => Some(status),
-        (None, Body::Whole(_, Some(trailers))) => Status::of(trailers),
-        _ => None,
-    };
-    let Some(status) = status else {
+    let Some(status) = status(head, &body) else {
         return without_status(head, body, limit);
     };
     if status.code != Code::Ok {

@@ -26,6 +26,7 @@ pub(crate) use stream::StreamWriter;
 
 use crate::carried::Signal;
 use crate::error::ExporterError;
+use crate::operation::ResponseStatus;
 use crate::otlp::response::PartialSuccess;
 use crate::otlp::transcode::{Root, json_of};
 use crate::reason;
@@ -206,13 +207,13 @@ impl Sender {
             return failed("the request cannot be turned into JSON".to_owned());
         };
         match self.prepare(body) {
-            Ok(prepared) => self.attempt(&prepared).await,
+            Ok(prepared) => self.attempt(&prepared).await.0,
             Err(error) => failed(format!("compression: {error}")),
         }
     }
 
-    /// Sends a request once.
-    pub(crate) async fn attempt(&self, request: &Prepared) -> Outcome {
+    /// Sends a request once. With the server's status, if there was an answer.
+    pub(crate) async fn attempt(&self, request: &Prepared) -> (Outcome, Option<ResponseStatus>) {
         let until = (!self.timeout.is_zero()).then(|| Instant::now() + self.timeout);
         let mut call = Request::new(Full::new(request.0.clone()));
         *call.method_mut() = Method::POST;
@@ -223,8 +224,11 @@ impl Sender {
         }
         let response = match within(until, self.client.request(call)).await {
             Some(Ok(response)) => response,
-            Some(Err(error)) => return Outcome::retry(with_causes(&error)),
-            None => return Outcome::retry(format!("no answer within {:?}", self.timeout)),
+            Some(Err(error)) => return (Outcome::retry(with_causes(&error)), None),
+            None => {
+                let late = format!("no answer within {:?}", self.timeout);
+                return (Outcome::retry(late), None);
+            }
         };
         let (head, body) = response.into_parts();
         let limit = self.max_response_size.saturating_add(match self.protocol {
@@ -240,7 +244,20 @@ impl Sender {
             Some(Err(error)) => Body::Lost(with_causes(&*error)),
             None => Body::Lost(format!("no end of the answer within {:?}", self.timeout)),
         };
-        self.judge(&head, body)
+        let status = self.status(&head, &body);
+        (self.judge(&head, body), Some(status))
+    }
+
+    /// That of gRPC where there is one; a proxy may answer without.
+    fn status(&self, head: &response::Parts, body: &Body) -> ResponseStatus {
+        let code = match self.protocol {
+            Protocol::Grpc => grpc::code(head, body),
+            Protocol::HttpProtobuf | Protocol::HttpJson => None,
+        };
+        code.map_or(
+            ResponseStatus::Http(head.status.as_u16()),
+            ResponseStatus::Grpc,
+        )
     }
 
     fn judge(&self, head: &response::Parts, body: Body) -> Outcome {

@@ -128,13 +128,16 @@ impl Own {
 
     /// Reads until it is so.
     async fn until(&mut self, what: &str, is_so: impl Fn(&Told) -> bool) -> Told {
-        for _ in 0..500 {
-            let told = self.read().await;
-            if is_so(&told) {
-                return told;
+        let reads = async {
+            loop {
+                let told = self.read().await;
+                if is_so(&told) {
+                    return told;
+                }
             }
-        }
-        panic!("never: {what}");
+        };
+        let found = tokio::time::timeout(Duration::from_secs(20), reads).await;
+        found.unwrap_or_else(|_| panic!("not within 20 s: {what}"))
     }
 }
 
@@ -397,6 +400,75 @@ async fn a_full_queue_and_a_hanging_destination_are_told_beside_a_healthy_one() 
         told.sum("spandrel.ledger.spans", &[("spandrel.state", "seen")]),
         Some(40.0)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_operation_is_timed_once_over_all_its_attempts() {
+    const TIMES: &str = "otel.sdk.exporter.operation.duration";
+    let wish = Duration::from_secs(1);
+    let by_grpc = Server::grpc(vec![
+        Answer::Accept,
+        Answer::Status(Code::Unavailable, Some(wish)),
+        Answer::Partial(1, "no"),
+        Answer::Status(Code::PermissionDenied, None),
+        Answer::Hang,
+    ])
+    .await;
+    let by_http = Server::http(vec![
+        Answer::Http(503, Vec::new(), Vec::new()),
+        Answer::Accept,
+        Answer::Http(400, Vec::new(), Vec::new()),
+    ])
+    .await;
+    let (mut exporter, ledger) = start(vec![
+        named("near", settings(grpc(&by_grpc))),
+        named("far", settings(http(&by_http))),
+    ]);
+    let mut own = Own::start(&exporter, &ledger).await;
+    // In order, so that each meets the answer that is meant for it.
+    for (by_near, by_far) in [(1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (3.0, 4.0)] {
+        export(&mut exporter, 2);
+        let ended = |told: &Told| {
+            let near = told.sum(TIMES, &[("spandrel.destination", "near")]);
+            let far = told.sum(TIMES, &[("spandrel.destination", "far")]);
+            (near, far) == (Some(by_near), Some(by_far))
+        };
+        own.until("the operations ended", ended).await;
+    }
+    by_grpc.received(5).await;
+    exporter.shutdown(Duration::from_millis(100)).await;
+    let told = own.read().await;
+    let near = [("spandrel.destination", "near")];
+    for (status, error, least) in [
+        ("OK", None, 0.0),
+        ("OK", Some("rejected"), 1.0),
+        ("PERMISSION_DENIED", Some("permanent_auth"), 0.0),
+    ] {
+        let attributes = [near[0], ("rpc.response.status_code", status)];
+        let of: Vec<_> = told
+            .all(TIMES, &attributes)
+            .filter(|sample| sample.attributes.get("error.type").map(String::as_str) == error)
+            .collect();
+        assert_eq!(of.len(), 1, "{status} {error:?}: {of:?}");
+        assert_eq!(of[0].value, 1.0, "{of:?}");
+        assert!(of[0].sum >= least, "with the wait between: {of:?}");
+    }
+    let cut_off = [near[0], ("error.type", "shutdown_deadline")];
+    assert_eq!(told.sum(TIMES, &cut_off), Some(1.0));
+    assert_eq!(told.sum(TIMES, &near), Some(4.0));
+    let far = |status, error: Option<&str>| {
+        let attributes = [
+            ("spandrel.destination", "far"),
+            ("http.response.status_code", status),
+        ];
+        told.all(TIMES, &attributes)
+            .filter(|sample| sample.attributes.get("error.type").map(String::as_str) == error)
+            .map(|sample| sample.value)
+            .sum::<f64>()
+    };
+    assert_eq!(far("200", None), 3.0);
+    assert_eq!(far("400", Some("permanent_request")), 1.0);
+    assert_eq!(far("503", None), 0.0, "retried, and so no end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
