@@ -392,8 +392,19 @@ fn the_agents_own_metrics_arrive() {
         settled(points) >= 100.0
     });
     assert!((settled(&points) - 100.0).abs() < 0.5);
-    for name in ["messages", "exchanges", "metric_points", "in_flight"] {
-        let name = format!("spandrel.ledger.{name}");
+    for name in [
+        "spandrel.ledger.messages",
+        "spandrel.ledger.exchanges",
+        "spandrel.ledger.metric_points",
+        "spandrel.ledger.in_flight",
+        "otel.sdk.exporter.span.exported",
+        "otel.sdk.exporter.span.inflight",
+        "otel.sdk.exporter.operation.duration",
+        "otel.sdk.processor.span.processed",
+        "spandrel.exporter.queue.size",
+        "process.cpu.time",
+        "process.memory.usage",
+    ] {
         assert!(points.iter().any(|point| point.name == name), "no {name}");
     }
     stop(agent);
