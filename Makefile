@@ -4,7 +4,7 @@ SHELL := /bin/sh
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build run test bench fmt lint deny collector vm fuzz clean
+.PHONY: help setup build run test bench fmt lint deny collector kube vm fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -43,6 +43,10 @@ deny: ## licences, banned dependencies, advisories
 collector: ## target/otelcol/otelcol, the Collector of the tests
 	@scripts/setup build
 	@scripts/build-collector
+
+kube: ## target/kube/, the Kubernetes API server and etcd of the tests
+	@scripts/setup build
+	@scripts/build-kube
 
 vm: ## the tests of capture on Debian's kernels 6.1 and 6.12 under qemu
 	@scripts/setup build test
