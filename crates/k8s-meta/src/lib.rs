@@ -13,3 +13,4 @@ pub mod peers;
 pub mod pod;
 pub mod store;
 mod timestamp;
+pub mod watch;
