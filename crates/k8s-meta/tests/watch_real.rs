@@ -182,6 +182,52 @@ async fn what_happens_while_the_api_server_is_away_is_known_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_no_longer_good_is_replaced_by_the_one_in_its_file() {
+    let Some(cluster) =
+        cluster("a_token_that_is_no_longer_good_is_replaced_by_the_one_in_its_file").await
+    else {
+        return;
+    };
+    let cluster = cluster.write().await;
+    let admin = cluster.admin().await;
+    let (token, settings) = agent(&cluster, node("node-5")).await;
+    // The tokens of a ServiceAccount end with it, also where one of the same name follows.
+    admin
+        .delete("/api/v1/namespaces/spandrel/serviceaccounts/spandrel")
+        .await;
+    admin.apply_file("rbac.yaml").await;
+
+    let mut listener = Listener::start(settings);
+    assert_eq!(listener.next_failure().await.reason, Reason::Unauthorized);
+    fs::write(token.path(), admin.agent_token().await).unwrap();
+    assert!(listener.list().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_with_a_certificate_of_another_authority_gets_no_token() {
+    let Some(cluster) =
+        cluster("an_api_server_with_a_certificate_of_another_authority_gets_no_token").await
+    else {
+        return;
+    };
+    let cluster = cluster.read().await;
+    let (token, mut settings) = agent(&cluster, node("node-6")).await;
+    let other = NamedTempFile::new().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    fs::write(other.path(), authority.self_signed(&key).unwrap().pem()).unwrap();
+    settings.access = Access::Server {
+        url: cluster.url(),
+        ca_file: Some(other.path().to_owned()),
+        token_file: token.path().to_owned(),
+    };
+    let mut listener = Listener::start(settings);
+    let failure = listener.next_failure().await;
+    assert_eq!(failure.reason, Reason::Unreachable);
+    assert!(failure.message.contains("certificate"), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_service_account_may_do_what_is_needed_and_nothing_else() {
     let Some(cluster) = cluster("the_service_account_may_do_what_is_needed_and_nothing_else").await
     else {
