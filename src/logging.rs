@@ -12,7 +12,7 @@ static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Starts logging with warnings and errors; a second call changes nothing.
 pub fn start() {
-    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| filter("warn"));
     let (filter, handle) = reload::Layer::new(filter);
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     if tracing_subscriber::registry()
@@ -25,11 +25,17 @@ pub fn start() {
     }
 }
 
+/// From this level on. kube's own crates are not asked: they log each failed request, which the watch says better and once,
+/// and the whole text of an answer that they cannot read.
+fn filter(level: &str) -> EnvFilter {
+    EnvFilter::new(format!("{level},kube_client=off,kube_runtime=off"))
+}
+
 /// Logs from this level on, unless SPANDREL_LOG says otherwise.
 pub fn set_level(level: &str) {
     if std::env::var_os(VARIABLE).is_none()
         && let Some(handle) = FILTER.get()
-        && let Err(error) = handle.reload(EnvFilter::new(level))
+        && let Err(error) = handle.reload(filter(level))
     {
         tracing::warn!("cannot set the log level to {level}: {error}");
     }
