@@ -6,14 +6,18 @@ mod support;
 use std::fs;
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
+use spandrel_k8s_meta::pod::Metadata;
 use spandrel_k8s_meta::watch::{
-    Access, Change, Counters, Reason, Scope, Settings, State, cluster_uid,
+    Access, Change, Counters, Object, Reason, Scope, Settings, State, Watch, cluster_uid,
 };
 use support::admin::{Admin, documents, manifests, path_of};
 use support::cluster::{Cluster, cluster};
-use support::listener::{Listener, node, settings};
+use support::listener::{LIMIT, Listener, node, settings};
 use tempfile::NamedTempFile;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// Settings of an agent on this node, and the file with its token.
 async fn agent(cluster: &Cluster, scope: Scope) -> (NamedTempFile, Settings) {
@@ -225,6 +229,75 @@ async fn an_api_server_with_a_certificate_of_another_authority_gets_no_token() {
     let failure = listener.next_failure().await;
     assert_eq!(failure.reason, Reason::Unreachable);
     assert!(failure.message.contains("certificate"), "{failure}");
+}
+
+/// The least of a node that can be watched.
+#[derive(Clone, Debug, Deserialize)]
+struct Node {
+    metadata: Metadata,
+}
+
+impl Object for Node {
+    const GROUP: &'static str = "";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "Node";
+    const PLURAL: &'static str = "nodes";
+
+    fn resource_version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+
+    fn of_node(node: &str) -> String {
+        format!("metadata.name={node}")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_role_for_peers_other_kinds_are_watched_in_the_same_way() {
+    let Some(cluster) =
+        cluster("with_the_role_for_peers_other_kinds_are_watched_in_the_same_way").await
+    else {
+        return;
+    };
+    let cluster = cluster.write().await;
+    let admin = cluster.admin().await;
+    admin
+        .post("/api/v1/nodes", &json!({"metadata": {"name": "peer"}}))
+        .await;
+    let (token, settings) = agent(&cluster, Scope::Cluster).await;
+    let (sender, mut changes) = mpsc::channel::<Change<Node>>(4);
+    let watch = Watch::new(settings, Arc::new(Counters::default()));
+    let task = tokio::spawn(watch.run(sender));
+
+    let mut next = async || {
+        timeout(LIMIT, changes.recv())
+            .await
+            .expect("a change in time")
+    };
+
+    let Some(Change::Failed(failure)) = next().await else {
+        panic!("the first role does not allow nodes")
+    };
+    assert_eq!(failure.reason, Reason::Forbidden);
+    assert!(failure.message.contains("resources [nodes]"), "{failure}");
+    assert!(failure.message.contains("peers-rbac.yaml"), "{failure}");
+    admin.apply_file("peers-rbac.yaml").await;
+    let node = loop {
+        match next().await {
+            Some(Change::Apply(node)) => break node,
+            Some(Change::Failed(_) | Change::ListBegan) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(node.metadata.name, "peer");
+    task.abort();
+
+    // The others test what the first role alone allows.
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/spandrel-peers";
+    admin.delete(role).await;
+    let token = fs::read_to_string(token.path()).unwrap();
+    let own = Admin::new(&cluster.url(), &cluster.ca_file(), &token).await;
+    while own.get("/api/v1/nodes").await.is_ok() {}
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -173,9 +173,13 @@ pub(super) fn forbidden(group: &str, resource: &str, verbs: &str, said: &str) ->
         None => user.to_owned(),
     };
     let cannot = verb.map_or_else(String::new, |verb| format!(", it may not {verb} them"));
+    let manifest = match resource {
+        "pods" | "namespaces" => "rbac.yaml",
+        _ => "peers-rbac.yaml",
+    };
     format!(
         "403 for {resource}{cannot}: {subject} needs a ClusterRole with apiGroups [\"{group}\"], resources \
-         [{resource}], verbs {verbs}, and a ClusterRoleBinding to it (deploy/kubernetes/rbac.yaml has both); the API \
+         [{resource}], verbs {verbs}, and a ClusterRoleBinding to it (deploy/kubernetes/{manifest} has both); the API \
          server says: {said}"
     )
 }
