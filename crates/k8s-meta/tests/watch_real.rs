@@ -6,11 +6,10 @@ mod support;
 use std::fs;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
-use spandrel_k8s_meta::pod::Metadata;
+use spandrel_k8s_meta::peers::Node;
 use spandrel_k8s_meta::watch::{
-    Access, Change, Counters, Object, Reason, Scope, Settings, State, Watch, cluster_uid,
+    Access, Change, Counters, Reason, Scope, Settings, State, Watch, cluster_uid,
 };
 use support::admin::{Admin, documents, manifests, path_of};
 use support::cluster::{Cluster, cluster};
@@ -229,27 +228,6 @@ async fn an_api_server_with_a_certificate_of_another_authority_gets_no_token() {
     let failure = listener.next_failure().await;
     assert_eq!(failure.reason, Reason::Unreachable);
     assert!(failure.message.contains("certificate"), "{failure}");
-}
-
-/// The least of a node that can be watched.
-#[derive(Clone, Debug, Deserialize)]
-struct Node {
-    metadata: Metadata,
-}
-
-impl Object for Node {
-    const GROUP: &'static str = "";
-    const VERSION: &'static str = "v1";
-    const KIND: &'static str = "Node";
-    const PLURAL: &'static str = "nodes";
-
-    fn resource_version(&self) -> &str {
-        &self.metadata.resource_version
-    }
-
-    fn of_node(node: &str) -> String {
-        format!("metadata.name={node}")
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

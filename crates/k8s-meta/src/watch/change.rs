@@ -8,6 +8,7 @@ use kube::core::NamespaceResourceScope;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 
 use super::failure::Failure;
+use crate::peers::{Node, Service};
 use crate::pod::Pod;
 
 /// What a watch says. Boxed, since most of a channel's places are empty most of the time.
@@ -69,6 +70,37 @@ impl Object for Pod {
             statuses.filter_map(|status| status.state.running.as_ref()?.started_at.as_deref());
         // All in UTC and of the same form: text sorts as time does.
         started.max()
+    }
+}
+
+impl Object for Service {
+    const GROUP: &'static str = "";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "Service";
+    const PLURAL: &'static str = "services";
+
+    fn resource_version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+
+    /// Services are of no node: no selector, all of them.
+    fn of_node(_: &str) -> String {
+        String::new()
+    }
+}
+
+impl Object for Node {
+    const GROUP: &'static str = "";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "Node";
+    const PLURAL: &'static str = "nodes";
+
+    fn resource_version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+
+    fn of_node(node: &str) -> String {
+        format!("metadata.name={node}")
     }
 }
 
