@@ -11,6 +11,7 @@ pub mod cli;
 pub mod commands;
 pub mod exit;
 pub mod identity;
+pub mod kubernetes;
 pub mod logging;
 pub mod notify;
 pub mod pipeline;

@@ -7,14 +7,16 @@ use std::io;
 use std::sync::Arc;
 
 use spandrel_model::{
-    CapturePolicy, ClockOffset, ConnectionId, Event, KernelTime, Ledger, ProcessKey, UnixTime,
+    CapturePolicy, ClockOffset, ConnectionId, Event, KernelTime, Ledger, Measured, ProcessKey,
+    UnixTime,
 };
 use spandrel_probes::GoroutineLayout;
 use spandrel_protocols::{Output, Tracker};
 
-use crate::identity::Identities;
+use crate::identity::{Identities, Whose};
+use crate::kubernetes::{Hold, Kubernetes};
 use crate::recorder::Recorder;
-use crate::selection::Selection;
+use crate::selection::{Selection, Told};
 use crate::sink::Sink;
 
 /// How often a replay ticks, in nanoseconds of recorded time.
@@ -52,6 +54,7 @@ pub struct Pipeline {
     offset: ClockOffset,
     latest: KernelTime,
     failure: Option<io::Error>,
+    hold: Option<Hold>,
 }
 
 impl Pipeline {
@@ -76,7 +79,14 @@ impl Pipeline {
             offset: ClockOffset::default(),
             latest: KernelTime::default(),
             failure: None,
+            hold: None,
         }
+    }
+
+    /// Asks Kubernetes whose exchanges are; what it has not told of yet waits in `hold`.
+    pub fn with_pods(&mut self, kubernetes: Kubernetes, hold: Hold) {
+        self.identities.with_pods(kubernetes);
+        self.hold = Some(hold);
     }
 
     /// Also writes every event into a recording.
@@ -130,9 +140,10 @@ impl Pipeline {
 
     /// Whether the process is captured here; tells the kernel side what is decided for the first time.
     fn decide(&mut self, process: ProcessKey, connection: Option<ConnectionId>) -> bool {
+        let at = self.unix_now();
         let answer = self
             .selection
-            .decide(process, connection, &mut self.identities);
+            .decide(process, connection, &mut self.identities, at);
         if answer.tell_kernel {
             self.steering.process(process, answer.allow);
         }
@@ -148,6 +159,7 @@ impl Pipeline {
         self.latest = self.latest.max(now);
         self.tracker.tick(now, &mut self.output);
         self.deliver();
+        self.look_again(now);
         let unix = self.offset.to_unix(now);
         let result = self.sink.tick(now, unix);
         self.keep(result);
@@ -157,6 +169,10 @@ impl Pipeline {
     pub fn finish(&mut self) -> io::Result<()> {
         self.tracker.finish(&mut self.output);
         self.deliver();
+        let waiting = self.hold.as_mut().map(Hold::take_all).unwrap_or_default();
+        for held in waiting {
+            self.place(held.since, held.measured, true);
+        }
         let unix = self.unix_now();
         let result = self.sink.finish(unix);
         self.keep(result);
@@ -211,13 +227,64 @@ impl Pipeline {
         }
         let mut measured = std::mem::take(&mut self.output.measured);
         for one in measured.drain(..) {
-            let process = one.span.process;
-            let resource = self.identities.resource(process, one.span.cgroup);
-            self.record(|recorder| recorder.identity(process, &resource));
-            let result = self.sink.accept(&resource, one);
-            self.keep(result);
+            self.place(self.latest, one, false);
         }
         self.output.measured = measured;
+    }
+
+    /// Finds out whose an exchange is and hands it on, or lets it wait for its pod; with `last` it waits no longer.
+    fn place(&mut self, since: KernelTime, one: Measured, last: bool) {
+        let (process, at) = (one.span.process, one.span.end);
+        let told = self.selection.told(&one.span, &mut self.identities);
+        match told {
+            Told::Yes => {}
+            Told::No => return self.leave_out("selection.denied"),
+            Told::NotYet if last => return self.leave_out("selection.pod_unknown"),
+            Told::NotYet => return self.wait(since, one),
+        }
+        let last = last || self.hold.is_none();
+        match self.identities.whose(process, one.span.cgroup, at, last) {
+            Whose::Known(resource) => {
+                self.record(|recorder| recorder.identity(process, &resource));
+                let result = self.sink.accept(&resource, one);
+                self.keep(result);
+            }
+            Whose::NotYet => self.wait(since, one),
+        }
+    }
+
+    fn leave_out(&self, reason: &'static str) {
+        self.ledger.spans.see(1);
+        self.ledger.spans.drop_for(reason, 1);
+    }
+
+    fn wait(&mut self, since: KernelTime, one: Measured) {
+        match &mut self.hold {
+            Some(hold) => hold.push(since, one),
+            None => self.leave_out("selection.pod_unknown"),
+        }
+    }
+
+    /// Those that wait are looked at again when something new is known, and handed on when their time is over.
+    fn look_again(&mut self, now: KernelTime) {
+        let unix = self.offset.to_unix(now);
+        let news = match self.identities.pods() {
+            Some(pods) => pods.take_in(unix),
+            None => return,
+        };
+        if news {
+            let waiting = self.hold.as_mut().map(Hold::take_all).unwrap_or_default();
+            for held in waiting {
+                self.place(held.since, held.measured, false);
+            }
+        }
+        while let Some(held) = self.hold.as_mut().and_then(|hold| hold.overdue(now)) {
+            self.place(held.since, held.measured, true);
+        }
+        let waiting = self.hold.as_ref().map_or(0, Hold::len);
+        if let Some(pods) = self.identities.pods() {
+            pods.outcomes().holds(waiting);
+        }
     }
 
     fn record(&mut self, write: impl FnOnce(&mut Recorder) -> io::Result<()>) {

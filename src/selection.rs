@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use spandrel_model::{ConnectionId, ConnectionOpened, ProcessKey};
+use spandrel_model::{ConnectionId, ConnectionOpened, ProcessKey, SpanRecord, UnixTime, Value};
 
-use crate::identity::Identities;
+use crate::identity::{Candidate, Identities};
 use crate::selectors::{Selectors, Verdict};
 
 /// Answers, and connections' ports, remembered; after that many the memory starts afresh.
@@ -27,6 +27,17 @@ pub struct Answer {
     pub tell_kernel: bool,
     /// It is new.
     pub first: bool,
+}
+
+/// Whether what was measured of a process is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+    /// Nothing is known of its pod yet.
+    NotYet,
 }
 
 impl Selection {
@@ -64,6 +75,7 @@ impl Selection {
         process: ProcessKey,
         connection: Option<ConnectionId>,
         identities: &mut Identities,
+        at: UnixTime,
     ) -> Answer {
         let by_port = self.selectors.depend_on_ports();
         let key = (process, connection.filter(|_| by_port));
@@ -75,11 +87,20 @@ impl Selection {
             };
         }
         let ports = connection.and_then(|connection| self.ports.get(&connection));
-        let decision = self.selectors.decide(
-            &identities.decide(process),
-            ports.map_or(&[], Vec::as_slice),
-        );
-        let allow = decision.verdict == Verdict::Allow;
+        let candidate = self.candidate(process, identities, at);
+        let ports = ports.map_or(&[][..], Vec::as_slice);
+        let allow = match self.selectors.decide(&candidate, ports).verdict {
+            Verdict::Allow => true,
+            Verdict::Deny => false,
+            // Captured within the kernel side's bounds, and told only when its pod is known.
+            Verdict::Wait => {
+                return Answer {
+                    allow: true,
+                    tell_kernel: false,
+                    first: false,
+                };
+            }
+        };
         if self.decided.len() >= MAX_REMEMBERED {
             self.decided.clear();
         }
@@ -91,6 +112,33 @@ impl Selection {
         }
     }
 
+    /// Whether what was measured of a process is told, where that depends on its pod: messages were let through while
+    /// nothing was known of it.
+    pub fn told(&self, span: &SpanRecord, identities: &mut Identities) -> Told {
+        if !self.selectors.depend_on_pods() {
+            return Told::Yes;
+        }
+        let candidate = self.candidate(span.process, identities, span.end);
+        match self.selectors.decide(&candidate, &ports_of(span)).verdict {
+            Verdict::Allow => Told::Yes,
+            Verdict::Deny => Told::No,
+            Verdict::Wait => Told::NotYet,
+        }
+    }
+
+    fn candidate(
+        &self,
+        process: ProcessKey,
+        identities: &mut Identities,
+        at: UnixTime,
+    ) -> Candidate {
+        let mut candidate = identities.decide(process);
+        if self.selectors.depend_on_pods() {
+            candidate.pod = identities.pod_of(process, at);
+        }
+        candidate
+    }
+
     /// The process executed another program or is gone.
     pub fn forget(&mut self, process: ProcessKey) {
         if self.selectors.depend_on_ports() {
@@ -99,4 +147,20 @@ impl Selection {
             self.decided.remove(&(process, None));
         }
     }
+}
+
+/// The ports that a span names, for selectors.
+fn ports_of(span: &SpanRecord) -> Vec<u16> {
+    [
+        "server.port",
+        "client.port",
+        "network.local.port",
+        "network.peer.port",
+    ]
+    .into_iter()
+    .filter_map(|key| match span.attribute(key) {
+        Some(Value::I64(port)) => u16::try_from(*port).ok(),
+        _ => None,
+    })
+    .collect()
 }

@@ -4,7 +4,9 @@ use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use crate::identity::Candidate;
+use spandrel_k8s_meta::attributes::Identity;
+
+use crate::identity::{Candidate, PodOf};
 
 /// A condition on a process; all the fields that are given must hold.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +19,60 @@ pub struct Selector {
     pub ports: Vec<u16>,
     /// The id of its container.
     pub container_id: Option<Pattern>,
+    /// What its pod must be like, if it must be in one.
+    pub pod: PodSelector,
+}
+
+/// Conditions on the pod of a process; all that are given must hold, and a process in no pod meets none.
+#[derive(Clone, Debug, Default)]
+pub struct PodSelector {
+    /// Namespace.
+    pub namespace: Option<Pattern>,
+    /// Labels by key.
+    pub labels: Vec<(String, Pattern)>,
+    /// Annotations by key.
+    pub annotations: Vec<(String, Pattern)>,
+    /// Kind of the workload, for example `Deployment`; in any case of its letters.
+    pub workload_kind: Option<String>,
+    /// Name of the workload.
+    pub workload_name: Option<Pattern>,
+    /// Name of the container.
+    pub container_name: Option<Pattern>,
+}
+
+impl PodSelector {
+    /// Whether there is no condition.
+    pub fn is_empty(&self) -> bool {
+        self.namespace.is_none()
+            && self.labels.is_empty()
+            && self.annotations.is_empty()
+            && self.workload_kind.is_none()
+            && self.workload_name.is_none()
+            && self.container_name.is_none()
+    }
+
+    fn holds(&self, pod: &Identity) -> bool {
+        let matches = |pattern: &Option<Pattern>, text: Option<&str>| {
+            pattern
+                .as_ref()
+                .is_none_or(|pattern| text.is_some_and(|text| pattern.matcher.is_match(text)))
+        };
+        let pair = |(_, pattern): &(String, Pattern), value: Option<&str>| {
+            value.is_some_and(|value| pattern.matcher.is_match(value))
+        };
+        matches(&self.namespace, Some(pod.namespace()))
+            && self.labels.iter().all(|one| pair(one, pod.label(&one.0)))
+            && self
+                .annotations
+                .iter()
+                .all(|one| pair(one, pod.annotation(&one.0)))
+            && self.workload_kind.as_ref().is_none_or(|kind| {
+                pod.workload()
+                    .is_some_and(|(of, _)| of.name().eq_ignore_ascii_case(kind))
+            })
+            && matches(&self.workload_name, pod.workload().map(|(_, name)| name))
+            && matches(&self.container_name, pod.container_name())
+    }
 }
 
 /// A glob that remembers how it was written.
@@ -58,6 +114,8 @@ pub enum Verdict {
     Allow,
     /// It is not.
     Deny,
+    /// A selector names pods, and nothing is known of its pod yet.
+    Wait,
 }
 
 /// A verdict and why.
@@ -84,7 +142,16 @@ impl Selectors {
         let find = |selectors: &[Selector]| {
             selectors
                 .iter()
-                .position(|selector| selector.holds(candidate, ports))
+                .position(|selector| selector.holds(candidate, ports) == Some(true))
+        };
+        let may_hold = |selectors: &[Selector]| {
+            selectors
+                .iter()
+                .any(|selector| selector.holds(candidate, ports).is_none())
+        };
+        let wait = || Decision {
+            verdict: Verdict::Wait,
+            reason: "a selector names pods, and nothing is known of this one's pod yet".to_owned(),
         };
         let cite = |list: &str, at: usize, selector: Option<&Selector>| match selector {
             Some(selector) => format!("{list}[{at}] holds: {selector}"),
@@ -95,6 +162,9 @@ impl Selectors {
                 verdict: Verdict::Deny,
                 reason: cite("exclude", at, self.exclude.get(at)),
             };
+        }
+        if may_hold(&self.exclude) {
+            return wait();
         }
         if self.include.is_empty() {
             return Decision {
@@ -107,11 +177,20 @@ impl Selectors {
                 verdict: Verdict::Allow,
                 reason: cite("include", at, self.include.get(at)),
             },
+            None if may_hold(&self.include) => wait(),
             None => Decision {
                 verdict: Verdict::Deny,
                 reason: format!("none of the {} include selectors holds", self.include.len()),
             },
         }
+    }
+
+    /// Whether a decision may depend on what the API server tells.
+    pub fn depend_on_pods(&self) -> bool {
+        self.include
+            .iter()
+            .chain(&self.exclude)
+            .any(|selector| !selector.pod.is_empty())
     }
 
     /// Whether a decision may change when a process opens a connection on another port.
@@ -126,12 +205,14 @@ impl Selectors {
 impl Selector {
     /// What is unknown about a process matches no pattern. A selector without conditions holds for nothing, so that
     /// an empty entry in a file does not switch everything on or off.
-    fn holds(&self, candidate: &Candidate, ports: &[u16]) -> bool {
+    /// `None` while that depends on a pod of which nothing is known yet.
+    fn holds(&self, candidate: &Candidate, ports: &[u16]) -> Option<bool> {
         let empty = self.pid.is_none()
             && self.executable.is_none()
             && self.ports.is_empty()
-            && self.container_id.is_none();
-        !empty
+            && self.container_id.is_none()
+            && self.pod.is_empty();
+        let process = !empty
             && self.pid.is_none_or(|pid| pid == candidate.process.tgid)
             && self.executable.as_ref().is_none_or(|pattern| {
                 let path = candidate.executable.as_deref();
@@ -141,7 +222,14 @@ impl Selector {
             && self.container_id.as_ref().is_none_or(|pattern| {
                 let id = candidate.container_id.as_deref();
                 id.is_some_and(|id| pattern.matcher.is_match(id))
-            })
+            });
+        match &candidate.pod {
+            _ if !process => Some(false),
+            _ if self.pod.is_empty() => Some(true),
+            PodOf::Nobody => Some(false),
+            PodOf::NotYet => None,
+            PodOf::Pod(pod) => Some(self.pod.holds(pod)),
+        }
     }
 }
 
@@ -163,6 +251,26 @@ impl fmt::Display for Selector {
                 .as_ref()
                 .map(|pattern| format!("container {}", pattern.text)),
         );
+        let pod = &self.pod;
+        for (what, pattern) in [
+            ("namespace", &pod.namespace),
+            ("workload", &pod.workload_name),
+            ("container name", &pod.container_name),
+        ] {
+            parts.extend(pattern.as_ref().map(|it| format!("{what} {}", it.text)));
+        }
+        parts.extend(
+            pod.workload_kind
+                .as_ref()
+                .map(|kind| format!("workload kind {kind}")),
+        );
+        for (what, pairs) in [("label", &pod.labels), ("annotation", &pod.annotations)] {
+            parts.extend(
+                pairs
+                    .iter()
+                    .map(|(key, it)| format!("{what} {key}={}", it.text)),
+            );
+        }
         f.write_str(&parts.join(", "))
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use spandrel_config::Config;
 use spandrel_config::settings::{
     AttributeValue, Backend, Batch, Compression, ConsoleFormat, Export, Exporter, Fsync, Histogram,
-    LogLevel, MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure,
-    Selector as SelectorConfig, SendingQueue, SpanProcessor, Storage, Temporality,
+    LogLevel, MetricReader, Otlp, PodSelector as PodSelectorConfig, Protocol, QueryValues,
+    RetryOnFailure, Selector as SelectorConfig, SendingQueue, SpanProcessor, Storage, Temporality,
 };
 use spandrel_exporter::metrics::{self, AggregatorSettings, ExplicitBounds, HistogramSettings};
 use spandrel_exporter::self_telemetry::SelfTelemetrySettings;
@@ -19,6 +19,8 @@ use spandrel_exporter::{
     ProxySettings, QueueSettings, RetrySettings, Signal, StorageSettings, SyncPolicy, Target,
     TlsSettings,
 };
+use spandrel_k8s_meta::attributes::KeyRules;
+use spandrel_k8s_meta::{store, watch};
 use spandrel_model::{Attribute, Value};
 use spandrel_probes::{BackendChoice, CaptureSettings};
 use spandrel_protocols::{http1, route};
@@ -27,9 +29,10 @@ use spandrel_sampling::SamplingSettings;
 use crate::cli::Trace;
 use crate::exit::Failure;
 use crate::identity::{self, Identities};
+use crate::kubernetes;
 use crate::sampling;
 use crate::selection::Selection;
-use crate::selectors::{Pattern, Selector, Selectors};
+use crate::selectors::{Pattern, PodSelector, Selector, Selectors};
 use crate::sink::{MetricsView, OtlpSinkSettings};
 
 /// Ports of one selector at most: the kernel side keeps them one by one.
@@ -129,6 +132,7 @@ fn only_ports(selectors: &[SelectorConfig]) -> bool {
                 && selector.pid.is_none()
                 && selector.executable.is_none()
                 && selector.container_id.is_none()
+                && selector.pod == PodSelectorConfig::default()
         })
 }
 
@@ -157,6 +161,7 @@ pub fn selectors(config: &Config) -> anyhow::Result<Selectors> {
                     executable: pattern(&selector.executable)?,
                     ports: ports(std::slice::from_ref(selector)),
                     container_id: pattern(&selector.container_id)?,
+                    pod: pod_selector(&selector.pod)?,
                 })
             })
             .collect()
@@ -165,6 +170,77 @@ pub fn selectors(config: &Config) -> anyhow::Result<Selectors> {
         include: compile(&config.capture.include)?,
         exclude: compile(&config.capture.exclude)?,
     })
+}
+
+fn pod_selector(pod: &PodSelectorConfig) -> anyhow::Result<PodSelector> {
+    let pattern = |glob: &str| Pattern::new(glob).map_err(Failure::usage);
+    let optional = |glob: &Option<String>| glob.as_deref().map(pattern).transpose();
+    let pairs = |pairs: &[(String, String)]| {
+        pairs
+            .iter()
+            .map(|(key, glob)| Ok((key.clone(), pattern(glob)?)))
+            .collect::<anyhow::Result<Vec<_>>>()
+    };
+    Ok(PodSelector {
+        namespace: optional(&pod.namespace)?,
+        labels: pairs(&pod.labels)?,
+        annotations: pairs(&pod.annotations)?,
+        workload_kind: pod.workload_kind.clone(),
+        workload_name: optional(&pod.workload_name)?,
+        container_name: optional(&pod.container_name)?,
+    })
+}
+
+/// How pods are known; `None` where they are not asked for.
+pub fn kubernetes(config: &Config) -> anyhow::Result<Option<kubernetes::Settings>> {
+    let wanted = &config.kubernetes;
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let access = match &wanted.kubeconfig {
+        Some(file) => watch::Access::Kubeconfig(file.into()),
+        None => watch::Access::InCluster,
+    };
+    let in_cluster = variable("KUBERNETES_SERVICE_HOST").is_some();
+    let asked = wanted.kubeconfig.is_some() || in_cluster;
+    if !wanted.enabled.unwrap_or(asked) {
+        return Ok(None);
+    }
+    let node = wanted
+        .node_name
+        .clone()
+        .or_else(|| variable("K8S_NODE_NAME"))
+        .or_else(|| variable("NODE_NAME"));
+    let Some(node) = node else {
+        let problem = "kubernetes.node_name is not set, and neither is K8S_NODE_NAME: the pods of which node? \
+                       In a DaemonSet, set K8S_NODE_NAME from the field spec.nodeName";
+        if wanted.enabled == Some(true) {
+            return Err(Failure::usage(problem).into());
+        }
+        tracing::warn!("pods are not known: {problem}");
+        return Ok(None);
+    };
+    let rules =
+        |keys: &[String]| KeyRules::new(keys.iter().map(String::as_str)).map_err(Failure::usage);
+    let selectors = || config.capture.include.iter().chain(&config.capture.exclude);
+    let keys = |of: fn(&PodSelectorConfig) -> &[(String, String)]| -> Vec<String> {
+        let pairs = selectors().flat_map(|selector| of(&selector.pod));
+        pairs.map(|(key, _)| key.clone()).collect()
+    };
+    Ok(Some(kubernetes::Settings {
+        watch: watch::Settings::new(access, watch::Scope::Node(node)),
+        store: store::Settings {
+            cluster_name: wanted.cluster_name.clone(),
+            labels: rules(&wanted.pod_labels)?,
+            annotations: rules(&wanted.pod_annotations)?,
+            kept_labels: rules(&keys(|pod| &pod.labels))?,
+            kept_annotations: rules(&keys(|pod| &pod.annotations))?,
+            service_from_labels: wanted.service_from_labels,
+            grace: wanted.grace,
+            max_pods: clamp(wanted.max_pods),
+            ..store::Settings::default()
+        },
+        hold: wanted.hold,
+        hold_bytes: clamp(wanted.hold_bytes),
+    }))
 }
 
 /// What user space decides; lists that the kernel side enforces alone are left to it.

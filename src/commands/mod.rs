@@ -23,6 +23,7 @@ use spandrel_protocols::Tracker;
 use crate::agent::{self, Stop};
 use crate::cli::{Command, Output};
 use crate::exit::{Exit, Failure, say};
+use crate::kubernetes::{self, Hold, Kubernetes};
 use crate::pipeline::Pipeline;
 use crate::recorder::Recorder;
 use crate::sink::{OtlpSink, RequestJsonLines, Sink, TextConsole, TextTable};
@@ -141,7 +142,20 @@ fn capture_into(
     record: Option<&Path>,
 ) -> anyhow::Result<()> {
     let settings = settings::capture(config)?;
-    agent::capture(settings, duration, stop, ledger, |control| {
+    let pods = settings::kubernetes(config)?;
+    let watching = pods.map(Watching::start).transpose()?;
+    let outcomes = watching
+        .as_ref()
+        .map(|watching| watching.kubernetes.outcomes());
+    let (runtime, mut watching) = match watching {
+        Some(Watching {
+            runtime,
+            kubernetes,
+            hold,
+        }) => (Some(runtime), Some((kubernetes, hold))),
+        None => (None, None),
+    };
+    let result = agent::capture(settings, duration, stop, ledger, |control| {
         let seed = settings::id_seed();
         let mut pipeline = Pipeline::new(
             Tracker::new(settings::protocols(config), seed, Arc::clone(ledger)),
@@ -156,8 +170,49 @@ fn capture_into(
                 .with_context(|| format!("cannot create {}", file.display()))?;
             pipeline.record_to(recorder);
         }
+        if let Some((kubernetes, hold)) = watching.take() {
+            pipeline.with_pods(kubernetes, hold);
+        }
         Ok(pipeline)
-    })
+    });
+    if let Some(runtime) = runtime {
+        // A watch never ends by itself.
+        runtime.shutdown_background();
+    }
+    if let Some(outcomes) = outcomes {
+        let by_reason = outcomes.snapshot().by_reason;
+        let counts = by_reason
+            .iter()
+            .map(|(reason, count)| format!(" {count} {reason}"));
+        say(format_args!(
+            "kubernetes: spans by their pod:{}",
+            counts.collect::<String>()
+        ));
+    }
+    result
+}
+
+/// The watch on the pods of this node, on a thread of its own.
+struct Watching {
+    runtime: tokio::runtime::Runtime,
+    kubernetes: Kubernetes,
+    hold: Hold,
+}
+
+impl Watching {
+    fn start(settings: kubernetes::Settings) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("kubernetes")
+            .enable_all()
+            .build()
+            .context("cannot start the thread that watches pods")?;
+        Ok(Self {
+            kubernetes: Kubernetes::start(&settings, runtime.handle()),
+            hold: Hold::new(settings.hold, settings.hold_bytes),
+            runtime,
+        })
+    }
 }
 
 /// Prints the ledger to standard error, and writes it where `--ledger` says.

@@ -30,6 +30,20 @@ impl Declared {
         declared
     }
 
+    /// All of it, with the declared name once.
+    pub(super) fn pairs(&self) -> Vec<(String, String)> {
+        let name = self
+            .name()
+            .map(|name| ("service.name".to_owned(), name.to_owned()));
+        let rest = self
+            .attributes
+            .iter()
+            .filter(|(key, _)| *key != "service.name");
+        name.into_iter()
+            .chain(rest.map(|(key, value)| (key.clone(), value.clone())))
+            .collect()
+    }
+
     /// The declared name: the variable made for it comes first.
     pub(super) fn name(&self) -> Option<&str> {
         self.service_name

@@ -4,11 +4,13 @@
 //! key: a reused process id is never mistaken for the process before it. What cannot be read is left out.
 
 mod attributes;
+mod cgroupfs;
 mod environment;
 mod golang;
 mod host;
 mod interpreter;
 mod naming;
+mod pods;
 mod procfs;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,17 +18,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use spandrel_k8s_meta::attributes::Identity;
 use spandrel_k8s_meta::cgroup::Placement;
 use spandrel_model::{Attribute, KernelTime, ProcessExited, ProcessKey, ProcessStarted, Resource};
 use spandrel_probes::GoroutineLayout;
 
 use host::Host;
+pub use pods::{PodOf, Whose};
+
+use crate::kubernetes::Kubernetes;
 
 /// How identities are found out.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where `/proc` is; `None` in a replay, which knows only what was recorded.
     pub proc_root: Option<PathBuf>,
+    /// Where the version 2 hierarchy of control groups is mounted.
+    pub cgroup_root: PathBuf,
     /// Where the host's `/etc` is.
     pub etc: PathBuf,
     /// Report `process.command_args`. Off by default: command lines carry secrets.
@@ -43,6 +51,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             proc_root: Some(PathBuf::from("/proc")),
+            cgroup_root: PathBuf::from("/sys/fs/cgroup"),
             etc: PathBuf::from("/etc"),
             command_args: false,
             extra: Vec::new(),
@@ -71,6 +80,8 @@ pub struct Candidate {
     pub executable: Option<PathBuf>,
     /// The container, if it runs in one.
     pub container_id: Option<String>,
+    /// Its pod, as far as it is known.
+    pub pod: PodOf,
 }
 
 /// What is left of a process that nobody looked at in time.
@@ -86,6 +97,12 @@ struct Hint {
 struct Known {
     resource: Arc<Resource>,
     candidate: Candidate,
+    /// Where it lives, if that could be read.
+    placement: Option<Arc<Placement>>,
+    /// What it declares of itself, which goes before what its pod says.
+    declared: Vec<(String, String)>,
+    /// The resource with what its pod says.
+    in_pod: Option<(Arc<Identity>, Arc<Resource>)>,
     goroutines: Option<GoroutineLayout>,
 }
 
@@ -111,7 +128,10 @@ pub struct Identities {
     host: Host,
     entries: HashMap<ProcessKey, Entry, RandomState>,
     seeds: HashMap<ProcessKey, Seeds, RandomState>,
-    groups: HashMap<u64, Placement, RandomState>,
+    groups: HashMap<u64, Arc<Placement>, RandomState>,
+    /// When the groups were last searched for one that is not known.
+    searched: Option<std::time::Instant>,
+    kubernetes: Option<Kubernetes>,
     exits: VecDeque<(KernelTime, ProcessKey)>,
     uses: u64,
     evicted: u64,
@@ -131,6 +151,8 @@ impl Identities {
             entries: HashMap::default(),
             seeds: HashMap::default(),
             groups: HashMap::default(),
+            searched: None,
+            kubernetes: None,
             exits: VecDeque::new(),
             uses: 0,
             evicted: 0,
@@ -256,26 +278,56 @@ impl Identities {
                     process,
                     container_id: container.map(|container| container.id.clone()),
                     executable: seen.executable,
+                    pod: PodOf::Nobody,
                 },
                 goroutines: seen.goroutines,
+                declared: seen.declared.pairs(),
+                placement: Some(Arc::new(seen.placement)),
+                in_pod: None,
             };
             if let Some(placement) = seen.unified.filter(|_| cgroup != 0) {
-                self.remember_group(cgroup, placement);
+                self.remember_group(cgroup, Arc::new(placement));
             }
             return known;
         }
-        // Its neighbours in the same control group tell the container.
-        let placement = self.groups.get(&cgroup);
-        let attributes = attributes::of_hint(process, hint, placement, &self.host);
-        let container = placement.and_then(|placement| placement.container.as_ref());
+        // Its neighbours in the same control group tell the container, or the group itself, if it is still there.
+        if root.is_some() && cgroup != 0 && !self.groups.contains_key(&cgroup) {
+            self.search_groups();
+        }
+        let hint = self
+            .entries
+            .get(&process)
+            .map_or(&nothing, |entry| &entry.hint);
+        let placement = self.groups.get(&cgroup).cloned();
+        let attributes = attributes::of_hint(process, hint, placement.as_deref(), &self.host);
+        let container = placement
+            .as_ref()
+            .and_then(|placement| placement.container.as_ref());
         Known {
+            declared: Vec::new(),
+            in_pod: None,
             candidate: Candidate {
                 process,
                 executable: None,
                 container_id: container.map(|container| container.id.clone()),
+                pod: PodOf::Nobody,
             },
             resource: self.made_of(attributes),
             goroutines: None,
+            placement,
+        }
+    }
+
+    /// Looks at all control groups, at most once a second: a container that lives for less is not worth more.
+    fn search_groups(&mut self) {
+        let now = std::time::Instant::now();
+        let soon = |last: &std::time::Instant| now.duration_since(*last).as_secs() < 1;
+        if self.searched.as_ref().is_some_and(soon) {
+            return;
+        }
+        self.searched = Some(now);
+        for (id, placement) in cgroupfs::containers(&self.settings.cgroup_root) {
+            self.remember_group(id, Arc::new(placement));
         }
     }
 
@@ -285,7 +337,7 @@ impl Identities {
     }
 
     /// Group ids are not reused soon, so dropping all of them now and then costs nothing but a look.
-    fn remember_group(&mut self, cgroup: u64, placement: Placement) {
+    fn remember_group(&mut self, cgroup: u64, placement: Arc<Placement>) {
         if self.groups.len() >= self.settings.max_processes {
             self.groups.clear();
         }
@@ -345,11 +397,17 @@ fn from_seed(process: ProcessKey, attributes: Vec<Attribute>) -> Known {
                 .text("process.executable.path")
                 .map(|path| Path::new(path).to_owned()),
             container_id: resource.text("container.id").map(str::to_owned),
+            pod: PodOf::Nobody,
         },
         resource: Arc::new(resource),
         goroutines: None,
+        placement: None,
+        declared: Vec::new(),
+        in_pod: None,
     }
 }
 
+#[cfg(test)]
+mod pods_tests;
 #[cfg(test)]
 mod tests;

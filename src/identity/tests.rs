@@ -14,15 +14,15 @@ use super::*;
 const CONTAINER: &str = "a4f1c3d5e7b9a4f1c3d5e7b9a4f1c3d5e7b9a4f1c3d5e7b9a4f1c3d5e7b9a4f1";
 
 /// A host with nothing but the files a test writes.
-struct Tree(TempDir);
+pub(super) struct Tree(pub(super) TempDir);
 
-struct Seen<'a> {
-    pid: u32,
-    ticks: u64,
-    exe: &'a str,
-    cmdline: &'a str,
-    environ: &'a str,
-    cgroup: &'a str,
+pub(super) struct Seen<'a> {
+    pub(super) pid: u32,
+    pub(super) ticks: u64,
+    pub(super) exe: &'a str,
+    pub(super) cmdline: &'a str,
+    pub(super) environ: &'a str,
+    pub(super) cgroup: &'a str,
 }
 
 impl Default for Seen<'_> {
@@ -39,7 +39,7 @@ impl Default for Seen<'_> {
 }
 
 impl Tree {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let tree = Self(tempfile::tempdir().unwrap());
         tree.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
         tree.write(
@@ -61,7 +61,7 @@ impl Tree {
         fs::write(path, text).unwrap();
     }
 
-    fn process(&self, seen: &Seen<'_>) {
+    pub(super) fn process(&self, seen: &Seen<'_>) {
         let folder = format!("proc/{}", seen.pid);
         self.stat(seen.pid, seen.ticks);
         self.write(&format!("{folder}/cmdline"), seen.cmdline);
@@ -81,24 +81,25 @@ impl Tree {
         self.write(&format!("proc/{pid}/stat"), &stat);
     }
 
-    fn end(&self, pid: u32) {
+    pub(super) fn end(&self, pid: u32) {
         fs::remove_dir_all(self.0.path().join(format!("proc/{pid}"))).unwrap();
     }
 
-    fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         Settings {
             proc_root: Some(self.0.path().join("proc")),
             etc: self.0.path().join("etc"),
+            cgroup_root: self.0.path().join("cgroup"),
             ..Settings::default()
         }
     }
 
-    fn identities(&self) -> Identities {
+    pub(super) fn identities(&self) -> Identities {
         Identities::new(self.settings())
     }
 }
 
-fn key(tgid: u32, ticks: u64) -> ProcessKey {
+pub(super) fn key(tgid: u32, ticks: u64) -> ProcessKey {
     ProcessKey {
         tgid,
         started: ticks * procfs::TICK + 3_141_592,
@@ -112,7 +113,7 @@ fn at(seconds: u64) -> Stamp {
     }
 }
 
-fn started(process: ProcessKey, comm: &str, filename: Option<&str>) -> ProcessStarted {
+pub(super) fn started(process: ProcessKey, comm: &str, filename: Option<&str>) -> ProcessStarted {
     ProcessStarted {
         stamp: at(1),
         process,

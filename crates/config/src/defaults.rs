@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::profile::Profile;
 use crate::settings::{
     Aggregation, Backend, Batch, Capture, Compression, Config, ConsoleFormat, Export, Exporter,
-    Fsync, Http, KeepSlow, LogLevel, MetricReader, Otlp, ParentBased, Protocol, QueryValues,
-    RateLimit, RetryOnFailure, Sampler, Sampling, SelfTelemetry, SendingQueue, SpanProcessor,
-    Storage, Tls,
+    Fsync, Http, KeepSlow, Kubernetes, LogLevel, MetricReader, Otlp, ParentBased, Protocol,
+    QueryValues, RateLimit, RetryOnFailure, Sampler, Sampling, SelfTelemetry, SendingQueue,
+    SpanProcessor, Storage, Tls,
 };
 
 /// Base of the OTLP endpoint over HTTP.
@@ -46,6 +46,7 @@ impl Config {
             aggregation: Aggregation::default(),
             sampling: Sampling::default(),
             export: Export::default(),
+            kubernetes: Kubernetes::default(),
             self_telemetry: SelfTelemetry {
                 enabled: true,
                 interval: Duration::from_secs(60),
@@ -119,6 +120,24 @@ impl Default for Capture {
             cgroup_messages_per_second: 200_000,
             include: Vec::new(),
             exclude: Vec::new(),
+        }
+    }
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self {
+            enabled: None,
+            node_name: None,
+            kubeconfig: None,
+            cluster_name: None,
+            pod_labels: Vec::new(),
+            pod_annotations: Vec::new(),
+            service_from_labels: false,
+            hold: Duration::from_secs(5),
+            hold_bytes: 16 << 20,
+            grace: Duration::from_secs(120),
+            max_pods: 16_384,
         }
     }
 }

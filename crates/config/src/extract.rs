@@ -6,8 +6,8 @@ use crate::diagnostic::Findings;
 use crate::list::pairs;
 use crate::node::{Node, Value};
 use crate::settings::{
-    AttributeValue, Backend, Capture, Config, ConsoleFormat, Fsync, Http, LogLevel, QueryValues,
-    RetryOnFailure, Selector, SendingQueue,
+    AttributeValue, Backend, Capture, Config, ConsoleFormat, Fsync, Http, Kubernetes, LogLevel,
+    PodSelector, QueryValues, RetryOnFailure, Selector, SendingQueue,
 };
 use crate::{destinations, pipeline, sampler, units};
 
@@ -166,6 +166,9 @@ fn spandrel(ours: &Node, config: &mut Config, to: &mut Findings) {
     if let Some(export) = ours.get("export") {
         self::export(export, config, to);
     }
+    if let Some(node) = ours.get("kubernetes") {
+        kubernetes(node, &mut config.kubernetes);
+    }
     if let Some(own) = ours.get("self_telemetry") {
         set(
             &mut config.self_telemetry.enabled,
@@ -222,7 +225,11 @@ fn capture(node: &Node, capture: &mut Capture, to: &mut Findings) {
                     .error("this selector says nothing")
                     .at(entry.at)
                     .path(path);
-                to.push(found.expected("at least one of pid, executable, port, container_id"));
+                to.push(
+                    found.expected(
+                        "at least one of pid, executable, port, container_id, kubernetes",
+                    ),
+                );
             }
             list.push(selector);
         }
@@ -239,7 +246,50 @@ fn selector(node: &Node) -> Selector {
             _ => None,
         }),
         container_id: text(node.get("container_id")),
+        pod: node.get("kubernetes").map(pod_selector).unwrap_or_default(),
     }
+}
+
+fn pod_selector(node: &Node) -> PodSelector {
+    let pairs = |key| {
+        let entries = node.get(key).map_or(&[][..], Node::entries);
+        entries
+            .iter()
+            .filter_map(|entry| Some((entry.key.clone(), text(Some(&entry.value))?)))
+            .collect()
+    };
+    PodSelector {
+        namespace: text(node.get("namespace")),
+        labels: pairs("pod_labels"),
+        annotations: pairs("pod_annotations"),
+        workload_kind: text(node.get("workload_kind")),
+        workload_name: text(node.get("workload_name")),
+        container_name: text(node.get("container_name")),
+    }
+}
+
+fn kubernetes(node: &Node, kubernetes: &mut Kubernetes) {
+    kubernetes.enabled = match text(node.get("enabled")).as_deref() {
+        Some("always") => Some(true),
+        Some("never") => Some(false),
+        _ => None,
+    };
+    kubernetes.node_name = text(node.get("node_name"));
+    kubernetes.kubeconfig = text(node.get("kubeconfig"));
+    kubernetes.cluster_name = text(node.get("cluster_name"));
+    set(&mut kubernetes.pod_labels, texts(node.get("pod_labels")));
+    set(
+        &mut kubernetes.pod_annotations,
+        texts(node.get("pod_annotations")),
+    );
+    set(
+        &mut kubernetes.service_from_labels,
+        boolean(node.get("service_from_labels")),
+    );
+    set(&mut kubernetes.hold, duration(node.get("hold")));
+    set(&mut kubernetes.hold_bytes, size(node.get("hold_bytes")));
+    set(&mut kubernetes.grace, duration(node.get("grace")));
+    set(&mut kubernetes.max_pods, unsigned(node.get("max_pods")));
 }
 
 fn http(node: &Node, http: &mut Http) {

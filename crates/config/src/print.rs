@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 use crate::sampler;
 use crate::settings::{
     AttributeValue, Backend, Config, ConsoleFormat, Destination, Exporter, Fsync, Histogram,
-    LogLevel, MetricReader, Otlp, Protocol, QueryValues, RetryOnFailure, Secret, Selector,
-    SendingQueue, SpanProcessor, Temporality,
+    Kubernetes, LogLevel, MetricReader, Otlp, PodSelector, Protocol, QueryValues, RetryOnFailure,
+    Secret, Selector, SendingQueue, SpanProcessor, Temporality,
 };
 use crate::units::write_duration;
 
@@ -240,6 +240,7 @@ fn spandrel(config: &Config) -> Value {
             "proxy_url": export.proxy_url.as_deref().map(without_password),
             "destinations": export.destinations.iter().map(destination).collect::<Vec<_>>(),
         },
+        "kubernetes": kubernetes(&config.kubernetes),
         "self_telemetry": {
             "enabled": config.self_telemetry.enabled,
             "interval": write_duration(config.self_telemetry.interval),
@@ -343,6 +344,50 @@ fn destination(to: &Destination) -> Value {
     Value::Object(entry)
 }
 
+fn kubernetes(kubernetes: &Kubernetes) -> Value {
+    json!({
+        "enabled": match kubernetes.enabled {
+            None => "auto",
+            Some(true) => "always",
+            Some(false) => "never",
+        },
+        "node_name": kubernetes.node_name,
+        "kubeconfig": kubernetes.kubeconfig,
+        "cluster_name": kubernetes.cluster_name,
+        "pod_labels": kubernetes.pod_labels,
+        "pod_annotations": kubernetes.pod_annotations,
+        "service_from_labels": kubernetes.service_from_labels,
+        "hold": write_duration(kubernetes.hold),
+        "hold_bytes": kubernetes.hold_bytes,
+        "grace": write_duration(kubernetes.grace),
+        "max_pods": kubernetes.max_pods,
+    })
+}
+
+fn pod_selector(pod: &PodSelector) -> Option<Value> {
+    let mut entry = Map::new();
+    for (key, value) in [
+        ("namespace", &pod.namespace),
+        ("workload_kind", &pod.workload_kind),
+        ("workload_name", &pod.workload_name),
+        ("container_name", &pod.container_name),
+    ] {
+        if let Some(value) = value {
+            entry.insert(key.into(), json!(value));
+        }
+    }
+    for (key, pairs) in [
+        ("pod_labels", &pod.labels),
+        ("pod_annotations", &pod.annotations),
+    ] {
+        if !pairs.is_empty() {
+            let pairs = pairs.iter().map(|(key, value)| (key.clone(), json!(value)));
+            entry.insert(key.into(), Value::Object(pairs.collect()));
+        }
+    }
+    (!entry.is_empty()).then_some(Value::Object(entry))
+}
+
 fn selector(selector: &Selector) -> Value {
     let mut entry = Map::new();
     if let Some(pid) = selector.pid {
@@ -361,6 +406,9 @@ fn selector(selector: &Selector) -> Value {
     }
     if let Some(container) = &selector.container_id {
         entry.insert("container_id".into(), json!(container));
+    }
+    if let Some(pod) = pod_selector(&selector.pod) {
+        entry.insert("kubernetes".into(), pod);
     }
     Value::Object(entry)
 }

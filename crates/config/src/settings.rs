@@ -31,6 +31,8 @@ pub struct Config {
     pub sampling: Sampling,
     /// How requests are sent.
     pub export: Export,
+    /// Which pods are known.
+    pub kubernetes: Kubernetes,
     /// What the agent says about itself.
     pub self_telemetry: SelfTelemetry,
     /// Longest time that data on its way may take after SIGTERM.
@@ -297,6 +299,52 @@ pub struct Selector {
     pub port: Option<(u16, u16)>,
     /// Pattern for the container identifier.
     pub container_id: Option<String>,
+    /// What its pod must be like.
+    pub pod: PodSelector,
+}
+
+/// A description of pods; the given parts must all match.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodSelector {
+    /// Pattern for the namespace.
+    pub namespace: Option<String>,
+    /// Patterns for labels, by key.
+    pub labels: Vec<(String, String)>,
+    /// Patterns for annotations, by key.
+    pub annotations: Vec<(String, String)>,
+    /// Kind of the workload.
+    pub workload_kind: Option<String>,
+    /// Pattern for the name of the workload.
+    pub workload_name: Option<String>,
+    /// Pattern for the name of the container.
+    pub container_name: Option<String>,
+}
+
+/// Which pods are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// Whether pods are asked for; `None` does so within a pod.
+    pub enabled: Option<bool>,
+    /// The node whose pods are asked for.
+    pub node_name: Option<String>,
+    /// File that says how to reach the API server; within a pod it is known without.
+    pub kubeconfig: Option<String>,
+    /// `k8s.cluster.name`.
+    pub cluster_name: Option<String>,
+    /// Labels that become attributes.
+    pub pod_labels: Vec<String>,
+    /// Annotations that become attributes.
+    pub pod_annotations: Vec<String>,
+    /// Whether well-known labels name services.
+    pub service_from_labels: bool,
+    /// How long what a new pod does waits for its pod.
+    pub hold: Duration,
+    /// How many bytes of it wait.
+    pub hold_bytes: u64,
+    /// How long a deleted pod still answers.
+    pub grace: Duration,
+    /// Most pods that are kept.
+    pub max_pods: u64,
 }
 
 /// How HTTP is read.

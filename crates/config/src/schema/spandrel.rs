@@ -1,10 +1,22 @@
 //! `distribution.spandrel`: the keys of our own.
 use super::otlp::{GRPC_TLS, HEADERS, HISTOGRAM, TEMPORALITY};
-use super::{BOOL, Field, Map, NON_NEGATIVE, POSITIVE, Shape, TEXT, TEXTS};
+use super::{BOOL, Field, Map, NON_NEGATIVE, POSITIVE, Rest, Shape, TEXT, TEXTS};
 
 static DURATION: Shape = Shape::Duration;
 static GLOB: Shape = Shape::Glob;
 
+static PATTERNS: Shape = Shape::Map(&Map {
+    fields: &[],
+    rest: Rest::Free,
+});
+static POD_SELECTOR: Shape = Shape::Map(&Map::closed(&[
+    Field::new("namespace", &GLOB).acts("Pattern for the namespace."),
+    Field::new("pod_labels", &PATTERNS).acts("Patterns for labels, by key."),
+    Field::new("pod_annotations", &PATTERNS).acts("Patterns for annotations, by key."),
+    Field::new("workload_kind", &TEXT).acts("Kind of the workload, for example Deployment."),
+    Field::new("workload_name", &GLOB).acts("Pattern for the name of the workload."),
+    Field::new("container_name", &GLOB).acts("Pattern for the name of the container."),
+]));
 static SELECTOR: Shape = Shape::Map(&Map::closed(&[
     Field::new(
         "pid",
@@ -17,6 +29,8 @@ static SELECTOR: Shape = Shape::Map(&Map::closed(&[
     Field::new("executable", &GLOB).acts("Pattern for the path of the executable."),
     Field::new("port", &Shape::Ports).acts("Port of either end, or a range such as \"8000-8999\"."),
     Field::new("container_id", &GLOB).acts("Pattern for the container identifier."),
+    Field::new("kubernetes", &POD_SELECTOR)
+        .doc("What its pod must be like; a process in no pod meets no such condition."),
 ]));
 static SELECTORS: Shape = Shape::Map(&Map::closed(&[
     Field::new(
@@ -274,6 +288,32 @@ static EXPORT: Shape = Shape::Map(&Map::closed(&[
     )
     .doc("Destinations beside those of tracer_provider and meter_provider."),
 ]));
+pub(crate) const ENABLED: &[&str] = &["auto", "always", "never"];
+static KUBERNETES: Shape = Shape::Map(&Map::closed(&[
+    Field::new("enabled", &Shape::Word(ENABLED))
+        .acts("Whether pods are asked for; auto does so within a pod with a ServiceAccount."),
+    Field::new("node_name", &TEXT).acts("The node whose pods are asked for."),
+    Field::new("kubeconfig", &TEXT).acts("How to reach the API server from outside of a pod."),
+    Field::new("cluster_name", &TEXT).acts("k8s.cluster.name: nothing in a cluster tells it."),
+    Field::new("pod_labels", &TEXTS)
+        .acts("Labels that become k8s.pod.label.<key>; * stands for anything."),
+    Field::new("pod_annotations", &TEXTS).acts("Annotations that become k8s.pod.annotation.<key>."),
+    Field::new("service_from_labels", &BOOL)
+        .acts("Whether app.kubernetes.io/instance, /name and /version name services."),
+    Field::new("hold", &DURATION)
+        .acts("How long what a new pod's processes do waits for their pod."),
+    Field::new(
+        "hold_bytes",
+        &Shape::Size {
+            min: 0,
+            max: 1 << 30,
+            power_of_two: false,
+        },
+    )
+    .acts("How many bytes of it wait."),
+    Field::new("grace", &DURATION).acts("How long a deleted pod still answers for what came late."),
+    Field::new("max_pods", &POSITIVE).acts("Most pods that are kept."),
+]));
 static SELF_TELEMETRY: Shape = Shape::Map(&Map::closed(&[
     Field::new("enabled", &BOOL).acts("Whether the agent sends metrics about itself."),
     Field::new("interval", &DURATION).acts("Time between two exports of them."),
@@ -288,6 +328,7 @@ pub(crate) static BLOCK: Shape = Shape::Map(&Map::closed(&[
     Field::new("metrics", &METRICS),
     Field::new("sampling", &SAMPLING).doc("Which spans are kept beside those of the sampler."),
     Field::new("export", &EXPORT),
+    Field::new("kubernetes", &KUBERNETES),
     Field::new("self_telemetry", &SELF_TELEMETRY),
     Field::new("shutdown_timeout", &DURATION)
         .acts("Longest time that data on its way may take after SIGTERM."),

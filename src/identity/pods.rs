@@ -1,0 +1,125 @@
+//! Identity from Kubernetes: the pod around a process, joined by the container of its control group.
+
+use std::sync::Arc;
+
+use spandrel_k8s_meta::attributes::Identity;
+use spandrel_k8s_meta::store::Lookup;
+use spandrel_model::{Attribute, ProcessKey, Resource, UnixTime};
+
+use super::Identities;
+use crate::kubernetes::Kubernetes;
+
+/// Whose something is.
+#[derive(Clone, Debug)]
+pub enum Whose {
+    /// Of this resource.
+    Known(Arc<Resource>),
+    /// Of a pod of which nothing is known yet: ask again a little later.
+    NotYet,
+}
+
+/// The pod of a process, for selectors.
+#[derive(Clone, Debug, Default)]
+pub enum PodOf {
+    /// None, or none that the API server will ever tell of.
+    #[default]
+    Nobody,
+    /// One of which nothing is known yet.
+    NotYet,
+    /// This one.
+    Pod(Arc<Identity>),
+}
+
+impl PartialEq for PodOf {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Nobody, Self::Nobody) | (Self::NotYet, Self::NotYet) => true,
+            (Self::Pod(left), Self::Pod(right)) => Arc::ptr_eq(left, right),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for PodOf {}
+
+impl Identities {
+    /// From now on the pods of this node are known as well.
+    pub fn with_pods(&mut self, kubernetes: Kubernetes) {
+        self.kubernetes = Some(kubernetes);
+    }
+
+    /// What is known of pods.
+    pub fn pods(&mut self) -> Option<&mut Kubernetes> {
+        self.kubernetes.as_mut()
+    }
+
+    /// Whose something is that a process did at a time. With `last` it is told what is known, in place of waiting; how
+    /// the look-up ended is counted once, with the answer.
+    pub fn whose(&mut self, process: ProcessKey, cgroup: u64, at: UnixTime, last: bool) -> Whose {
+        let known = self.known(process, cgroup);
+        let (alone, place) = (Arc::clone(&known.resource), known.placement.clone());
+        let Some(kubernetes) = &mut self.kubernetes else {
+            return Whose::Known(alone);
+        };
+        let Some(place) = place else {
+            kubernetes.count("no_cgroup");
+            return Whose::Known(alone);
+        };
+        let found = kubernetes.locate(&place, at);
+        if found.is_waiting() && !last {
+            return Whose::NotYet;
+        }
+        kubernetes.count(found.outcome());
+        match found.identity() {
+            Some(identity) => Whose::Known(self.in_pod(process, identity)),
+            None => Whose::Known(alone),
+        }
+    }
+
+    /// The pod of a process, as far as it is known at a time.
+    pub fn pod_of(&mut self, process: ProcessKey, at: UnixTime) -> PodOf {
+        if self.kubernetes.is_none() {
+            return PodOf::Nobody;
+        }
+        let Some(place) = self.known(process, 0).placement.clone() else {
+            return PodOf::Nobody;
+        };
+        let Some(kubernetes) = &mut self.kubernetes else {
+            return PodOf::Nobody;
+        };
+        match kubernetes.locate(&place, at) {
+            Lookup::Found(identity) | Lookup::NoContainer(identity) => PodOf::Pod(identity),
+            Lookup::NotYet(_) => PodOf::NotYet,
+            Lookup::Gone(_) | Lookup::NotInPod => PodOf::Nobody,
+        }
+    }
+
+    /// The resource of a process in a pod: always the same until the process or what is known of its pod changes.
+    fn in_pod(&mut self, process: ProcessKey, identity: &Arc<Identity>) -> Arc<Resource> {
+        let known = self.known(process, 0);
+        if let Some((of, resource)) = &known.in_pod
+            && Arc::ptr_eq(of, identity)
+        {
+            return Arc::clone(resource);
+        }
+        let declared = known.declared.iter();
+        let declared = declared.map(|(key, value)| (key.as_str(), value.as_str()));
+        let mut attributes = identity.attributes_with(declared);
+        // Of equal keys the first counts, and what names the process alone is not what names it in its pod.
+        let alone = known.resource.attributes().iter();
+        attributes.extend(alone.filter(|attribute| is_of_process(attribute)).cloned());
+        let resource = Arc::new(Resource::new(attributes));
+        let kept = Arc::clone(&resource);
+        if let Some(entry) = self.entries.get_mut(&process)
+            && let Some(known) = &mut entry.known
+        {
+            known.in_pod = Some((Arc::clone(identity), kept));
+        }
+        resource
+    }
+}
+
+/// All but the names that were derived from the program: those come from the pod now, or from what is declared.
+fn is_of_process(attribute: &Attribute) -> bool {
+    !attribute.key.starts_with("service.")
+}

@@ -1,0 +1,204 @@
+//! Processes in pods: what the API server tells becomes their resource, at the right time and never that of another.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use spandrel_k8s_meta::pod::Pod;
+use spandrel_k8s_meta::store;
+use spandrel_k8s_meta::watch::Change;
+use spandrel_model::{Resource, UnixTime};
+
+use super::tests::{Seen, Tree, key, started};
+use super::{Identities, PodOf, Whose};
+use crate::kubernetes::Kubernetes;
+
+const FIRST: &str = "1111111111111111111111111111111111111111111111111111111111111111";
+const SECOND: &str = "2222222222222222222222222222222222222222222222222222222222222222";
+const UID: &str = "0a1b2c3d-0000-4000-8000-000000000001";
+
+fn group(container: &str) -> String {
+    let slice = format!("kubepods-burstable-pod{}.slice", UID.replace('-', "_"));
+    format!(
+        "0::/kubepods.slice/kubepods-burstable.slice/{slice}/cri-containerd-{container}.scope\n"
+    )
+}
+
+/// A Deployment's pod with one container, which was restarted if it has an id before.
+fn pod(version: u32, container: &str, before: Option<&str>) -> Box<Pod> {
+    let last = before.map_or(String::new(), |id| {
+        format!(
+            r#","restartCount":1,"lastState":{{"terminated":{{"containerID":"containerd://{id}",
+            "startedAt":"2026-11-23T10:00:00Z","finishedAt":"2026-11-23T10:05:00Z"}}}}"#
+        )
+    });
+    let text = format!(
+        r#"{{"metadata":{{"name":"web-5d9c7b8f6d-x2x4z","namespace":"shop","uid":"{UID}",
+        "resourceVersion":"{version}","creationTimestamp":"2026-11-23T09:59:00Z",
+        "labels":{{"pod-template-hash":"5d9c7b8f6d"}},
+        "ownerReferences":[{{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web-5d9c7b8f6d","uid":"r","controller":true}}]}},
+        "spec":{{"nodeName":"n1","containers":[{{"name":"app","image":"shop/web:1.2"}}]}},
+        "status":{{"phase":"Running","containerStatuses":[{{"name":"app","containerID":"containerd://{container}",
+        "image":"shop/web:1.2","imageID":"","state":{{"running":{{"startedAt":"2026-11-23T10:06:00Z"}}}}{last}}}]}}}}"#
+    );
+    Box::new(serde_json::from_str(&text).unwrap())
+}
+
+/// So many seconds after 2026-11-23T10:00:00Z.
+fn at(seconds: u64) -> UnixTime {
+    UnixTime((1_795_428_000 + seconds) * 1_000_000_000)
+}
+
+fn identities(tree: &Tree) -> Identities {
+    let mut identities = tree.identities();
+    identities.with_pods(Kubernetes::told(store::Settings::default()));
+    identities
+}
+
+fn tell(identities: &mut Identities, change: Change<Pod>, now: UnixTime) {
+    identities.pods().unwrap().apply(change, now);
+}
+
+fn known(whose: Whose) -> Arc<Resource> {
+    match whose {
+        Whose::Known(resource) => resource,
+        Whose::NotYet => panic!("its pod is not known"),
+    }
+}
+
+fn counted(identities: &mut Identities) -> Vec<(&'static str, u64)> {
+    let outcomes = identities.pods().unwrap().outcomes();
+    outcomes.snapshot().by_reason.into_iter().collect()
+}
+
+#[test]
+fn a_new_pods_process_waits_for_its_pod_and_a_host_process_does_not() {
+    let tree = Tree::new();
+    tree.process(&Seen {
+        cgroup: &group(FIRST),
+        ..Seen::default()
+    });
+    tree.process(&Seen {
+        pid: 43,
+        ..Seen::default()
+    });
+    let mut identities = identities(&tree);
+    let (process, host) = (key(42, 500), key(43, 500));
+    assert!(matches!(
+        identities.whose(process, 0, at(1), false),
+        Whose::NotYet
+    ));
+    assert_eq!(identities.pod_of(process, at(1)), PodOf::NotYet);
+    let alone = known(identities.whose(host, 0, at(1), false));
+    assert_eq!(alone.text("k8s.pod.name"), None);
+
+    tell(&mut identities, Change::Apply(pod(1, FIRST, None)), at(2));
+    let resource = known(identities.whose(process, 0, at(1), false));
+    for (key, value) in [
+        ("k8s.namespace.name", "shop"),
+        ("k8s.pod.name", "web-5d9c7b8f6d-x2x4z"),
+        ("k8s.pod.uid", UID),
+        ("k8s.container.name", "app"),
+        ("k8s.deployment.name", "web"),
+        ("service.name", "web"),
+        ("service.namespace", "shop"),
+        ("service.version", "1.2"),
+        ("service.instance.id", "shop.web-5d9c7b8f6d-x2x4z.app"),
+        ("container.id", FIRST),
+        ("process.executable.path", "/usr/bin/shop"),
+        ("host.name", "web-1"),
+    ] {
+        assert_eq!(resource.text(key), Some(value), "{key}");
+    }
+    let again = known(identities.whose(process, 0, at(3), false));
+    assert!(Arc::ptr_eq(&resource, &again), "made once");
+    assert_eq!(
+        counted(&mut identities),
+        [("found", 2), ("not_in_pod", 1)],
+        "those that waited count when they have waited"
+    );
+}
+
+#[test]
+fn what_the_program_declares_goes_before_what_its_pod_says() {
+    let tree = Tree::new();
+    tree.process(&Seen {
+        cgroup: &group(FIRST),
+        environ: "OTEL_SERVICE_NAME=checkout\0OTEL_RESOURCE_ATTRIBUTES=service.version=9,k8s.pod.name=liar,team=a\0",
+        ..Seen::default()
+    });
+    let mut identities = identities(&tree);
+    tell(&mut identities, Change::Apply(pod(1, FIRST, None)), at(0));
+    let resource = known(identities.whose(key(42, 500), 0, at(1), false));
+    assert_eq!(resource.service_name(), "checkout");
+    assert_eq!(resource.text("service.version"), Some("9"));
+    assert_eq!(resource.text("team"), Some("a"));
+    let name = resource.text("k8s.pod.name");
+    assert_eq!(name, Some("web-5d9c7b8f6d-x2x4z"), "that is measured");
+}
+
+#[test]
+fn when_the_wait_is_over_the_process_is_told_alone_and_the_reason_counted() {
+    let tree = Tree::new();
+    tree.process(&Seen {
+        cgroup: &group(FIRST),
+        ..Seen::default()
+    });
+    let mut identities = identities(&tree);
+    let resource = known(identities.whose(key(42, 500), 0, at(1), true));
+    assert_eq!(resource.service_name(), "shop", "by its program");
+    assert_eq!(resource.text("container.id"), Some(FIRST));
+    assert_eq!(resource.text("k8s.pod.name"), None, "unknown, not guessed");
+    assert_eq!(counted(&mut identities), [("not_synced", 1)]);
+}
+
+#[test]
+fn a_restarted_container_and_a_deleted_pod_still_answer_for_what_came_late() {
+    let tree = Tree::new();
+    for (pid, container) in [(42, FIRST), (43, SECOND)] {
+        tree.process(&Seen {
+            pid,
+            cgroup: &group(container),
+            ..Seen::default()
+        });
+    }
+    let mut identities = identities(&tree);
+    let (old, new) = (key(42, 500), key(43, 500));
+    tell(&mut identities, Change::Apply(pod(1, FIRST, None)), at(0));
+    let restarted = pod(2, SECOND, Some(FIRST));
+    tell(&mut identities, Change::Apply(restarted), at(360));
+    let id = |whose| known(whose).text("container.id").map(str::to_owned);
+    let of_old = id(identities.whose(old, 0, at(299), false));
+    assert_eq!(of_old.as_deref(), Some(FIRST));
+    let of_new = id(identities.whose(new, 0, at(370), false));
+    assert_eq!(of_new.as_deref(), Some(SECOND));
+    let gone = pod(3, SECOND, Some(FIRST));
+    tell(&mut identities, Change::Delete(gone), at(400));
+    let late = known(identities.whose(new, 0, at(399), false));
+    assert_eq!(late.text("k8s.pod.uid"), Some(UID));
+    let too_late = known(identities.whose(new, 0, at(600), false));
+    assert_eq!(too_late.text("k8s.pod.uid"), None, "it cannot be that pod");
+}
+
+#[test]
+fn a_process_that_nobody_saw_alive_is_found_by_its_control_group() {
+    let tree = Tree::new();
+    let path = group(FIRST);
+    let directory = tree
+        .0
+        .path()
+        .join("cgroup")
+        .join(path.trim_start_matches("0::/").trim_end());
+    fs::create_dir_all(&directory).unwrap();
+    let cgroup = fs::metadata(&directory).unwrap().ino();
+    let mut identities = identities(&tree);
+    tell(&mut identities, Change::Apply(pod(1, FIRST, None)), at(0));
+    let process = key(77, 900);
+    identities.started(&spandrel_model::ProcessStarted {
+        cgroup,
+        ..started(process, "migrate", Some("/bin/migrate"))
+    });
+    let resource = known(identities.whose(process, cgroup, at(1), false));
+    assert_eq!(resource.text("k8s.container.name"), Some("app"));
+    assert_eq!(resource.text("container.id"), Some(FIRST));
+}

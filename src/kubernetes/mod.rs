@@ -1,0 +1,144 @@
+//! What the API server tells of this node's pods, beside the pipeline: changes come in through a bounded channel and are
+//! taken in by the pipeline's thread, which never waits for them.
+
+mod hold;
+mod outcomes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use spandrel_k8s_meta::cgroup::Placement;
+use spandrel_k8s_meta::pod::Pod;
+use spandrel_k8s_meta::store::{self, Lookup, Store};
+use spandrel_k8s_meta::watch::{self, Change, Watch};
+use spandrel_model::UnixTime;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+pub use hold::{Held, Hold};
+pub use outcomes::{Outcomes, Snapshot};
+
+/// Changes that wait for the pipeline at most. The watch waits when they are all there.
+const CHANGES: usize = 1024;
+/// Changes taken in at one tick at most, so that a large list does not hold events up.
+const PER_TICK: usize = 512;
+/// How often what has ended is looked for, in nanoseconds.
+const EXPIRE_EVERY: u64 = 5_000_000_000;
+
+/// How pods are known.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How the API server is asked, and for which pods.
+    pub watch: watch::Settings,
+    /// What is kept of pods.
+    pub store: store::Settings,
+    /// How long what a process of an unknown pod has done waits for its pod.
+    pub hold: Duration,
+    /// How many bytes of it wait.
+    pub hold_bytes: usize,
+}
+
+/// The pods of this node.
+#[derive(Debug)]
+pub struct Kubernetes {
+    store: Store,
+    changes: Option<mpsc::Receiver<Change<Pod>>>,
+    cluster_uid: Option<oneshot::Receiver<Option<String>>>,
+    outcomes: Arc<Outcomes>,
+    expired: u64,
+    version: u64,
+}
+
+impl Kubernetes {
+    /// Starts to watch. Returns at once: what is not known yet is said to be unknown.
+    pub fn start(settings: &Settings, runtime: &Handle) -> Self {
+        let counters = Arc::new(watch::Counters::default());
+        let (sender, changes) = mpsc::channel(CHANGES);
+        let pods = Watch::new(settings.watch.clone(), Arc::clone(&counters));
+        runtime.spawn(pods.run(sender));
+        let (tell, cluster_uid) = oneshot::channel();
+        let (asked, of) = (settings.watch.clone(), Arc::clone(&counters));
+        runtime.spawn(async move {
+            // Nobody listens any more only at the end.
+            drop(tell.send(watch::cluster_uid(&asked, &of).await));
+        });
+        let wanted = settings.store.cluster_uid.is_none();
+        Self {
+            store: Store::new(settings.store.clone()),
+            changes: Some(changes),
+            cluster_uid: wanted.then_some(cluster_uid),
+            outcomes: Arc::new(Outcomes::new(Some(counters))),
+            expired: 0,
+            version: 0,
+        }
+    }
+
+    /// One that is told by [`Self::apply`] alone, for tests.
+    pub fn told(store: store::Settings) -> Self {
+        Self {
+            store: Store::new(store),
+            changes: None,
+            cluster_uid: None,
+            outcomes: Arc::new(Outcomes::new(None)),
+            expired: 0,
+            version: 0,
+        }
+    }
+
+    /// How look-ups ended.
+    pub fn outcomes(&self) -> Arc<Outcomes> {
+        Arc::clone(&self.outcomes)
+    }
+
+    /// Takes in what the API server has told since the last time. Whether anything is new.
+    pub fn take_in(&mut self, now: UnixTime) -> bool {
+        let before = self.version;
+        if let Some(cluster_uid) = &mut self.cluster_uid
+            && let Ok(uid) = cluster_uid.try_recv()
+        {
+            self.store.set_cluster_uid(uid);
+            self.cluster_uid = None;
+            self.version += 1;
+        }
+        for _ in 0..PER_TICK {
+            let Some(Ok(change)) = self.changes.as_mut().map(mpsc::Receiver::try_recv) else {
+                break;
+            };
+            self.apply(change, now);
+        }
+        if now.0.saturating_sub(self.expired) > EXPIRE_EVERY {
+            self.expired = now.0;
+            self.store.expire(now);
+            self.outcomes.keeps(self.store.len());
+        }
+        self.version != before
+    }
+
+    /// One change.
+    pub fn apply(&mut self, change: Change<Pod>, now: UnixTime) {
+        self.version += 1;
+        match change {
+            Change::ListBegan => self.store.begin_list(),
+            Change::Apply(pod) => {
+                self.store.apply(&pod, now);
+            }
+            Change::Delete(pod) => {
+                // Its last state has the times at which its containers ended.
+                self.store.apply(&pod, now);
+                self.store.delete(&pod.metadata.uid, now);
+            }
+            Change::ListComplete => self.store.end_list(now),
+            Change::Failed(failure) => tracing::warn!("pods: {failure}"),
+        }
+    }
+
+    /// Who the process at this place was at a time.
+    pub fn locate(&mut self, place: &Placement, at: UnixTime) -> Lookup {
+        self.store.locate(place, at)
+    }
+
+    /// Counts how the look-up of one span ended.
+    pub(crate) fn count(&self, outcome: &'static str) {
+        self.outcomes.count(outcome);
+    }
+}

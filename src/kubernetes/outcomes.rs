@@ -1,0 +1,71 @@
+//! Why a span has its pod's attributes, or why not: one counter for each reason.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use spandrel_k8s_meta::watch::{Counters, Figures};
+
+/// How look-ups ended, and what the watch counts.
+#[derive(Debug)]
+pub struct Outcomes {
+    by_reason: Mutex<BTreeMap<&'static str, u64>>,
+    pods: AtomicUsize,
+    held: AtomicU64,
+    watch: Option<Arc<Counters>>,
+}
+
+/// The numbers at one time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Spans by the outcome of the look-up of their pod.
+    pub by_reason: BTreeMap<&'static str, u64>,
+    /// Pods that are kept.
+    pub pods: usize,
+    /// Spans that wait for their pod.
+    pub held: u64,
+}
+
+impl Outcomes {
+    pub(super) fn new(watch: Option<Arc<Counters>>) -> Self {
+        Self {
+            by_reason: Mutex::default(),
+            pods: AtomicUsize::new(0),
+            held: AtomicU64::new(0),
+            watch,
+        }
+    }
+
+    pub(super) fn count(&self, outcome: &'static str) {
+        *self.lock().entry(outcome).or_insert(0) += 1;
+    }
+
+    pub(super) fn keeps(&self, pods: usize) {
+        self.pods.store(pods, Ordering::Relaxed);
+    }
+
+    /// Says how many spans wait.
+    pub(crate) fn holds(&self, spans: usize) {
+        self.held.store(spans as u64, Ordering::Relaxed);
+    }
+
+    /// The numbers now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            by_reason: self.lock().clone(),
+            pods: self.pods.load(Ordering::Relaxed),
+            held: self.held.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What the watch counts, where there is one.
+    pub fn figures(&self) -> Option<Figures> {
+        self.watch.as_ref().map(|counters| counters.figures())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        self.by_reason
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
