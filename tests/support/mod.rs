@@ -14,6 +14,7 @@
 pub(crate) mod agent;
 pub(crate) mod backends;
 pub(crate) mod collector;
+pub(crate) mod containers;
 pub(crate) mod ledger;
 pub(crate) mod machine;
 pub(crate) mod netns;

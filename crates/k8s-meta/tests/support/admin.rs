@@ -16,7 +16,12 @@ pub struct Admin {
 
 /// deploy/kubernetes.
 pub fn manifests() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubernetes")
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Of this crate, or of the agent, whose tests use this too.
+    let root = own
+        .ancestors()
+        .find(|folder| folder.join("deploy").is_dir());
+    root.expect("the repository").join("deploy/kubernetes")
 }
 
 /// The documents of a file there.
