@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,8 @@ pub struct Capture {
 #[derive(Debug)]
 pub(crate) struct Shared {
     maps: Arc<Maps>,
+    /// The counters at the end of capture, when every message that they count had been taken.
+    last: OnceLock<Counters>,
     stop: AtomicBool,
     /// Give up handing over: set when the time to stop has run out, or nobody waits for it.
     pub(crate) abandon: AtomicBool,
@@ -130,7 +132,8 @@ impl Capture {
     pub fn stop(mut self) -> Counters {
         self.shared.stop.store(true, Ordering::Release);
         self.join();
-        self.shared.counters()
+        let last = self.shared.last.get().cloned();
+        last.unwrap_or_else(|| self.shared.counters())
     }
 
     fn join(&mut self) {
@@ -177,6 +180,7 @@ fn prepare<'obj>(
             epochs: Epochs::default(),
             rules: Mutex::default(),
         }),
+        last: OnceLock::new(),
         stop: false.into(),
         abandon: false.into(),
         delivered: 0.into(),
@@ -252,12 +256,16 @@ fn run(
         handover.borrow_mut().flush();
         let counters = shared.counters();
         if counters.is_closed() && counters.submitted == shared.taken() {
+            // The end is here: a program that was preempted before it was detached may still submit one message, which
+            // nobody would take any more.
+            drop(shared.last.set(counters));
             break;
         }
         if Instant::now() > deadline {
             shared.abandon.store(true, Ordering::Release);
             ring.consume_raw();
             handover.borrow_mut().flush();
+            drop(shared.last.set(shared.counters()));
             break;
         }
         std::thread::sleep(Duration::from_millis(1));
