@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use super::machine::{free_port, repository, skip, target, wait_until};
@@ -19,6 +20,8 @@ pub(crate) struct Collector {
     pub(crate) grpc_port: u16,
     pub(crate) http_port: u16,
     health_port: u16,
+    /// With the certificates in this directory, for clients that have one too.
+    tls: Option<PathBuf>,
 }
 
 impl Collector {
@@ -34,16 +37,28 @@ impl Collector {
 
     /// Starts one and waits until it is healthy; skips the test where there is none.
     pub(crate) fn start(test: &str) -> Option<Self> {
+        Self::start_as(test, None)
+    }
+
+    /// Starts one that takes nothing but TLS from clients with a certificate: `ca.pem`, `server.pem` and `server.key` are
+    /// in this directory.
+    pub(crate) fn start_with_tls(test: &str, directory: &Path) -> Option<Self> {
+        Self::start_as(test, Some(directory.to_owned()))
+    }
+
+    fn start_as(test: &str, tls: Option<PathBuf>) -> Option<Self> {
         Self::binary(test)?;
         let output = TempDir::new().expect("a directory for its output");
-        let (grpc_port, http_port, health_port) = (free_port(), free_port(), free_port());
-        let process = spawn(&output, grpc_port, http_port, health_port);
+        let ports = [free_port(), free_port(), free_port()];
+        let process = spawn(&output, ports, tls.as_deref());
+        let [grpc_port, http_port, health_port] = ports;
         let mut collector = Self {
             process,
             output,
             grpc_port,
             http_port,
             health_port,
+            tls,
         };
         collector.wait_until_healthy();
         Some(collector)
@@ -72,12 +87,8 @@ impl Collector {
     pub(crate) fn restart(&mut self) {
         self.process.kill();
         end_cut_lines(&self.output);
-        self.process = spawn(
-            &self.output,
-            self.grpc_port,
-            self.http_port,
-            self.health_port,
-        );
+        let ports = [self.grpc_port, self.http_port, self.health_port];
+        self.process = spawn(&self.output, ports, self.tls.as_deref());
         self.wait_until_healthy();
     }
 
@@ -99,9 +110,16 @@ impl Collector {
 
     /// The requests of log records that it has written, an `ExportLogsServiceRequest` a line.
     pub(crate) fn logs(&self) -> Vec<serde_json::Value> {
-        let lines = self.lines("logs.jsonl");
-        let parsed = lines.iter().map(|line| serde_json::from_str(line));
-        parsed.collect::<Result<_, _>>().expect("JSON lines")
+        self.requests("logs")
+    }
+
+    /// The requests of a signal (`traces`, `metrics`, `logs`) that it has written: each is one `Export*ServiceRequest`.
+    pub(crate) fn requests<T: DeserializeOwned>(&self, signal: &str) -> Vec<T> {
+        let lines = self.lines(&format!("{signal}.jsonl"));
+        let parse = |line: &String| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))
+        };
+        lines.iter().map(parse).collect()
     }
 
     /// Waits for spans that `enough` is content with.
@@ -171,16 +189,24 @@ impl Collector {
     }
 }
 
-fn spawn(output: &TempDir, grpc_port: u16, http_port: u16, health_port: u16) -> Process {
-    Process::start(
-        Command::new(target().join("otelcol/otelcol"))
+fn spawn(output: &TempDir, ports: [u16; 3], tls: Option<&Path>) -> Process {
+    let configs = repository().join("deploy/otel-collector/config");
+    let [grpc_port, http_port, health_port] = ports.map(|port| port.to_string());
+    let mut command = Command::new(target().join("otelcol/otelcol"));
+    command
+        .arg("--config")
+        .arg(configs.join("test.yaml"))
+        .env("OTELCOL_OUTPUT_DIR", output.path())
+        .env("OTELCOL_GRPC_PORT", grpc_port)
+        .env("OTELCOL_HTTP_PORT", http_port)
+        .env("OTELCOL_HEALTH_PORT", health_port);
+    if let Some(tls) = tls {
+        command
             .arg("--config")
-            .arg(repository().join("deploy/otel-collector/config/test.yaml"))
-            .env("OTELCOL_OUTPUT_DIR", output.path())
-            .env("OTELCOL_GRPC_PORT", grpc_port.to_string())
-            .env("OTELCOL_HTTP_PORT", http_port.to_string())
-            .env("OTELCOL_HEALTH_PORT", health_port.to_string()),
-    )
+            .arg(configs.join("test-mtls.yaml"))
+            .env("OTELCOL_TLS_DIR", tls);
+    }
+    Process::start(&mut command)
 }
 
 /// A kill may cut a line short; the next process appends to it, and its first line would be lost with it.

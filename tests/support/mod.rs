@@ -21,4 +21,7 @@ pub(crate) mod netns;
 pub(crate) mod nginx;
 pub(crate) mod otlp;
 pub(crate) mod process;
+pub(crate) mod proto;
+pub(crate) mod relay;
+pub(crate) mod sending;
 pub(crate) mod traffic;
