@@ -64,7 +64,7 @@ pub(super) fn http_exporter(
 ) -> Result<MetricExporter, ExporterError> {
     let (endpoint, headers) = sender::target(settings)?;
     let client = RuntimeClient {
-        client: sender::http_client(settings, &endpoint)?,
+        client: sender::http_client(settings, &endpoint)?.0,
         headers,
         runtime: runtime.clone(),
         compression: settings.compression,

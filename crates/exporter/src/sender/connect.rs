@@ -11,12 +11,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::dial::Dialer;
+use super::watch::{LastError, Watched};
 use super::{proxy, tls};
 use crate::error::ExporterError;
 use crate::settings::{OtlpSettings, Protocol};
 
 /// The client, for TLS and plaintext.
-pub(crate) type HttpClientOf = Client<HttpsConnector<Dialer>, Full<Bytes>>;
+pub(crate) type HttpClientOf = Client<Watched<HttpsConnector<Dialer>>, Full<Bytes>>;
 
 /// Longest wait for a connection, whatever the timeout of an attempt is.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,11 +52,11 @@ pub(super) fn endpoint(settings: &OtlpSettings) -> Result<Uri, ExporterError> {
 }
 
 /// A client for an endpoint. It keeps connections and follows no redirect; certificates are read only where the
-/// endpoint needs them.
+/// endpoint needs them. How its connections break is found in the second one.
 pub(crate) fn http_client(
     settings: &OtlpSettings,
     endpoint: &Uri,
-) -> Result<HttpClientOf, ExporterError> {
+) -> Result<(HttpClientOf, LastError), ExporterError> {
     let is_grpc = settings.protocol == Protocol::Grpc;
     let timeout = settings.attempt_limit().min(CONNECT_TIMEOUT);
     let mut tcp = HttpConnector::new();
@@ -85,14 +86,20 @@ pub(crate) fn http_client(
         // HTTP/2 where the server agrees during the handshake, and HTTP/1.1 where it does not.
         builder.enable_all_versions().wrap_connector(dialer)
     };
-    Ok(Client::builder(TokioExecutor::new())
+    let last_error = LastError::default();
+    let connector = Watched {
+        connector,
+        last_error: last_error.clone(),
+    };
+    let client = Client::builder(TokioExecutor::new())
         .http2_only(is_grpc)
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         // Finds out within a minute that the other side is gone without a word.
         .http2_keep_alive_interval(Duration::from_secs(30))
         .http2_keep_alive_timeout(Duration::from_secs(20))
-        .build(connector))
+        .build(connector);
+    Ok((client, last_error))
 }
 
 /// Headers that a proxy wants with each request; only where it sees the requests.

@@ -8,6 +8,7 @@ mod http;
 mod proxy;
 mod stream;
 mod tls;
+mod watch;
 
 use std::future::Future;
 use std::time::Duration;
@@ -42,6 +43,16 @@ pub const USER_AGENT: &str = concat!(
 
 /// Longest part of a server's words that is kept.
 const WORDS: usize = 300;
+
+/// How rustls calls what a server says of a client's certificate that it does not like, or that it misses.
+const CERTIFICATE_ALERTS: [&str; 6] = [
+    "received fatal alert: CertificateRequired",
+    "received fatal alert: BadCertificate",
+    "received fatal alert: UnknownCA",
+    "received fatal alert: CertificateExpired",
+    "received fatal alert: CertificateRevoked",
+    "received fatal alert: CertificateUnknown",
+];
 
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +120,7 @@ pub(crate) struct Sender {
     protocol: Protocol,
     signal: Signal,
     client: HttpClientOf,
+    last_error: watch::LastError,
     uri: Uri,
     headers: HeaderMap,
     encoder: compress::Encoder,
@@ -123,7 +135,7 @@ impl Sender {
     pub(crate) fn new(settings: &OtlpSettings, signal: Signal) -> Result<Self, ExporterError> {
         let (endpoint, mut headers) = target(settings)?;
         let encoder = compress::Encoder::new(settings.compression, settings.compression_level)?;
-        let client = http_client(settings, &endpoint)?;
+        let (client, last_error) = http_client(settings, &endpoint)?;
         let encoding = encoder.name().map(HeaderValue::from_static);
         let uri = match settings.protocol {
             Protocol::Grpc => {
@@ -147,6 +159,7 @@ impl Sender {
             protocol: settings.protocol,
             signal,
             client,
+            last_error,
             uri,
             headers,
             encoder,
@@ -224,7 +237,7 @@ impl Sender {
         }
         let response = match within(until, self.client.request(call)).await {
             Some(Ok(response)) => response,
-            Some(Err(error)) => return (Outcome::retry(with_causes(&error)), None),
+            Some(Err(error)) => return (Outcome::retry(self.why(&error)), None),
             None => {
                 let late = format!("no answer within {:?}", self.timeout);
                 return (Outcome::retry(late), None);
@@ -258,6 +271,25 @@ impl Sender {
             ResponseStatus::Http(head.status.as_u16()),
             ResponseStatus::Grpc,
         )
+    }
+
+    /// What went wrong, with what the connection itself says where the client knows no more than that it is closed.
+    fn why(&self, error: &hyper_util::client::legacy::Error) -> String {
+        let mut text = with_causes(error);
+        // A connection that could not be made speaks for itself.
+        if !error.is_connect()
+            && let Some(broke) = self.last_error.text()
+            && !text.contains(&broke)
+        {
+            text.push_str(": ");
+            text.push_str(&broke);
+        }
+        if CERTIFICATE_ALERTS.iter().any(|alert| text.contains(alert)) {
+            text.push_str(
+                " (the server refuses our certificate; see tls.cert_file and tls.key_file)",
+            );
+        }
+        text
     }
 
     fn judge(&self, head: &response::Parts, body: Body) -> Outcome {
