@@ -1,6 +1,7 @@
 //! What the exporter sends, in each protocol and each compression, is what a real Collector writes down: field by field.
 
-#![allow(clippy::unwrap_used)] // a failure in a test is a panic
+#![allow(clippy::unwrap_used, clippy::panic)] // a failure in a test is a panic
+#![allow(clippy::print_stdout)] // what was measured, for who reads a failure
 
 mod support;
 

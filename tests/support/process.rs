@@ -42,6 +42,15 @@ impl Lines {
         self.0.0.lock().unwrap().lines.clone()
     }
 
+    /// All lines, once the program has ended.
+    pub(crate) fn at_end(&self) -> Vec<String> {
+        let mut read = self.0.0.lock().unwrap();
+        while !read.ended {
+            read = self.0.1.wait(read).unwrap();
+        }
+        read.lines.clone()
+    }
+
     /// Waits until `enough` says so of all lines; `None` when the output ends or the time is up before that.
     pub(crate) fn wait<T>(
         &self,

@@ -18,7 +18,9 @@ use spandrel_model::{
 };
 use tokio::runtime::Runtime;
 
+use super::collector::Collector;
 use super::machine::wait_until;
+use super::proto::spans_of;
 
 /// Some time in 2027.
 const EPOCH: u64 = 1_800_000_000_000_000_000;
@@ -142,6 +144,13 @@ fn span_id(number: u64) -> SpanId {
 /// The number of a span, from its id.
 pub(crate) fn number_of(span_id: &[u8]) -> u64 {
     u64::from_be_bytes(span_id.try_into().unwrap()) - 1
+}
+
+/// The numbers of the spans that a Collector has written, in the order of its file.
+pub(crate) fn numbers_of(collector: &Collector) -> Vec<u64> {
+    let spans = spans_of(collector.requests("traces"));
+    let numbers = spans.iter().map(|span| number_of(&span.item.span_id));
+    numbers.collect()
 }
 
 /// A span of which the id tells the number. Between them they use every field and every type of attribute.
