@@ -222,8 +222,8 @@ fn the_first_span_of_a_quiet_service_arrives_within_a_second() {
 }
 
 #[test]
-fn a_collector_killed_under_load_costs_nothing_that_is_not_counted() {
-    const TEST: &str = "a_collector_killed_under_load_costs_nothing_that_is_not_counted";
+fn a_collector_killed_under_load_costs_nothing() {
+    const TEST: &str = "a_collector_killed_under_load_costs_nothing";
     let Some(mut collector) = collector(TEST) else {
         return;
     };
@@ -281,29 +281,18 @@ fn a_collector_killed_under_load_costs_nothing_that_is_not_counted() {
         outcome.ledger
     );
 
-    // What was taken and not yet on the disk when the Collector was killed is its own loss, and no older than that.
-    let unwritten_ns = killed_ns - 2_000_000_000;
+    // What it had acknowledged it had written, so that nothing at all is missing.
     let arrived: BTreeSet<Key> = spans
         .iter()
         .filter(|span| span.kind == "client")
         .map(key)
         .collect();
-    let missing: Vec<u64> = requests
+    let missing: Vec<Key> = requests
         .iter()
-        .filter(|one| !arrived.contains(&(one.method.clone(), one.path.clone(), one.status)))
-        .map(|one| one.end_ns)
+        .map(|one| (one.method.clone(), one.path.clone(), one.status))
+        .filter(|key| !arrived.contains(key))
         .collect();
-    println!(
-        "{} of {} client spans were lost with the killed Collector",
-        missing.len(),
-        requests.len()
-    );
-    for end_ns in missing {
-        assert!(
-            (unwritten_ns..=killed_ns).contains(&end_ns),
-            "{end_ns} is missing, killed at {killed_ns}"
-        );
-    }
+    assert!(missing.is_empty(), "lost with the Collector: {missing:?}");
 }
 
 #[test]
