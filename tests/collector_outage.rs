@@ -80,7 +80,12 @@ fn send(endpoint: &str) {
     assert!(directory.is_some() || sending.exporter.queued_bytes() <= QUEUE);
     println!("grew {}", during.saturating_sub(before));
     wait_for_a_line();
-    send(&mut sending, BEFORE);
+    // It recovers alone: nothing is handed over that could wake it.
+    sending.wait_for("recovery", |spans| spans.in_flight == 0);
+    for _ in 0..BEFORE {
+        send(&mut sending, 1);
+        sending.wait_for("an answer", |spans| spans.in_flight == 0);
+    }
     let spans = sending.drain().spans.snapshot();
     println!("settled {}", spans.settled);
     println!(

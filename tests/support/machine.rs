@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -73,10 +74,21 @@ pub(crate) fn target() -> PathBuf {
         .to_owned()
 }
 
-/// A port on which nobody listens. Another program may take it before it is used: rare, and then the test fails loudly.
+/// A port on which nobody listens, none twice. It is below those that the kernel gives to clients, so that it is still free
+/// when its server is started again. Another program may take it before it is used: rare, and then the test fails loudly.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind any port");
-    listener.local_addr().expect("its address").port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test programs that run side by side begin at different places.
+    let begin = std::process::id().wrapping_mul(7919);
+    loop {
+        let offset = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + offset).expect("a port");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Waits for something that sends no event; panics with `what` after `limit`.
