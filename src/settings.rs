@@ -474,7 +474,6 @@ impl Destinations<'_> {
 
 fn storage(storage: &Storage) -> StorageSettings {
     StorageSettings {
-        directory: storage.directory.clone(),
         max_size: storage.max_size,
         max_age: (!storage.max_age.is_zero()).then_some(storage.max_age),
         fsync: match storage.fsync {
@@ -482,6 +481,7 @@ fn storage(storage: &Storage) -> StorageSettings {
             Fsync::Interval => SyncPolicy::Interval(storage.fsync_interval),
             Fsync::Never => SyncPolicy::Never,
         },
+        ..StorageSettings::new(storage.directory.clone())
     }
 }
 

@@ -49,6 +49,7 @@ impl DurableQueue {
         settings.max_bytes = storage.max_size;
         settings.max_age = storage.max_age;
         settings.sync = storage.fsync;
+        settings.push_wait = storage.push_wait;
         settings.memory_bytes = memory_bytes;
         let dropping = Arc::clone(&kept);
         settings.on_drop = Some(Arc::new(move |why, _, count| {

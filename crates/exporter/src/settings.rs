@@ -290,16 +290,19 @@ pub struct StorageSettings {
     pub max_age: Option<Duration>,
     /// When requests are forced to the disk.
     pub fsync: SyncPolicy,
+    /// How long the pipeline waits for a disk that says nothing. After that requests wait in memory, and may overtake.
+    pub push_wait: Duration,
 }
 
 impl StorageSettings {
-    /// 1 GiB, of any age, synced every 200 ms.
+    /// 1 GiB, of any age, synced every 200 ms, waited for at most 100 ms.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
             max_size: 1 << 30,
             max_age: None,
             fsync: SyncPolicy::default(),
+            push_wait: Duration::from_millis(100),
         }
     }
 }
