@@ -35,7 +35,11 @@ fn settings(endpoint: &str, directory: Option<&Path>) -> DestinationSettings {
         queue: QueueSettings {
             queue_size: QUEUE,
             num_consumers: 1,
-            storage: directory.map(StorageSettings::new),
+            storage: directory.map(|directory| StorageSettings {
+                // A busy machine's disk may take its time: then nothing is to go past it.
+                push_wait: LIMIT,
+                ..StorageSettings::new(directory)
+            }),
             ..QueueSettings::default()
         },
         ..destination(Protocol::Grpc, endpoint, compressed(Compression::Zstd))
