@@ -13,7 +13,8 @@ use serde_json::Value;
 use spandrel_model::recording::Recording;
 use spandrel_model::{Event, Lineage};
 use support::agent::{Agent, command};
-use support::machine::{has, is_root};
+use support::backends::on_each_backend;
+use support::machine::has;
 use support::traffic::Server;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -38,8 +39,8 @@ fn truth(lines: &[Value]) -> BTreeMap<(u64, u64), u64> {
         .collect()
 }
 
-fn check(test: &str, backend: &str) {
-    if !(is_root(test) && has(test, &["go"])) {
+fn goroutines_are_told_apart(test: &str, backend: &str) {
+    if !has(test, &["go"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -125,12 +126,8 @@ fn check(test: &str, backend: &str) {
     assert_eq!(replay(), replay(), "a replay is the same each time");
 }
 
-#[test]
-fn each_goroutine_has_its_number_on_socket_tracepoints() {
-    check("each_goroutine_on_socket_tracepoints", "socket");
-}
-
-#[test]
-fn each_goroutine_has_its_number_on_ends_of_system_calls() {
-    check("each_goroutine_on_ends_of_system_calls", "syscall");
+on_each_backend! {
+    fn each_goroutine_has_its_number(backend) {
+        goroutines_are_told_apart("each_goroutine_has_its_number", backend);
+    }
 }

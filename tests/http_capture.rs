@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use support::agent::{Agent, Outcome};
-use support::backends::{on_each_backend, times_are_compared};
-use support::machine::{has, is_root};
+use support::backends::{load, on_each_backend, times_are_compared};
+use support::machine::has;
 use support::netns::NetnsPair;
 use support::nginx::{self, Access, Nginx, Options};
 use support::otlp::Span;
@@ -163,16 +163,17 @@ on_each_backend! {
     }
 
     fn ten_thousand_requests_on_fifty_connections_are_ten_thousand_pairs(backend) {
+        let count = load("requests on fifty connections", 10_000);
         let nginx = Nginx::start(&Options::default());
         let agent = trace(backend, nginx.port);
         let requests = Client::KeepAlive
-            .run(nginx.port, &["--count", "10000", "--connections", "50", "--path", "/n/{n}"]);
-        let outcome = stop_after(agent, 20_000);
+            .run(nginx.port, &["--count", &count.to_string(), "--connections", "50", "--path", "/n/{n}"]);
+        let outcome = stop_after(agent, 2 * count);
         let spans = outcome.spans();
         let log = nginx.finish();
         assert_eq!(keys(&of_kind(&spans, "server")), nginx::keys(&log));
         assert_eq!(keys(&of_kind(&spans, "client")), traffic::keys(&requests));
-        assert_eq!(outcome.ledger.count("spans", "exported"), 20_000);
+        assert_eq!(outcome.ledger.count("spans", "exported"), 2 * count as u64);
         // Cumulative: where the run is longer than the interval of export, a later point replaces an earlier one.
         let counted: BTreeMap<String, u64> = outcome
             .metrics()
@@ -180,7 +181,7 @@ on_each_backend! {
             .filter(|point| point.name == "http.server.request.duration")
             .map(|point| (format!("{:?} {:?}", point.resource, point.attributes), point.count))
             .collect();
-        assert_eq!(counted.values().sum::<u64>(), 10_000, "metrics count every exchange");
+        assert_eq!(counted.values().sum::<u64>(), count as u64, "metrics count every exchange");
     }
 
     fn pipelined_requests_are_each_a_span(backend) {
@@ -335,80 +336,79 @@ on_each_backend! {
     }
 
     fn a_ring_of_64_kib_under_load_loses_nothing_silently(backend) {
+        let count = load("requests on a ring of 64 KiB", 5000);
         let nginx = Nginx::start(&Options { without_log: true, ..Options::default() });
         let configuration = Configuration::new(backend, &["ring_buffer_bytes: 65536"]);
         let port = nginx.port.to_string();
         let agent = Agent::start(&[
             "trace", "--output", "json", "--port", &port, "--config", configuration.path(),
         ]);
-        Client::KeepAlive.run(nginx.port, &["--count", "5000", "--connections", "32"]);
+        Client::KeepAlive.run(nginx.port, &["--count", &count.to_string(), "--connections", "32"]);
         // `stop` asserts the equations of the ledger.
         let outcome = agent.stop();
-        assert!(outcome.ledger.count("messages", "seen") >= 20_000, "{:?}", outcome.ledger);
+        assert!(outcome.ledger.count("messages", "seen") >= 4 * count as u64, "{:?}", outcome.ledger);
     }
-}
 
-#[test]
-fn a_replay_gives_the_same_bytes_whatever_the_order_of_the_events() {
-    const TEST: &str = "a_replay_gives_the_same_bytes_whatever_the_order_of_the_events";
-    if !is_root(TEST) || !has(TEST, &["nginx", "python3"]) {
-        return;
-    }
-    let nginx = Nginx::start(&Options::default());
-    let directory = tempfile::tempdir().unwrap();
-    let recording = directory.path().join("recording.jsonl");
-    let agent = Agent::start(&[
-        "trace",
-        "--output",
-        "otlp-json",
-        "--port",
-        &nginx.port.to_string(),
-        "--record",
-        recording.to_str().unwrap(),
-    ]);
-    let requests = Client::KeepAlive.run(
-        nginx.port,
-        &["--count", "300", "--connections", "4", "--path", "/r/{n}"],
-    );
-    let live = stop_after(agent, 600).spans();
-
-    let text = std::fs::read_to_string(&recording).unwrap();
-    let (header, events) = text.split_once('\n').unwrap();
-    let mut lines: Vec<&str> = events.lines().collect();
-    lines.reverse();
-    let shuffled = directory.path().join("shuffled.jsonl");
-    std::fs::write(&shuffled, format!("{header}\n{}\n", lines.join("\n"))).unwrap();
-
-    let replay = |file: &std::path::Path| {
-        let agent = Agent::spawn(
-            &["replay", file.to_str().unwrap(), "--output", "otlp-json"],
-            |_| {},
+    fn a_replay_gives_the_same_bytes_whatever_the_order_of_the_events(backend) {
+        let nginx = Nginx::start(&Options::default());
+        let configuration = Configuration::new(backend, &[]);
+        let directory = tempfile::tempdir().unwrap();
+        let recording = directory.path().join("recording.jsonl");
+        let agent = Agent::start(&[
+            "trace",
+            "--output",
+            "otlp-json",
+            "--port",
+            &nginx.port.to_string(),
+            "--record",
+            recording.to_str().unwrap(),
+            "--config",
+            configuration.path(),
+        ]);
+        let requests = Client::KeepAlive.run(
+            nginx.port,
+            &["--count", "300", "--connections", "4", "--path", "/r/{n}"],
         );
-        let outcome = agent.finish();
-        assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
-        outcome
-    };
-    let (first, second, third) = (replay(&recording), replay(&recording), replay(&shuffled));
-    assert_eq!(first.stdout, second.stdout);
-    assert_eq!(first.stdout, third.stdout);
-    assert_eq!(
-        keys(&of_kind(&first.spans(), "client")),
-        traffic::keys(&requests)
-    );
-    assert_eq!(keys(&first.spans()), keys(&live));
+        let live = stop_after(agent, 600).spans();
 
-    // A part of a recording: no event says how the clocks relate, the header does.
-    let cut: Vec<&str> = events
-        .lines()
-        .filter(|line| !line.contains("\"clock_synced\""))
-        .collect();
-    assert!(cut.len() < events.lines().count());
-    let part = directory.path().join("part.jsonl");
-    std::fs::write(&part, format!("{header}\n{}\n", cut.join("\n"))).unwrap();
-    let times = |spans: &[Span]| -> Vec<u64> { spans.iter().map(|span| span.start_ns).collect() };
-    let (whole, part) = (times(&first.spans()), times(&replay(&part).spans()));
-    assert_eq!(whole.len(), part.len());
-    for (whole, part) in whole.iter().zip(&part) {
-        assert!(whole.abs_diff(*part) < 1_000_000_000, "{whole} and {part}");
+        let text = std::fs::read_to_string(&recording).unwrap();
+        let (header, events) = text.split_once('\n').unwrap();
+        let mut lines: Vec<&str> = events.lines().collect();
+        lines.reverse();
+        let shuffled = directory.path().join("shuffled.jsonl");
+        std::fs::write(&shuffled, format!("{header}\n{}\n", lines.join("\n"))).unwrap();
+
+        let replay = |file: &std::path::Path| {
+            let agent = Agent::spawn(
+                &["replay", file.to_str().unwrap(), "--output", "otlp-json"],
+                |_| {},
+            );
+            let outcome = agent.finish();
+            assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
+            outcome
+        };
+        let (first, second, third) = (replay(&recording), replay(&recording), replay(&shuffled));
+        assert_eq!(first.stdout, second.stdout);
+        assert_eq!(first.stdout, third.stdout);
+        assert_eq!(
+            keys(&of_kind(&first.spans(), "client")),
+            traffic::keys(&requests)
+        );
+        assert_eq!(keys(&first.spans()), keys(&live));
+
+        // A part of a recording: no event says how the clocks relate, the header does.
+        let cut: Vec<&str> = events
+            .lines()
+            .filter(|line| !line.contains("\"clock_synced\""))
+            .collect();
+        assert!(cut.len() < events.lines().count());
+        let part = directory.path().join("part.jsonl");
+        std::fs::write(&part, format!("{header}\n{}\n", cut.join("\n"))).unwrap();
+        let times = |spans: &[Span]| -> Vec<u64> { spans.iter().map(|span| span.start_ns).collect() };
+        let (whole, part) = (times(&first.spans()), times(&replay(&part).spans()));
+        assert_eq!(whole.len(), part.len());
+        for (whole, part) in whole.iter().zip(&part) {
+            assert!(whole.abs_diff(*part) < 1_000_000_000, "{whole} and {part}");
+        }
     }
 }

@@ -137,14 +137,13 @@ on_each_backend! {
     fn both_ends_of_a_unix_socket_are_seen(backend) {
         both_ends_are_seen("both_ends_of_a_unix_socket_are_seen", backend);
     }
-}
 
-#[test]
-fn unix_sockets_are_left_alone_unless_asked_for() {
-    const TEST: &str = "unix_sockets_are_left_alone_unless_asked_for";
-    let Some(observed) = observe(TEST, "auto", false, 2 * COUNT) else {
-        return;
-    };
-    assert_eq!(over_unix(&observed.spans), Vec::<&Span>::new());
-    assert_eq!(observed.spans.len(), 2 * COUNT, "the requests over TCP");
+    fn unix_sockets_are_left_alone_unless_asked_for(backend) {
+        let test = "unix_sockets_are_left_alone_unless_asked_for";
+        let Some(observed) = observe(test, backend, false, 2 * COUNT) else {
+            return;
+        };
+        assert_eq!(over_unix(&observed.spans), Vec::<&Span>::new());
+        assert_eq!(observed.spans.len(), 2 * COUNT, "the requests over TCP");
+    }
 }

@@ -32,6 +32,21 @@ pub(crate) fn times_are_compared(what: &str) -> bool {
     compared
 }
 
+/// How many requests make a load here: `SPANDREL_TEST_LOAD` percent of `count`, which an emulated processor needs minutes
+/// for. Notes what was asked of it instead.
+pub(crate) fn load(what: &str, count: usize) -> usize {
+    let Ok(text) = std::env::var("SPANDREL_TEST_LOAD") else {
+        return count;
+    };
+    let percent: usize = text.parse().expect("SPANDREL_TEST_LOAD is a percentage");
+    let less = (count * percent / 100).max(1);
+    note(
+        &format!("{less} instead of {count}: {what}"),
+        "the processor is slow",
+    );
+    less
+}
+
 /// Turns `fn name(backend) { ... }` into one test for each backend, for example `name::on_backend_fexit`.
 macro_rules! on_each_backend {
     ($($(#[$meta:meta])* fn $name:ident($backend:ident) $body:block)*) => {

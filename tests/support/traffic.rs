@@ -245,10 +245,13 @@ fn with_mode(mut command: Command, mode: &str) -> Command {
     command
 }
 
-/// Built once in a test process; Go's cache makes later ones quick.
+/// `SPANDREL_TEST_GO`, or built once in a test process; Go's cache makes later ones quick, but not in an emulated machine.
 fn go_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(built) = std::env::var_os("SPANDREL_TEST_GO") {
+            return built.into();
+        }
         let binary = target().join(format!("traffic/go-{}", std::process::id()));
         let output = Command::new(find("go").expect("Go is installed"))
             .current_dir(directory().join("go"))
