@@ -285,14 +285,15 @@ on_each_backend! {
     fn an_agent_started_in_the_middle_keeps_the_rest_of_each_connection(backend) {
         let nginx = Nginx::start(&Options::default());
         let running = Client::KeepAlive
-            .start(nginx.port, &["--count", "16000", "--connections", "4", "--path", "/m/{n}"]);
+            .start(nginx.port, &["--count", "1000000", "--connections", "4", "--path", "/m/{n}"]);
         running.wait_for(200);
         let agent = trace(backend, nginx.port);
         let ready_ns = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap()
             .as_nanos() as u64;
-        let requests = running.finish();
+        agent.wait_for_spans(2 * load("requests after the agent's start", 2000), LIMIT);
+        let requests = running.stop();
         let later = requests.iter().filter(|request| request.start_ns > ready_ns).count();
         assert!(later > 0, "the client ended before the agent was ready");
         let spans = stop_after(agent, later * 2 * 95 / 100).spans();

@@ -129,6 +129,12 @@ impl Running {
         );
     }
 
+    /// Asks the keep-alive client to end after the requests that it is at; returns all that it did.
+    pub(crate) fn stop(self) -> Vec<Request> {
+        self.0.signal(rustix::process::Signal::TERM);
+        self.finish()
+    }
+
     /// Waits for its end; returns all that it did.
     pub(crate) fn finish(self) -> Vec<Request> {
         let finished = self.0.wait(LIMIT);

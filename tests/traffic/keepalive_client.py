@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Requests over kept-alive connections with http.client: --count in all, spread over --connections."""
+"""Requests over kept-alive connections with http.client: --count in all, spread over --connections. SIGTERM ends it early."""
 import argparse
 import http.client
+import signal
 import threading
 
 from ground_truth import now, record
 
 lock = threading.Lock()
+asked_to_end = threading.Event()
 
 
 def body_of(arguments):
@@ -23,6 +25,8 @@ def run(arguments, first, count):
     paths = arguments.path or ["/"]
     headers = dict(header.split(": ", 1) for header in arguments.header)
     for number in range(first, first + count):
+        if asked_to_end.is_set():
+            break
         path = paths[number % len(paths)].replace("{n}", str(number))
         method = arguments.method[number % len(arguments.method)]
         start = now()
@@ -59,6 +63,7 @@ def main():
     if arguments.chunked:
         arguments.header.append("Transfer-Encoding: chunked")
     arguments.method = arguments.method or ["GET"]
+    signal.signal(signal.SIGTERM, lambda *_: asked_to_end.set())
     threads = []
     first = 0
     for index in range(arguments.connections):
