@@ -139,8 +139,12 @@ fn kills_at_a_hundred_random_moments_lose_nothing_that_was_acknowledged() {
             told.acking.extend(&found);
         }
         assert!(queue.close(SOON).finished);
-        // What was pushed without being told so may be there too: its number is taken.
-        first = told.pushed.last().map_or(0, |last| last + 2).max(first);
+        // What was pushed without being told so may be there too, or gone again: all numbers that were seen are taken.
+        let seen = [told.pushed.last(), told.acking.last(), found.last()];
+        first = seen
+            .into_iter()
+            .flatten()
+            .fold(first, |first, last| first.max(last + 2));
     }
     assert!(
         told.pushed.len() > 1_000,
