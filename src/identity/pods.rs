@@ -66,7 +66,8 @@ impl Identities {
             return Whose::Known(alone);
         };
         let found = kubernetes.locate(&place, at);
-        if found.is_waiting() && !last {
+        let settling = found.identity().is_some() && kubernetes.is_settling();
+        if (found.is_waiting() || settling) && !last {
             return Whose::NotYet;
         }
         kubernetes.count(found.outcome());

@@ -47,6 +47,10 @@ pub struct Kubernetes {
     outcomes: Arc<Outcomes>,
     expired: u64,
     version: u64,
+    /// Until when what is known is not told without `k8s.cluster.uid`, once the first tick has come.
+    settles: Option<u64>,
+    now: u64,
+    hold: u64,
 }
 
 impl Kubernetes {
@@ -70,6 +74,9 @@ impl Kubernetes {
             outcomes: Arc::new(Outcomes::new(Some(counters))),
             expired: 0,
             version: 0,
+            settles: None,
+            now: 0,
+            hold: u64::try_from(settings.hold.as_nanos()).unwrap_or(u64::MAX),
         }
     }
 
@@ -82,6 +89,9 @@ impl Kubernetes {
             outcomes: Arc::new(Outcomes::new(None)),
             expired: 0,
             version: 0,
+            settles: None,
+            now: 0,
+            hold: 0,
         }
     }
 
@@ -93,6 +103,8 @@ impl Kubernetes {
     /// Takes in what the API server has told since the last time. Whether anything is new.
     pub fn take_in(&mut self, now: UnixTime) -> bool {
         let before = self.version;
+        self.now = now.0;
+        self.settles.get_or_insert(now.0.saturating_add(self.hold));
         if let Some(cluster_uid) = &mut self.cluster_uid
             && let Ok(uid) = cluster_uid.try_recv()
         {
@@ -135,6 +147,12 @@ impl Kubernetes {
     /// Who the process at this place was at a time.
     pub fn locate(&mut self, place: &Placement, at: UnixTime) -> Lookup {
         self.store.locate(place, at)
+    }
+
+    /// Whether the cluster's uid is asked for and may still come in time: the first spans of a run would differ from all
+    /// others without it.
+    pub fn is_settling(&self) -> bool {
+        self.cluster_uid.is_some() && self.settles.is_none_or(|until| self.now < until)
     }
 
     /// Counts how the look-up of one span ended.
