@@ -3,12 +3,20 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use spandrel_k8s_meta::cgroup::{self, Placement};
 
 /// Directories that are looked at at most; a node with 250 pods has some 1,500.
 const MAX_DIRECTORIES: usize = 20_000;
+
+/// Where the version 2 hierarchy is mounted, alone or beside those of version 1.
+pub(super) fn unified_root() -> Option<PathBuf> {
+    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|root| root.join("cgroup.controllers").is_file())
+}
 
 /// The groups below `root` (where the version 2 hierarchy is mounted) that are in containers, by id.
 pub(super) fn containers(root: &Path) -> Vec<(u64, Placement)> {

@@ -33,8 +33,9 @@ use crate::kubernetes::Kubernetes;
 pub struct Settings {
     /// Where `/proc` is; `None` in a replay, which knows only what was recorded.
     pub proc_root: Option<PathBuf>,
-    /// Where the version 2 hierarchy of control groups is mounted.
-    pub cgroup_root: PathBuf,
+    /// Where the version 2 hierarchy of control groups is mounted; `None` where there is none. Version 1 counts the
+    /// inodes of each hierarchy anew, so there an id would find a stranger's group.
+    pub cgroup_root: Option<PathBuf>,
     /// Where the host's `/etc` is.
     pub etc: PathBuf,
     /// Report `process.command_args`. Off by default: command lines carry secrets.
@@ -51,7 +52,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             proc_root: Some(PathBuf::from("/proc")),
-            cgroup_root: PathBuf::from("/sys/fs/cgroup"),
+            cgroup_root: cgroupfs::unified_root(),
             etc: PathBuf::from("/etc"),
             command_args: false,
             extra: Vec::new(),
@@ -326,7 +327,8 @@ impl Identities {
             return;
         }
         self.searched = Some(now);
-        for (id, placement) in cgroupfs::containers(&self.settings.cgroup_root) {
+        let root = self.settings.cgroup_root.as_deref();
+        for (id, placement) in root.map(cgroupfs::containers).unwrap_or_default() {
             self.remember_group(id, Arc::new(placement));
         }
     }

@@ -89,7 +89,7 @@ impl Tree {
         Settings {
             proc_root: Some(self.0.path().join("proc")),
             etc: self.0.path().join("etc"),
-            cgroup_root: self.0.path().join("cgroup"),
+            cgroup_root: Some(self.0.path().join("cgroup")),
             ..Settings::default()
         }
     }
