@@ -57,6 +57,38 @@ fn ship(lanes: &[Arc<Lane>], request: Request) {
     last.push(request);
 }
 
+/// Hands one line of JSON to each lane, if there is anything in it.
+fn ship_line(lanes: &[Arc<Lane>], signal: Signal, mut body: Vec<u8>, carried: Carried) {
+    if !body.is_empty() {
+        body.push(b'\n');
+        let body = body.into();
+        let request = Request {
+            signal,
+            body,
+            carried,
+        };
+        ship(lanes, request);
+    }
+}
+
+/// Hands encoded requests, each with the number of its items, to each lane. What is in none of them was too large.
+fn ship_parts(
+    lanes: &[Arc<Lane>],
+    signal: Signal,
+    parts: impl Iterator<Item = (Bytes, u64)>,
+    mut carried: Carried,
+) {
+    for (body, items) in parts {
+        let request = Request {
+            signal,
+            body,
+            carried: carried.split(items),
+        };
+        ship(lanes, request);
+    }
+    carried.drop_for(reason::TOO_LARGE);
+}
+
 /// Lanes that want the same bytes of the spans.
 #[derive(Debug)]
 struct SpanGroup {
@@ -77,33 +109,15 @@ struct PointGroup {
 }
 
 impl PointGroup {
-    fn send(&mut self, resources: &[ResourceMetrics], mut carried: Carried) {
+    fn send(&mut self, resources: &[ResourceMetrics], carried: Carried) {
         let resources = &*self.limiter.metrics(resources);
+        let signal = Signal::Metrics;
         if self.cache.form() == Form::Json {
-            let mut body = metrics_json(resources);
-            if !body.is_empty() {
-                body.push(b'\n');
-                let (signal, body) = (Signal::Metrics, body.into());
-                let request = Request {
-                    signal,
-                    body,
-                    carried,
-                };
-                ship(&self.lanes, request);
-            }
-            return;
+            return ship_line(&self.lanes, signal, metrics_json(resources), carried);
         }
-        for request in encode_metrics(resources, &mut self.cache, self.max_request_bytes) {
-            let carried = carried.split(request.points);
-            let (signal, body) = (Signal::Metrics, request.body);
-            let request = Request {
-                signal,
-                body,
-                carried,
-            };
-            ship(&self.lanes, request);
-        }
-        carried.drop_for(reason::TOO_LARGE);
+        let parts = encode_metrics(resources, &mut self.cache, self.max_request_bytes);
+        let parts = parts.into_iter().map(|part| (part.body, part.points));
+        ship_parts(&self.lanes, signal, parts, carried);
     }
 }
 
@@ -116,33 +130,14 @@ struct LogGroup {
 }
 
 impl LogGroup {
-    fn send(&mut self, logs: &[ResourceLogs], mut carried: Carried) {
+    fn send(&mut self, logs: &[ResourceLogs], carried: Carried) {
         let signal = Signal::Logs;
         if self.cache.form() == Form::Json {
-            let mut body = logs_json(logs);
-            if !body.is_empty() {
-                body.push(b'\n');
-                let body = body.into();
-                let request = Request {
-                    signal,
-                    body,
-                    carried,
-                };
-                ship(&self.lanes, request);
-            }
-            return;
+            return ship_line(&self.lanes, signal, logs_json(logs), carried);
         }
-        for request in encode_logs(logs, &mut self.cache, self.max_request_bytes) {
-            let carried = carried.split(request.records);
-            let body = request.body;
-            let request = Request {
-                signal,
-                body,
-                carried,
-            };
-            ship(&self.lanes, request);
-        }
-        carried.drop_for(reason::TOO_LARGE);
+        let parts = encode_logs(logs, &mut self.cache, self.max_request_bytes);
+        let parts = parts.into_iter().map(|part| (part.body, part.records));
+        ship_parts(&self.lanes, signal, parts, carried);
     }
 }
 
