@@ -4,7 +4,7 @@ SHELL := /bin/sh
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build run test bench fmt lint deny collector kube vm fuzz clean
+.PHONY: help setup build run test bench fmt lint deny collector kube vm fuzz schema clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -55,6 +55,9 @@ vm: ## the tests of capture on Debian's kernels 6.1 and 6.12 under qemu
 fuzz: ## the parser under libFuzzer, five minutes each target
 	@scripts/setup build fuzz
 	@scripts/fuzz
+
+schema: build ## configurations made from OpenTelemetry's schema: none may be refused (pip)
+	@scripts/standard-schema --binary $(TARGET)/release/spandrel
 
 clean: ## remove what was built
 	cargo clean
