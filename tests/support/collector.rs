@@ -20,8 +20,16 @@ pub(crate) struct Collector {
     pub(crate) grpc_port: u16,
     pub(crate) http_port: u16,
     health_port: u16,
-    /// With the certificates in this directory, for clients that have one too.
-    tls: Option<PathBuf>,
+    beside: Beside,
+}
+
+/// What it does beside deploy/otel-collector/config/test.yaml.
+enum Beside {
+    Nothing,
+    /// Takes nothing but TLS, with the certificates in this directory, and only from clients that have one too.
+    Tls(PathBuf),
+    /// Also writes down what k8s_attributes makes of the spans. It asks the API server by this kubeconfig.
+    Kubernetes(PathBuf),
 }
 
 impl Collector {
@@ -37,20 +45,25 @@ impl Collector {
 
     /// Starts one and waits until it is healthy; skips the test where there is none.
     pub(crate) fn start(test: &str) -> Option<Self> {
-        Self::start_as(test, None)
+        Self::start_as(test, Beside::Nothing)
     }
 
     /// Starts one that takes nothing but TLS from clients with a certificate: `ca.pem`, `server.pem` and `server.key` are
     /// in this directory.
     pub(crate) fn start_with_tls(test: &str, directory: &Path) -> Option<Self> {
-        Self::start_as(test, Some(directory.to_owned()))
+        Self::start_as(test, Beside::Tls(directory.to_owned()))
     }
 
-    fn start_as(test: &str, tls: Option<PathBuf>) -> Option<Self> {
+    /// Starts one that also writes down what its k8s_attributes makes of the spans; it is healthy when it knows the pods.
+    pub(crate) fn start_with_kubernetes(test: &str, kubeconfig: &Path) -> Option<Self> {
+        Self::start_as(test, Beside::Kubernetes(kubeconfig.to_owned()))
+    }
+
+    fn start_as(test: &str, beside: Beside) -> Option<Self> {
         Self::binary(test)?;
         let output = TempDir::new().expect("a directory for its output");
         let ports = [free_port(), free_port(), free_port()];
-        let process = spawn(&output, ports, tls.as_deref());
+        let process = spawn(&output, ports, &beside);
         let [grpc_port, http_port, health_port] = ports;
         let mut collector = Self {
             process,
@@ -58,7 +71,7 @@ impl Collector {
             grpc_port,
             http_port,
             health_port,
-            tls,
+            beside,
         };
         collector.wait_until_healthy();
         Some(collector)
@@ -88,13 +101,21 @@ impl Collector {
         self.process.kill();
         end_cut_lines(&self.output);
         let ports = [self.grpc_port, self.http_port, self.health_port];
-        self.process = spawn(&self.output, ports, self.tls.as_deref());
+        self.process = spawn(&self.output, ports, &self.beside);
         self.wait_until_healthy();
     }
 
     /// The spans that it has written.
     pub(crate) fn spans(&self) -> Vec<Span> {
         self.lines("traces.jsonl")
+            .iter()
+            .flat_map(|line| Span::of_line(line))
+            .collect()
+    }
+
+    /// The spans as its k8s_attributes has sent them on.
+    pub(crate) fn enriched(&self) -> Vec<Span> {
+        self.lines("enriched.jsonl")
             .iter()
             .flat_map(|line| Span::of_line(line))
             .collect()
@@ -189,7 +210,7 @@ impl Collector {
     }
 }
 
-fn spawn(output: &TempDir, ports: [u16; 3], tls: Option<&Path>) -> Process {
+fn spawn(output: &TempDir, ports: [u16; 3], beside: &Beside) -> Process {
     let configs = repository().join("deploy/otel-collector/config");
     let [grpc_port, http_port, health_port] = ports.map(|port| port.to_string());
     let mut command = Command::new(target().join("otelcol/otelcol"));
@@ -200,18 +221,26 @@ fn spawn(output: &TempDir, ports: [u16; 3], tls: Option<&Path>) -> Process {
         .env("OTELCOL_GRPC_PORT", grpc_port)
         .env("OTELCOL_HTTP_PORT", http_port)
         .env("OTELCOL_HEALTH_PORT", health_port);
-    if let Some(tls) = tls {
-        command
-            .arg("--config")
-            .arg(configs.join("test-mtls.yaml"))
-            .env("OTELCOL_TLS_DIR", tls);
-    }
+    let (more, variable, value) = match beside {
+        Beside::Nothing => return Process::start(&mut command),
+        Beside::Tls(directory) => ("test-mtls.yaml", "OTELCOL_TLS_DIR", directory),
+        Beside::Kubernetes(file) => ("test-kubernetes.yaml", "KUBECONFIG", file),
+    };
+    command
+        .arg("--config")
+        .arg(configs.join(more))
+        .env(variable, value);
     Process::start(&mut command)
 }
 
 /// A kill may cut a line short; the next process appends to it, and its first line would be lost with it.
 fn end_cut_lines(output: &TempDir) {
-    for name in ["traces.jsonl", "metrics.jsonl", "logs.jsonl"] {
+    for name in [
+        "traces.jsonl",
+        "enriched.jsonl",
+        "metrics.jsonl",
+        "logs.jsonl",
+    ] {
         let path = output.path().join(name);
         let cut =
             std::fs::read(&path).is_ok_and(|bytes| bytes.last().is_some_and(|&last| last != b'\n'));

@@ -11,6 +11,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+use tempfile::NamedTempFile;
 use tokio::sync::{OnceCell, RwLock};
 
 use super::admin::Admin;
@@ -20,6 +22,9 @@ static CLUSTER: OnceCell<RwLock<Cluster>> = OnceCell::const_new();
 
 /// Loaded machines need long; an idle one needs 3 s.
 const START: Duration = Duration::from_secs(180);
+
+/// Of somebody who may do everything.
+pub const ADMIN_TOKEN: &str = "admin-token";
 
 /// The cluster of this test binary. `None` where it cannot be: the test is skipped, and said to be.
 pub async fn cluster(test: &str) -> Option<&'static RwLock<Cluster>> {
@@ -180,9 +185,22 @@ impl Cluster {
         self.folder.join("ca.pem")
     }
 
+    /// A kubeconfig file for whoever has this token.
+    pub fn kubeconfig(&self, token: &str) -> NamedTempFile {
+        let content = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "a",
+            "clusters": [{"name": "a", "cluster": {"server": self.url(), "certificate-authority": self.ca_file()}}],
+            "users": [{"name": "a", "user": {"token": token}}],
+            "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+        });
+        let file = NamedTempFile::new().unwrap();
+        fs::write(file.path(), content.to_string()).unwrap();
+        file
+    }
+
     /// Somebody who may do everything.
     pub async fn admin(&self) -> Admin {
-        Admin::new(&self.url(), &self.ca_file(), "admin-token").await
+        Admin::new(&self.url(), &self.ca_file(), ADMIN_TOKEN).await
     }
 }
 
@@ -218,7 +236,10 @@ fn credentials(folder: &Path) {
     let accounts = rcgen::KeyPair::generate().unwrap();
     write("accounts.key", &accounts.serialize_pem());
     write("accounts.pub", &accounts.public_key_pem());
-    write("tokens.csv", "admin-token,admin,admin,system:masters\n");
+    write(
+        "tokens.csv",
+        &format!("{ADMIN_TOKEN},admin,admin,system:masters\n"),
+    );
 }
 
 fn free_port() -> u16 {
