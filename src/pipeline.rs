@@ -173,6 +173,7 @@ impl Pipeline {
         for held in waiting {
             self.place(held.since, held.measured, true);
         }
+        self.tell_waiting();
         let unix = self.unix_now();
         let result = self.sink.finish(unix);
         self.keep(result);
@@ -281,6 +282,10 @@ impl Pipeline {
         while let Some(held) = self.hold.as_mut().and_then(|hold| hold.overdue(now)) {
             self.place(held.since, held.measured, true);
         }
+        self.tell_waiting();
+    }
+
+    fn tell_waiting(&mut self) {
         let waiting = self.hold.as_ref().map_or(0, Hold::len);
         if let Some(pods) = self.identities.pods() {
             pods.outcomes().holds(waiting);

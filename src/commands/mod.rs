@@ -23,7 +23,7 @@ use spandrel_protocols::Tracker;
 use crate::agent::{self, Stop};
 use crate::cli::{Command, Output};
 use crate::exit::{Exit, Failure, say};
-use crate::kubernetes::{self, Hold, Kubernetes};
+use crate::kubernetes::{Hold, Kubernetes, Outcomes};
 use crate::pipeline::Pipeline;
 use crate::recorder::Recorder;
 use crate::sink::{OtlpSink, RequestJsonLines, Sink, TextConsole, TextTable};
@@ -132,7 +132,7 @@ fn printer(
     })
 }
 
-/// Captures into a sink until `stop`, or for `duration`; writes the recording and the ledger that the arguments ask for.
+/// Captures into a sink until `stop`, or for `duration`; writes the recording that the arguments ask for.
 fn capture_into(
     sink: Box<dyn Sink>,
     config: &Config,
@@ -140,13 +140,10 @@ fn capture_into(
     stop: &Stop,
     ledger: &Arc<Ledger>,
     record: Option<&Path>,
+    watching: Option<Watching>,
 ) -> anyhow::Result<()> {
     let settings = settings::capture(config)?;
-    let pods = settings::kubernetes(config)?;
-    let watching = pods.map(Watching::start).transpose()?;
-    let outcomes = watching
-        .as_ref()
-        .map(|watching| watching.kubernetes.outcomes());
+    let outcomes = watching.as_ref().map(Watching::outcomes);
     let (runtime, mut watching) = match watching {
         Some(Watching {
             runtime,
@@ -200,18 +197,26 @@ struct Watching {
 }
 
 impl Watching {
-    fn start(settings: kubernetes::Settings) -> anyhow::Result<Self> {
+    /// Starts it where the configuration, or the pod that this process is in, asks for it.
+    fn start(config: &Config) -> anyhow::Result<Option<Self>> {
+        let Some(settings) = settings::kubernetes(config)? else {
+            return Ok(None);
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("kubernetes")
             .enable_all()
             .build()
             .context("cannot start the thread that watches pods")?;
-        Ok(Self {
+        Ok(Some(Self {
             kubernetes: Kubernetes::start(&settings, runtime.handle()),
             hold: Hold::new(settings.hold, settings.hold_bytes),
             runtime,
-        })
+        }))
+    }
+
+    fn outcomes(&self) -> Arc<Outcomes> {
+        self.kubernetes.outcomes()
     }
 }
 

@@ -2,6 +2,7 @@
 //! taken in by the pipeline's thread, which never waits for them.
 
 mod hold;
+mod metrics;
 mod outcomes;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 pub use hold::{Held, Hold};
+pub use metrics::observe;
 pub use outcomes::{Outcomes, Snapshot};
 
 /// Changes that wait for the pipeline at most. The watch waits when they are all there.
@@ -118,12 +120,17 @@ impl Kubernetes {
             };
             self.apply(change, now);
         }
-        if now.0.saturating_sub(self.expired) > EXPIRE_EVERY {
+        let news = self.version != before;
+        let expire = now.0.saturating_sub(self.expired) > EXPIRE_EVERY;
+        if expire {
             self.expired = now.0;
             self.store.expire(now);
-            self.outcomes.keeps(self.store.len());
         }
-        self.version != before
+        if news || expire {
+            self.outcomes
+                .keeps(self.store.len(), &self.store.counters());
+        }
+        news
     }
 
     /// One change.

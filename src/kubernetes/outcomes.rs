@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use spandrel_k8s_meta::store;
 use spandrel_k8s_meta::watch::{Counters, Figures};
 
 /// How look-ups ended, and what the watch counts.
@@ -11,6 +12,8 @@ use spandrel_k8s_meta::watch::{Counters, Figures};
 pub struct Outcomes {
     by_reason: Mutex<BTreeMap<&'static str, u64>>,
     pods: AtomicUsize,
+    refused: AtomicU64,
+    oversized: AtomicU64,
     held: AtomicU64,
     watch: Option<Arc<Counters>>,
 }
@@ -22,6 +25,10 @@ pub struct Snapshot {
     pub by_reason: BTreeMap<&'static str, u64>,
     /// Pods that are kept.
     pub pods: usize,
+    /// Changes of pods beyond the most that are kept.
+    pub refused: u64,
+    /// Labels and annotations left out for their size or number.
+    pub oversized: u64,
     /// Spans that wait for their pod.
     pub held: u64,
 }
@@ -31,6 +38,8 @@ impl Outcomes {
         Self {
             by_reason: Mutex::default(),
             pods: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            oversized: AtomicU64::new(0),
             held: AtomicU64::new(0),
             watch,
         }
@@ -40,8 +49,10 @@ impl Outcomes {
         *self.lock().entry(outcome).or_insert(0) += 1;
     }
 
-    pub(super) fn keeps(&self, pods: usize) {
+    pub(super) fn keeps(&self, pods: usize, counters: &store::Counters) {
         self.pods.store(pods, Ordering::Relaxed);
+        self.refused.store(counters.refused, Ordering::Relaxed);
+        self.oversized.store(counters.oversized, Ordering::Relaxed);
     }
 
     /// Says how many spans wait.
@@ -54,6 +65,8 @@ impl Outcomes {
         Snapshot {
             by_reason: self.lock().clone(),
             pods: self.pods.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            oversized: self.oversized.load(Ordering::Relaxed),
             held: self.held.load(Ordering::Relaxed),
         }
     }

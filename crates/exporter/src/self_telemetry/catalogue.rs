@@ -1,5 +1,5 @@
-//! Every metric that the agent has of itself. Instruments are built from here only, and the documentation is checked
-//! against it.
+//! Every metric that this crate has of the agent. Instruments are built from entries only, and the documentation is
+//! checked against them.
 
 use opentelemetry::metrics::{AsyncInstrument, Histogram, Meter};
 use opentelemetry_semantic_conventions::metric as names;
@@ -29,7 +29,7 @@ impl Kind {
     }
 }
 
-/// A metric of the agent itself.
+/// A metric of the agent itself: one of [`ALL`], or of another part of the agent.
 #[derive(Debug)]
 pub struct Entry {
     /// Its name; that of the semantic conventions where they have one.
@@ -61,6 +61,23 @@ macro_rules! observable {
 }
 
 impl Entry {
+    /// Its row in docs/self-telemetry.md.
+    pub fn row(&self) -> String {
+        let attributes: Vec<String> = self
+            .attributes
+            .iter()
+            .map(|key| format!("`{key}`"))
+            .collect();
+        format!(
+            "| `{}` | {} | `{}` | {} | {} |",
+            self.name,
+            self.kind.name(),
+            self.unit,
+            attributes.join(", "),
+            self.description
+        )
+    }
+
     observable!(counter, u64, Counter, u64_observable_counter);
     observable!(seconds, f64, Counter, f64_observable_counter);
     observable!(up_down, i64, UpDownCounter, i64_observable_up_down_counter);

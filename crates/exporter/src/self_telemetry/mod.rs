@@ -5,6 +5,7 @@ pub mod catalogue;
 mod destinations;
 mod disk;
 mod ledger;
+mod others;
 mod overflow;
 mod process;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 mod transport;
 
 pub(crate) use destinations::error_type;
+pub use others::Tell;
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;

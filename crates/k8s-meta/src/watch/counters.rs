@@ -27,6 +27,7 @@ pub struct Counters {
     events: AtomicU64,
     relists: AtomicU64,
     pub(super) failures: [AtomicU64; Reason::ALL.len()],
+    /// One more than the lag; 0 before the first.
     lag_ms: AtomicU64,
     lag_max_ms: AtomicU64,
 }
@@ -48,8 +49,9 @@ pub struct Figures {
     pub relists: u64,
     /// What failed, by reason.
     pub failures: [u64; Reason::ALL.len()],
-    /// From the last start of a container until its status was here. Whole seconds, as Kubernetes gives no more.
-    pub lag_ms: u64,
+    /// From the last start of a container until its status was here, once there was one. Whole seconds, as Kubernetes gives
+    /// no more.
+    pub lag_ms: Option<u64>,
     /// The longest such time.
     pub lag_max_ms: u64,
 }
@@ -73,7 +75,7 @@ impl Counters {
             events: get(&self.events),
             relists: get(&self.relists),
             failures: std::array::from_fn(|at| self.failures.get(at).map_or(0, get)),
-            lag_ms: get(&self.lag_ms),
+            lag_ms: get(&self.lag_ms).checked_sub(1),
             lag_max_ms: get(&self.lag_max_ms),
         }
     }
@@ -93,7 +95,8 @@ impl Counters {
     }
 
     pub(super) fn lag(&self, milliseconds: u64) {
-        self.lag_ms.store(milliseconds, Ordering::Relaxed);
+        let more = milliseconds.saturating_add(1);
+        self.lag_ms.store(more, Ordering::Relaxed);
         self.lag_max_ms.fetch_max(milliseconds, Ordering::Relaxed);
     }
 }
