@@ -76,11 +76,35 @@ impl Containerd {
         environment: &[&str],
         program: &[&str],
     ) -> Container<'_> {
+        self.run_with(&["--net-host"], id, cgroup, environment, program)
+    }
+
+    /// The same in a network namespace of this name.
+    pub(crate) fn run_in(
+        &self,
+        netns: &str,
+        id: &str,
+        cgroup: &str,
+        program: &[&str],
+    ) -> Container<'_> {
+        let network = format!("network:/var/run/netns/{netns}");
+        self.run_with(&["--with-ns", &network], id, cgroup, &[], program)
+    }
+
+    fn run_with(
+        &self,
+        network: &[&str],
+        id: &str,
+        cgroup: &str,
+        environment: &[&str],
+        program: &[&str],
+    ) -> Container<'_> {
         let mut command = Command::new("ctr");
         command
             .arg("--address")
             .arg(self.path("socket"))
-            .args(["run", "--rm", "--rootfs", "--net-host", "--cgroup", cgroup])
+            .args(["run", "--rm", "--rootfs", "--cgroup", cgroup])
+            .args(network)
             .args(["--mount", "type=bind,src=/usr,dst=/usr,options=rbind:ro"]);
         for variable in environment {
             command.args(["--env", variable]);
@@ -110,6 +134,20 @@ pub(crate) struct Container<'a> {
 }
 
 impl Container<'_> {
+    /// Runs another program in it, to its end.
+    pub(crate) fn exec(&self, program: &[&str]) {
+        let exec = ["task", "exec", "--exec-id", &fresh_id(), &self.id];
+        let mut command = self.containerd.ctr(&exec);
+        let status = command.args(program).status().expect("run ctr");
+        assert!(status.success(), "{program:?}: {status}");
+    }
+
+    /// Waits until what runs in it has ended by itself.
+    pub(crate) fn ended(self) {
+        let finished = self.process.wait(Duration::from_secs(60));
+        assert!(finished.status.success(), "{}", finished.stderr.join("\n"));
+    }
+
     /// Kills what runs in it and waits until it is gone.
     pub(crate) fn kill(self) {
         let kill = ["task", "kill", "--signal", "SIGKILL", &self.id];
