@@ -23,6 +23,7 @@ use spandrel_exporter::otlp::encode_span;
 use spandrel_exporter::{
     DestinationSettings, OtlpSettings, Protocol as OtlpProtocol, QueueSettings, Target,
 };
+use spandrel_model::recording::RecordedIdentity;
 use spandrel_model::{
     Attribute, ClockOffset, ConnectionId, ConnectionOpened, Direction, Endpoint, Event, KernelTime,
     Ledger, Measured, Message, Origin, ProcessKey, Resource, Role, Stamp, Transport,
@@ -181,7 +182,10 @@ fn pipeline(silent: &TcpListener, ledger: &Arc<Ledger>) -> Result<Pipeline, Box<
     )?;
     let mut identities = Identities::new(identity::Settings::replay());
     for service in 0..SERVICES {
-        identities.seed(process(service), resource_attributes(service));
+        identities.seed(RecordedIdentity::of(
+            process(service),
+            resource_attributes(service),
+        ));
     }
     Ok(Pipeline::new(
         Tracker::new(Settings::default(), 1, Arc::clone(ledger)),

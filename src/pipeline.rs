@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use spandrel_model::{
     CapturePolicy, ClockOffset, ConnectionId, Event, KernelTime, Ledger, Measured, ProcessKey,
-    UnixTime,
+    Resource, UnixTime,
 };
 use spandrel_probes::GoroutineLayout;
 use spandrel_protocols::{Output, Tracker};
@@ -134,7 +134,8 @@ impl Pipeline {
             }
             Event::ConnectionHalfClosed(_) => {}
         }
-        self.record(|recorder| recorder.event(event));
+        let offset = self.offset;
+        self.record(|recorder| recorder.event(event, offset));
         true
     }
 
@@ -237,16 +238,19 @@ impl Pipeline {
     fn place(&mut self, since: KernelTime, one: Measured, last: bool) {
         let (process, at) = (one.span.process, one.span.end);
         let told = self.selection.told(&one.span, &mut self.identities);
-        match told {
-            Told::Yes => {}
-            Told::No => return self.leave_out("selection.denied"),
-            Told::NotYet if last => return self.leave_out("selection.pod_unknown"),
+        let left_out = match told {
+            Told::Yes => None,
+            Told::No => Some("selection.denied"),
+            Told::NotYet if last || self.hold.is_none() => Some("selection.pod_unknown"),
             Told::NotYet => return self.wait(since, one),
+        };
+        if let Some(reason) = left_out {
+            return self.leave_out(reason, &one);
         }
         let last = last || self.hold.is_none();
         match self.identities.whose(process, one.span.cgroup, at, last) {
             Whose::Known(resource) => {
-                self.record(|recorder| recorder.identity(process, &resource));
+                self.record_identity(&one, &resource);
                 let result = self.sink.accept(&resource, one);
                 self.keep(result);
             }
@@ -254,15 +258,33 @@ impl Pipeline {
         }
     }
 
-    fn leave_out(&self, reason: &'static str) {
+    /// Its messages are in the recording all the same, so that it is to be known there whose they are.
+    fn leave_out(&mut self, reason: &'static str, one: &Measured) {
+        let span = &one.span;
+        if self.recorder.is_some()
+            && let Some(resource) =
+                self.identities
+                    .whose_left_out(span.process, span.cgroup, span.end)
+        {
+            self.record_identity(one, &resource);
+        }
         self.ledger.spans.see(1);
         self.ledger.spans.drop_for(reason, 1);
     }
 
+    fn record_identity(&mut self, one: &Measured, resource: &Resource) {
+        let (process, at) = (one.span.process, one.span.end);
+        if let Some(mut recorder) = self.recorder.take() {
+            let pod = || self.identities.pod_of(process, at);
+            let result = recorder.identity(process, at, resource, pod);
+            self.recorder = Some(recorder);
+            self.record(|_| result);
+        }
+    }
+
     fn wait(&mut self, since: KernelTime, one: Measured) {
-        match &mut self.hold {
-            Some(hold) => hold.push(since, one),
-            None => self.leave_out("selection.pod_unknown"),
+        if let Some(hold) = &mut self.hold {
+            hold.push(since, one);
         }
     }
 

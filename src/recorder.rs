@@ -1,21 +1,33 @@
 //! Writes what the pipeline sees into a recording.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::sync::Arc;
 
-use spandrel_model::recording::{Entry, Header, VERSION, write_line};
-use spandrel_model::{ClockOffset, Event, ProcessKey, Resource};
+use foldhash::fast::RandomState;
+use spandrel_model::recording::{Header, MAX_LINE, VERSION, write_line};
+use spandrel_model::{ClockOffset, Event, ProcessKey, Resource, UnixTime};
 
-/// Processes whose identity is remembered as written; after that many the memory starts afresh, and some are written twice.
+use crate::identity::{self, PodOf};
+
+/// Processes of which it is remembered what is written; after that many the memory starts afresh, and some are written
+/// twice.
 const MAX_PROCESSES: usize = 16_384;
 
 /// An open recording.
 pub struct Recorder {
     output: BufWriter<File>,
-    identified: HashSet<(ProcessKey, u64)>,
+    written: HashMap<ProcessKey, Written, RandomState>,
+}
+
+/// What is written of a process.
+#[derive(Default)]
+struct Written {
+    /// It has executed a program since, at this time.
+    started: Option<UnixTime>,
+    /// Its last resource.
+    resource: Option<u64>,
 }
 
 impl Recorder {
@@ -31,31 +43,58 @@ impl Recorder {
         write_line(&mut output, &header)?;
         Ok(Self {
             output,
-            identified: HashSet::new(),
+            written: HashMap::default(),
         })
     }
 
     /// Adds an event.
-    pub fn event(&mut self, event: &Event) -> io::Result<()> {
+    pub fn event(&mut self, event: &Event, offset: ClockOffset) -> io::Result<()> {
         #[derive(serde::Serialize)]
         #[serde(transparent)]
         struct Line<'a>(&'a Event);
+        if let Event::ProcessStarted(started) = event {
+            self.written(started.process).started = Some(offset.to_unix(started.stamp.time));
+        }
         write_line(&mut self.output, &Line(event))
     }
 
-    /// Adds what is known of a process, once for each resource it had.
-    pub fn identity(&mut self, process: ProcessKey, resource: &Arc<Resource>) -> io::Result<()> {
-        if self.identified.len() >= MAX_PROCESSES {
-            self.identified.clear();
+    /// Adds what is known of a process, from the start of its program or else from `at` on, once for each resource that
+    /// it had. `pod` is asked for only then.
+    pub fn identity(
+        &mut self,
+        process: ProcessKey,
+        at: UnixTime,
+        resource: &Resource,
+        pod: impl FnOnce() -> PodOf,
+    ) -> io::Result<()> {
+        let written = self.written(process);
+        if written.resource.replace(resource.id()) == Some(resource.id()) {
+            return Ok(());
         }
-        if self.identified.insert((process, resource.id())) {
-            write_line(&mut self.output, &Entry::identity(process, resource))?;
+        let since = written.started.take().unwrap_or(at);
+        let mut line = Vec::new();
+        write_line(
+            &mut line,
+            &identity::recorded(process, since, resource, &pod()),
+        )?;
+        if line.len() > MAX_LINE {
+            // No reader would take the file.
+            let bytes = line.len();
+            tracing::warn!("process {process} has {bytes} bytes of attributes: not recorded");
+            return Ok(());
         }
-        Ok(())
+        self.output.write_all(&line)
     }
 
     /// Writes what is buffered.
     pub fn finish(&mut self) -> io::Result<()> {
         self.output.flush()
+    }
+
+    fn written(&mut self, process: ProcessKey) -> &mut Written {
+        if self.written.len() >= MAX_PROCESSES && !self.written.contains_key(&process) {
+            self.written.clear();
+        }
+        self.written.entry(process).or_default()
     }
 }

@@ -132,6 +132,7 @@ impl Selection {
         identities: &mut Identities,
         at: UnixTime,
     ) -> Candidate {
+        identities.as_of(process, at);
         let mut candidate = identities.decide(process);
         if self.selectors.depend_on_pods() {
             candidate.pod = identities.pod_of(process, at);

@@ -28,8 +28,8 @@ pub(super) fn execute(arguments: &Replay) -> anyhow::Result<Exit> {
     let seed = recording.header.id_seed;
 
     let mut identities = settings::recorded_identities(&config);
-    for (process, attributes) in recording.identities {
-        identities.seed(process, attributes);
+    for recorded in recording.identities {
+        identities.seed(recorded);
     }
     let sink: Box<dyn Sink> = match (&arguments.config, arguments.output) {
         (Some(_), None) => exporting(

@@ -12,19 +12,25 @@ mod interpreter;
 mod naming;
 mod pods;
 mod procfs;
+mod seeds;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use spandrel_k8s_meta::attributes::Identity;
 use spandrel_k8s_meta::cgroup::Placement;
-use spandrel_model::{Attribute, KernelTime, ProcessExited, ProcessKey, ProcessStarted, Resource};
+use spandrel_model::recording::RecordedIdentity;
+use spandrel_model::{
+    Attribute, KernelTime, ProcessExited, ProcessKey, ProcessStarted, Resource, UnixTime,
+};
 use spandrel_probes::GoroutineLayout;
 
 use host::Host;
 pub use pods::{PodOf, Whose};
+use seeds::Seeds;
+pub(crate) use seeds::recorded;
 
 use crate::kubernetes::Kubernetes;
 
@@ -115,20 +121,13 @@ struct Entry {
     used: u64,
 }
 
-/// What a recording says about a process: one identity per program it executed.
-#[derive(Debug, Default)]
-struct Seeds {
-    attributes: VecDeque<Vec<Attribute>>,
-    used: bool,
-}
-
 /// The identities of the processes of this host, bounded.
 #[derive(Debug)]
 pub struct Identities {
     settings: Settings,
     host: Host,
     entries: HashMap<ProcessKey, Entry, RandomState>,
-    seeds: HashMap<ProcessKey, Seeds, RandomState>,
+    seeds: Seeds,
     groups: HashMap<u64, Arc<Placement>, RandomState>,
     /// When the groups were last searched for one that is not known.
     searched: Option<std::time::Instant>,
@@ -150,7 +149,7 @@ impl Identities {
             settings,
             host,
             entries: HashMap::default(),
-            seeds: HashMap::default(),
+            seeds: Seeds::default(),
             groups: HashMap::default(),
             searched: None,
             kubernetes: None,
@@ -163,13 +162,7 @@ impl Identities {
     /// A process executed a program: what was known about the one before no longer holds.
     pub fn started(&mut self, event: &ProcessStarted) {
         self.forget_ended(event.stamp.time);
-        if let Some(seeds) = self.seeds.get_mut(&event.process)
-            && seeds.used
-            && seeds.attributes.len() > 1
-        {
-            seeds.attributes.pop_front();
-            seeds.used = false;
-        }
+        self.seeds.started(event.process);
         let entry = self.entry(event.process);
         entry.known = None;
         entry.exited = None;
@@ -192,13 +185,18 @@ impl Identities {
         }
     }
 
-    /// Gives a process its recorded attributes; several for one process count in the order of its programs.
-    pub fn seed(&mut self, process: ProcessKey, attributes: Vec<Attribute>) {
-        self.seeds
-            .entry(process)
-            .or_default()
-            .attributes
-            .push_back(attributes);
+    /// Gives a process what was recorded of it; several count from their times on, or in the order of its programs.
+    pub fn seed(&mut self, recorded: RecordedIdentity) {
+        self.seeds.add(recorded);
+    }
+
+    /// Turns to what was recorded of a process for a time. Without a recording nothing changes.
+    pub(crate) fn as_of(&mut self, process: ProcessKey, at: UnixTime) {
+        if self.seeds.turn_to(process, at)
+            && let Some(entry) = self.entries.get_mut(&process)
+        {
+            entry.known = None;
+        }
     }
 
     /// The resource of a process in the control group of this id (0 if unknown). Always the same `Arc` until the
@@ -254,12 +252,8 @@ impl Identities {
     }
 
     fn look(&mut self, process: ProcessKey, cgroup: u64) -> Known {
-        let seed = self.seeds.get_mut(&process).and_then(|seeds| {
-            seeds.used = true;
-            seeds.attributes.front().cloned()
-        });
-        if let Some(attributes) = seed {
-            return from_seed(process, attributes);
+        if let Some(known) = self.seeds.known(process) {
+            return known;
         }
         let nothing = Hint::default();
         let hint = self
@@ -387,25 +381,6 @@ impl Identities {
                 self.entries.remove(&process);
             }
         }
-    }
-}
-
-fn from_seed(process: ProcessKey, attributes: Vec<Attribute>) -> Known {
-    let resource = Resource::new(attributes);
-    Known {
-        candidate: Candidate {
-            process,
-            executable: resource
-                .text("process.executable.path")
-                .map(|path| Path::new(path).to_owned()),
-            container_id: resource.text("container.id").map(str::to_owned),
-            pod: PodOf::Nobody,
-        },
-        resource: Arc::new(resource),
-        goroutines: None,
-        placement: None,
-        declared: Vec::new(),
-        in_pod: None,
     }
 }
 

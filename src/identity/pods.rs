@@ -56,36 +56,66 @@ impl Identities {
     /// Whose something is that a process did at a time. With `last` it is told what is known, in place of waiting; how
     /// the look-up ended is counted once, with the answer.
     pub fn whose(&mut self, process: ProcessKey, cgroup: u64, at: UnixTime, last: bool) -> Whose {
+        let (whose, outcome) = self.ask(process, cgroup, at, last);
+        if let (Whose::Known(_), Some(kubernetes), Some(outcome)) =
+            (&whose, &self.kubernetes, outcome)
+        {
+            kubernetes.count(outcome);
+        }
+        whose
+    }
+
+    /// The same of something that is left out: it is not counted.
+    pub(crate) fn whose_left_out(
+        &mut self,
+        process: ProcessKey,
+        cgroup: u64,
+        at: UnixTime,
+    ) -> Option<Arc<Resource>> {
+        match self.ask(process, cgroup, at, true) {
+            (Whose::Known(resource), _) => Some(resource),
+            (Whose::NotYet, _) => None,
+        }
+    }
+
+    /// The answer, and how the look-up ended where pods are known.
+    fn ask(
+        &mut self,
+        process: ProcessKey,
+        cgroup: u64,
+        at: UnixTime,
+        last: bool,
+    ) -> (Whose, Option<&'static str>) {
+        self.as_of(process, at);
         let known = self.known(process, cgroup);
         let (alone, place) = (Arc::clone(&known.resource), known.placement.clone());
         let Some(kubernetes) = &mut self.kubernetes else {
-            return Whose::Known(alone);
+            return (Whose::Known(alone), None);
         };
         let Some(place) = place else {
-            kubernetes.count("no_cgroup");
-            return Whose::Known(alone);
+            return (Whose::Known(alone), Some("no_cgroup"));
         };
         let found = kubernetes.locate(&place, at);
         let settling = found.identity().is_some() && kubernetes.is_settling();
         if (found.is_waiting() || settling) && !last {
-            return Whose::NotYet;
+            return (Whose::NotYet, None);
         }
-        kubernetes.count(found.outcome());
-        match found.identity() {
+        let whose = match found.identity() {
             Some(identity) => Whose::Known(self.in_pod(process, identity)),
             None => Whose::Known(alone),
-        }
+        };
+        (whose, Some(found.outcome()))
     }
 
     /// The pod of a process, as far as it is known at a time.
     pub fn pod_of(&mut self, process: ProcessKey, at: UnixTime) -> PodOf {
-        if self.kubernetes.is_none() {
-            return PodOf::Nobody;
-        }
-        let Some(place) = self.known(process, 0).placement.clone() else {
-            return PodOf::Nobody;
-        };
+        self.as_of(process, at);
+        let known = self.known(process, 0);
+        let (recorded, place) = (known.candidate.pod.clone(), known.placement.clone());
         let Some(kubernetes) = &mut self.kubernetes else {
+            return recorded;
+        };
+        let Some(place) = place else {
             return PodOf::Nobody;
         };
         match kubernetes.locate(&place, at) {

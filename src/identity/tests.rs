@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use spandrel_model::recording::RecordedIdentity;
 use spandrel_model::{Stamp, Value};
 use tempfile::TempDir;
 
@@ -375,8 +377,9 @@ fn a_replay_knows_what_was_recorded_and_nothing_of_this_machine() {
             Attribute::new("container.id", CONTAINER),
         ]
     };
-    identities.seed(process, recorded("first"));
-    identities.seed(process, recorded("second"));
+    for name in ["first", "second"] {
+        identities.seed(RecordedIdentity::of(process, recorded(name)));
+    }
     identities.started(&started(process, "x", None));
     let first = identities.resource(process, 0);
     assert_eq!(first.attributes().len(), 3);

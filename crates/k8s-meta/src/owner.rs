@@ -28,6 +28,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    const ALL: [Self; 7] = [
+        Self::Deployment,
+        Self::ReplicaSet,
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::CronJob,
+        Self::Job,
+        Self::ReplicationController,
+    ];
+
     /// As the API spells it.
     pub fn name(self) -> &'static str {
         match self {
@@ -39,6 +49,11 @@ impl Kind {
             Self::Job => "Job",
             Self::ReplicationController => "ReplicationController",
         }
+    }
+
+    /// The kind of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// The keys of name and uid.

@@ -1,16 +1,16 @@
 //! Recordings: events as JSON lines that a person can read, cut and shuffle.
 //!
 //! The first line is a [`Header`]; every other line is an [`Entry`]. Entries may stand in any order: reading sorts
-//! events by their [`Stamp`](crate::Stamp).
+//! events by their [`Stamp`](crate::Stamp) and identities by the time from which they hold.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 use crate::process::ProcessKey;
-use crate::resource::Resource;
-use crate::time::ClockOffset;
+use crate::time::{ClockOffset, UnixTime};
 
 /// Version of the format, raised when a reader of the old version would misread a file.
 pub const VERSION: u32 = 1;
@@ -43,23 +43,75 @@ struct FormatVersion {
 pub enum Entry {
     /// An event.
     Event(Event),
-    /// What was found out about a process, so that a replay needs no `/proc`.
-    Identity {
-        /// The process.
-        identity: ProcessKey,
-        /// Its resource attributes.
-        attributes: Vec<crate::Attribute>,
-    },
+    /// What was found out about a process, so that a replay needs no `/proc` and no API server.
+    Identity(RecordedIdentity),
 }
 
-impl Entry {
-    /// The entry that carries a process' resource.
-    pub fn identity(process: ProcessKey, resource: &Resource) -> Self {
-        Self::Identity {
-            identity: process,
-            attributes: resource.attributes().to_vec(),
+/// What was found out about a process, from a time on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordedIdentity {
+    /// The process.
+    #[serde(rename = "identity")]
+    pub process: ProcessKey,
+    /// From when it holds, until the next one of the process; the first one also holds for all before. Recordings that
+    /// were written before this was recorded have none: then one counts for each program that the process executes, in the
+    /// order of the file.
+    #[serde(
+        rename = "since_unix_ns",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub since: Option<UnixTime>,
+    /// Its resource attributes.
+    pub attributes: Vec<crate::Attribute>,
+    /// Its pod, where that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<RecordedPod>,
+    /// It is in a pod of which nothing was known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pod_unknown: bool,
+}
+
+impl RecordedIdentity {
+    /// One without a time, in no pod.
+    pub fn of(process: ProcessKey, attributes: Vec<crate::Attribute>) -> Self {
+        Self {
+            process,
+            since: None,
+            attributes,
+            pod: None,
+            pod_unknown: false,
         }
     }
+}
+
+/// What selectors ask of a pod, beyond what its resource says. Labels and annotations are those that the run has kept: to
+/// export them, or because its own selectors name them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RecordedPod {
+    /// The namespace.
+    pub namespace: String,
+    /// The container, where that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The uppermost workload that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<RecordedWorkload>,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A workload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordedWorkload {
+    /// As the API spells it, for example `Deployment`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// Why a recording cannot be read.
@@ -94,8 +146,8 @@ pub enum ReadError {
 pub struct Recording {
     /// The first line.
     pub header: Header,
-    /// Resources of processes, in file order.
-    pub identities: Vec<(ProcessKey, Vec<crate::Attribute>)>,
+    /// What is known of processes: first what has no time, in file order, then in the order of time.
+    pub identities: Vec<RecordedIdentity>,
     /// The events, sorted by stamp.
     pub events: Vec<Event>,
 }
@@ -144,10 +196,11 @@ impl Recording {
             }
             match serde_json::from_slice(&line).map_err(problem)? {
                 Entry::Event(event) => events.push(event),
-                Entry::Identity {
-                    identity,
-                    attributes,
-                } => identities.push((identity, attributes)),
+                Entry::Identity(identity) => {
+                    // Of the same time the line decides, so that their order in the file never does.
+                    let line = identity.since.map(|_| line.clone());
+                    identities.push((line, identity));
+                }
             }
         }
         let header = header.ok_or(ReadError::Line {
@@ -155,9 +208,12 @@ impl Recording {
             problem: "the file is empty; expected a header".to_owned(),
         })?;
         events.sort_by_key(Event::stamp);
+        identities.sort_by(|(left_line, left), (right_line, right)| {
+            (left.since, left_line).cmp(&(right.since, right_line))
+        });
         Ok(Self {
             header,
-            identities,
+            identities: identities.into_iter().map(|(_, it)| it).collect(),
             events,
         })
     }
@@ -288,6 +344,40 @@ mod tests {
         assert!(file.contains(r#""lineage":{"goroutine":7},"#), "{file}");
         let read = Recording::read(file.as_bytes()).unwrap();
         assert_eq!(read.events, events);
+    }
+
+    #[test]
+    fn identities_are_read_by_their_time_and_those_without_one_come_first() {
+        let line = |since: &str, name: &str| {
+            format!(
+                r#"{{"identity":{{"tgid":1,"started":2}},{since}"attributes":[{{"key":"service.name","value":"{name}"}}]}}"#
+            )
+        };
+        let lines = [
+            line(r#""since_unix_ns":9,"#, "late"),
+            line("", "old"),
+            line(r#""since_unix_ns":3,"pod":{"namespace":"shop"},"#, "a"),
+            line(r#""since_unix_ns":3,"pod_unknown":true,"#, "b"),
+        ];
+        let read = |lines: &[String]| {
+            let mut file = written(&[]);
+            file.extend_from_slice(lines.join("\n").as_bytes());
+            Recording::read(file.as_slice()).unwrap().identities
+        };
+        let identities = read(&lines);
+        let names: Vec<_> = identities
+            .iter()
+            .map(|it| &it.attributes[0].value)
+            .collect();
+        assert_eq!(
+            names,
+            ["old", "a", "b", "late"].map(crate::Value::from).each_ref()
+        );
+        assert!(identities[2].pod_unknown);
+        assert_eq!(identities[1].pod.as_ref().unwrap().namespace, "shop");
+        let mut shuffled = lines;
+        shuffled.reverse();
+        assert_eq!(read(&shuffled), identities);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use spandrel_model::{Attribute, Value};
@@ -34,7 +35,59 @@ pub struct Identity {
 /// Of these the API knows better than the environment of a program or an annotation.
 const MEASURED: [&str; 2] = ["k8s.", "container."];
 
+/// What selectors ask of an identity.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// The namespace.
+    pub namespace: String,
+    /// The container's name.
+    pub container: Option<String>,
+    /// The workload.
+    pub workload: Option<(Kind, String)>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
 impl Identity {
+    /// One of which no more is known than what selectors ask: it has no pod name, no uid and no attributes.
+    pub fn of_asked(asked: Asked) -> Self {
+        let pairs = |pairs: BTreeMap<String, String>| {
+            let pairs = pairs.into_iter();
+            pairs
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect()
+        };
+        Self {
+            namespace: asked.namespace.into(),
+            pod: "".into(),
+            uid: String::new(),
+            container: asked.container.map(Into::into),
+            workload: asked.workload.map(|(kind, name)| (kind, name.into())),
+            labels: pairs(asked.labels),
+            annotations: pairs(asked.annotations),
+            attributes: Vec::new(),
+        }
+    }
+
+    /// What selectors can ask of it.
+    pub fn asked(&self) -> Asked {
+        let pairs = |pairs: &Pairs| {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect()
+        };
+        Asked {
+            namespace: self.namespace.to_string(),
+            container: self.container.as_deref().map(str::to_owned),
+            workload: self.workload().map(|(kind, name)| (kind, name.to_owned())),
+            labels: pairs(&self.labels),
+            annotations: pairs(&self.annotations),
+        }
+    }
+
     /// The namespace.
     pub fn namespace(&self) -> &str {
         &self.namespace
