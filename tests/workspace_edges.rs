@@ -7,9 +7,10 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crate and the crates of ours that it may name, in any kind of dependency.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("spandrel-model", &[]),
     ("spandrel-config", &["spandrel-model"]),
+    ("spandrel-container-runtime", &[]),
     ("spandrel-disk-queue", &[]),
     (
         "spandrel-exporter",
@@ -23,6 +24,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
         "spandrel",
         &[
             "spandrel-config",
+            "spandrel-container-runtime",
             "spandrel-exporter",
             "spandrel-k8s-meta",
             "spandrel-model",
@@ -41,8 +43,14 @@ const HOMES: [(&str, &[&str]); 10] = [
     ("kube", &["spandrel-k8s-meta"]),
     ("kube-runtime", &["spandrel-k8s-meta"]),
     ("k8s-openapi", &["spandrel-k8s-meta"]),
-    ("tonic", &["spandrel-exporter"]),
-    ("hyper", &["spandrel-exporter"]),
+    (
+        "tonic",
+        &["spandrel-container-runtime", "spandrel-exporter"],
+    ),
+    (
+        "hyper",
+        &["spandrel-container-runtime", "spandrel-exporter"],
+    ),
     ("opentelemetry-otlp", &["spandrel-exporter"]),
     ("yaml_serde", &["spandrel-config"]),
     ("serde_yaml", &["spandrel-config"]),
