@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::profile::Profile;
 use crate::settings::{
-    Aggregation, Backend, Batch, Capture, Compression, Config, ConsoleFormat, Export, Exporter,
-    Fsync, Http, KeepSlow, Kubernetes, LogLevel, MetricReader, Otlp, ParentBased, Protocol,
-    QueryValues, RateLimit, RetryOnFailure, Sampler, Sampling, SelfTelemetry, SendingQueue,
-    SpanProcessor, Storage, Tls,
+    Aggregation, Backend, Batch, Capture, Compression, Config, ConsoleFormat, Containers, Export,
+    Exporter, Fsync, Http, KeepSlow, Kubernetes, LogLevel, MetricReader, Otlp, ParentBased,
+    Protocol, QueryValues, RateLimit, RetryOnFailure, Sampler, Sampling, SelfTelemetry,
+    SendingQueue, SpanProcessor, Storage, Tls,
 };
 
 /// Base of the OTLP endpoint over HTTP.
@@ -47,6 +47,7 @@ impl Config {
             sampling: Sampling::default(),
             export: Export::default(),
             kubernetes: Kubernetes::default(),
+            containers: Containers::default(),
             self_telemetry: SelfTelemetry {
                 enabled: true,
                 interval: Duration::from_secs(60),
@@ -138,6 +139,27 @@ impl Default for Kubernetes {
             hold_bytes: 16 << 20,
             grace: Duration::from_secs(120),
             max_pods: 16_384,
+        }
+    }
+}
+
+/// Where sockets of container runtimes usually are: Docker Engine, Podman, containerd, and the containerd of k3s, of MicroK8s
+/// and of k0s. Docker stands first, as it runs its containers in a containerd that does not know their names.
+const RUNTIME_SOCKETS: [&str; 6] = [
+    "/run/docker.sock",
+    "/run/podman/podman.sock",
+    "/run/containerd/containerd.sock",
+    "/run/k3s/containerd/containerd.sock",
+    "/var/snap/microk8s/common/run/containerd.sock",
+    "/run/k0s/containerd.sock",
+];
+
+impl Default for Containers {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            sockets: RUNTIME_SOCKETS.map(str::to_owned).to_vec(),
+            hold: Duration::from_millis(500),
         }
     }
 }

@@ -169,6 +169,12 @@ fn spandrel(ours: &Node, config: &mut Config, to: &mut Findings) {
     if let Some(node) = ours.get("kubernetes") {
         kubernetes(node, &mut config.kubernetes);
     }
+    if let Some(node) = ours.get("containers") {
+        let containers = &mut config.containers;
+        set(&mut containers.enabled, boolean(node.get("enabled")));
+        set(&mut containers.sockets, texts(node.get("sockets")));
+        set(&mut containers.hold, duration(node.get("hold")));
+    }
     if let Some(own) = ours.get("self_telemetry") {
         set(
             &mut config.self_telemetry.enabled,

@@ -241,6 +241,11 @@ fn spandrel(config: &Config) -> Value {
             "destinations": export.destinations.iter().map(destination).collect::<Vec<_>>(),
         },
         "kubernetes": kubernetes(&config.kubernetes),
+        "containers": {
+            "enabled": config.containers.enabled,
+            "sockets": config.containers.sockets,
+            "hold": write_duration(config.containers.hold),
+        },
         "self_telemetry": {
             "enabled": config.self_telemetry.enabled,
             "interval": write_duration(config.self_telemetry.interval),

@@ -33,6 +33,8 @@ pub struct Config {
     pub export: Export,
     /// Which pods are known.
     pub kubernetes: Kubernetes,
+    /// How containers are known.
+    pub containers: Containers,
     /// What the agent says about itself.
     pub self_telemetry: SelfTelemetry,
     /// Longest time that data on its way may take after SIGTERM.
@@ -345,6 +347,17 @@ pub struct Kubernetes {
     pub grace: Duration,
     /// Most pods that are kept.
     pub max_pods: u64,
+}
+
+/// How containers are known beside their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Containers {
+    /// Whether container runtimes are asked.
+    pub enabled: bool,
+    /// Their sockets, in the order in which they are asked.
+    pub sockets: Vec<String>,
+    /// How long what a new container does waits for the answer.
+    pub hold: Duration,
 }
 
 /// How HTTP is read.

@@ -314,6 +314,14 @@ static KUBERNETES: Shape = Shape::Map(&Map::closed(&[
     Field::new("grace", &DURATION).acts("How long a deleted pod still answers for what came late."),
     Field::new("max_pods", &POSITIVE).acts("Most pods that are kept."),
 ]));
+static CONTAINERS: Shape = Shape::Map(&Map::closed(&[
+    Field::new("enabled", &BOOL)
+        .acts("Whether container runtimes are asked what a container is called and which image it runs."),
+    Field::new("sockets", &TEXTS)
+        .acts("Their sockets, asked in this order; one with containerd in its file name is containerd's, others speak the Docker API."),
+    Field::new("hold", &DURATION)
+        .acts("How long what a new container does waits for the answer; without a socket nothing waits."),
+]));
 static SELF_TELEMETRY: Shape = Shape::Map(&Map::closed(&[
     Field::new("enabled", &BOOL).acts("Whether the agent sends metrics about itself."),
     Field::new("interval", &DURATION).acts("Time between two exports of them."),
@@ -329,6 +337,7 @@ pub(crate) static BLOCK: Shape = Shape::Map(&Map::closed(&[
     Field::new("sampling", &SAMPLING).doc("Which spans are kept beside those of the sampler."),
     Field::new("export", &EXPORT),
     Field::new("kubernetes", &KUBERNETES),
+    Field::new("containers", &CONTAINERS),
     Field::new("self_telemetry", &SELF_TELEMETRY),
     Field::new("shutdown_timeout", &DURATION)
         .acts("Longest time that data on its way may take after SIGTERM."),
