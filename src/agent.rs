@@ -143,7 +143,7 @@ fn consume(
 }
 
 /// The kernel's clock, the one that stamps events.
-fn now() -> KernelTime {
+pub fn now() -> KernelTime {
     let time = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     KernelTime(seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0))

@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
+use spandrel_container_runtime::Names;
 use spandrel_model::{
     CapturePolicy, ClockOffset, ConnectionId, Event, KernelTime, Ledger, Measured, ProcessKey,
     Resource, UnixTime,
@@ -87,6 +88,13 @@ impl Pipeline {
     pub fn with_pods(&mut self, kubernetes: Kubernetes, hold: Hold) {
         self.identities.with_pods(kubernetes);
         self.hold = Some(hold);
+    }
+
+    /// Asks container runtimes what containers are called; what they have not told of yet waits in `hold`, or with what waits
+    /// for its pod.
+    pub fn with_containers(&mut self, names: Names, hold: Hold) {
+        self.identities.with_containers(names);
+        self.hold.get_or_insert(hold);
     }
 
     /// Also writes every event into a recording.
@@ -291,9 +299,8 @@ impl Pipeline {
     /// Those that wait are looked at again when something new is known, and handed on when their time is over.
     fn look_again(&mut self, now: KernelTime) {
         let unix = self.offset.to_unix(now);
-        let news = match self.identities.pods() {
-            Some(pods) => pods.take_in(unix),
-            None => return,
+        let Some(news) = self.identities.take_in(unix) else {
+            return;
         };
         if news {
             let waiting = self.hold.as_mut().map(Hold::take_all).unwrap_or_default();

@@ -29,7 +29,7 @@ use spandrel_sampling::SamplingSettings;
 use crate::cli::Trace;
 use crate::exit::Failure;
 use crate::identity::{self, Identities};
-use crate::kubernetes;
+use crate::kubernetes::{self, Hold};
 use crate::sampling;
 use crate::selection::Selection;
 use crate::selectors::{Pattern, PodSelector, Selector, Selectors};
@@ -241,6 +241,22 @@ pub fn kubernetes(config: &Config) -> anyhow::Result<Option<kubernetes::Settings
         hold: wanted.hold,
         hold_bytes: clamp(wanted.hold_bytes),
     }))
+}
+
+/// How container runtimes are asked; `None` where they are not.
+pub fn containers(config: &Config) -> Option<spandrel_container_runtime::Settings> {
+    let wanted = &config.containers;
+    let sockets: Vec<PathBuf> = wanted.sockets.iter().map(PathBuf::from).collect();
+    let asks = wanted.enabled && !sockets.is_empty();
+    asks.then_some(spandrel_container_runtime::Settings {
+        sockets,
+        hold: wanted.hold,
+    })
+}
+
+/// Where what a new container does waits for its name, if nothing waits for pods.
+pub fn container_hold(config: &Config) -> Hold {
+    Hold::new(config.containers.hold, clamp(config.kubernetes.hold_bytes))
 }
 
 /// What user space decides; lists that the kernel side enforces alone are left to it.

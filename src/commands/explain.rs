@@ -2,10 +2,18 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use spandrel_container_runtime::Names;
+use spandrel_model::{ProcessKey, Resource};
 
 use super::load;
+use crate::agent;
 use crate::cli::Explain;
 use crate::exit::{Exit, Failure};
+use crate::identity::{Identities, Whose};
 use crate::selectors::Verdict;
 use crate::settings;
 
@@ -17,6 +25,9 @@ pub(super) fn execute(arguments: &Explain) -> anyhow::Result<Exit> {
     let config = load(arguments.config.as_deref())?.config;
     let pid = arguments.pid;
     let mut identities = settings::identities(&config);
+    if let Some(containers) = settings::containers(&config) {
+        identities.with_containers(Names::new(containers));
+    }
     let Some(process) = identities.find(pid) else {
         return Err(Failure {
             exit: Exit::Failed,
@@ -25,7 +36,7 @@ pub(super) fn execute(arguments: &Explain) -> anyhow::Result<Exit> {
         .into());
     };
     let candidate = identities.decide(process);
-    let resource = identities.resource(process, 0);
+    let resource = resource(&mut identities, process);
     let selectors = settings::selectors(&config)?;
     let decision = selectors.decide(&candidate, &[]);
 
@@ -65,6 +76,18 @@ pub(super) fn execute(arguments: &Explain) -> anyhow::Result<Exit> {
     }
     out.flush()?;
     Ok(Exit::Done)
+}
+
+/// The resource of its spans but for what the API server would say; waits for container runtimes as its spans would.
+fn resource(identities: &mut Identities, process: ProcessKey) -> Arc<Resource> {
+    loop {
+        let now = agent::clock_offset().to_unix(agent::now());
+        identities.take_in(now);
+        match identities.whose(process, 0, now, false) {
+            Whose::Known(resource) => return resource,
+            Whose::NotYet => thread::sleep(Duration::from_millis(5)),
+        }
+    }
 }
 
 fn encryption(pid: u32) -> String {

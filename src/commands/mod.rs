@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use spandrel_config::{Config, Loaded};
+use spandrel_container_runtime::Names;
 use spandrel_model::{Ledger, ledger};
 use spandrel_protocols::Tracker;
 
@@ -152,6 +153,9 @@ fn capture_into(
         }) => (Some(runtime), Some((kubernetes, hold))),
         None => (None, None),
     };
+    let names = settings::containers(config).map(Names::new);
+    let asked = names.as_ref().map(Names::counters);
+    let mut names = names.map(|names| (names, settings::container_hold(config)));
     let result = agent::capture(settings, duration, stop, ledger, |control| {
         let seed = settings::id_seed();
         let mut pipeline = Pipeline::new(
@@ -170,6 +174,9 @@ fn capture_into(
         if let Some((kubernetes, hold)) = watching.take() {
             pipeline.with_pods(kubernetes, hold);
         }
+        if let Some((names, hold)) = names.take() {
+            pipeline.with_containers(names, hold);
+        }
         Ok(pipeline)
     });
     if let Some(runtime) = runtime {
@@ -183,6 +190,17 @@ fn capture_into(
             .map(|(reason, count)| format!(" {count} {reason}"));
         say(format_args!(
             "kubernetes: spans by their pod:{}",
+            counts.collect::<String>()
+        ));
+    }
+    let asked = asked.map(|counters| counters.snapshot());
+    // A machine without a runtime has nothing to tell.
+    if let Some(asked) = asked.filter(|asked| asked.keys().any(|reason| *reason != "no_socket")) {
+        let counts = asked
+            .iter()
+            .map(|(reason, count)| format!(" {count} {reason}"));
+        say(format_args!(
+            "container runtimes: containers asked about:{}",
             counts.collect::<String>()
         ));
     }

@@ -14,7 +14,7 @@ use super::{Hint, interpreter, naming};
 const INSTANCES: Uuid = Uuid::from_u128(0x7b1f_6a3e_42d9_4c58_9a0d_3e5c_81f7_b264);
 
 /// Keys that the environment must not override: it is inherited by children, and these are measured.
-const MEASURED: &[&str] = &["container.id", "process.", "telemetry."];
+pub(super) const MEASURED: &[&str] = &["container.id", "process.", "telemetry."];
 
 /// Attributes of a process that `/proc` still shows.
 pub(super) fn of_observed(
@@ -24,20 +24,14 @@ pub(super) fn of_observed(
     with_arguments: bool,
 ) -> Vec<Attribute> {
     let executable = seen.executable.as_deref();
-    let told = executable
-        .and_then(file_name)
-        .and_then(|name| interpreter::declared_name(name, &seen.arguments));
-    let name = told
-        .or_else(|| seen.declared.name())
-        .map(str::to_owned)
-        .or_else(|| {
-            let unit = seen.placement.unit.as_deref();
-            unit.and_then(naming::from_unit)
-                .or_else(|| {
-                    naming::from_program(executable, &seen.arguments, seen.directory.as_deref())
-                })
-                .or_else(|| (!seen.comm.is_empty()).then(|| seen.comm.clone()))
-        });
+    let name = declared_name(seen).map(str::to_owned).or_else(|| {
+        let unit = seen.placement.unit.as_deref();
+        unit.and_then(naming::from_unit)
+            .or_else(|| {
+                naming::from_program(executable, &seen.arguments, seen.directory.as_deref())
+            })
+            .or_else(|| (!seen.comm.is_empty()).then(|| seen.comm.clone()))
+    });
     let mut attributes = Vec::with_capacity(24);
     attributes.extend(name.map(|name| Attribute::new("service.name", name)));
     // Of equal keys the first counts, so what the program declares goes before what is only derived.
@@ -71,6 +65,14 @@ pub(super) fn of_observed(
     attributes.extend(host.attributes.iter().cloned());
     attributes.extend(distribution());
     attributes
+}
+
+/// What the program calls itself: in its arguments, else in its environment.
+pub(super) fn declared_name(seen: &Observed) -> Option<&str> {
+    let program = seen.executable.as_deref().and_then(file_name);
+    program
+        .and_then(|name| interpreter::declared_name(name, &seen.arguments))
+        .or_else(|| seen.declared.name())
 }
 
 /// Attributes of a process that was gone before it was looked at.

@@ -5,6 +5,7 @@
 
 mod attributes;
 mod cgroupfs;
+mod containers;
 mod environment;
 mod golang;
 mod host;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use spandrel_container_runtime::{Description, Names};
 use spandrel_k8s_meta::attributes::Identity;
 use spandrel_k8s_meta::cgroup::Placement;
 use spandrel_model::recording::RecordedIdentity;
@@ -108,8 +110,12 @@ struct Known {
     placement: Option<Arc<Placement>>,
     /// What it declares of itself, which goes before what its pod says.
     declared: Vec<(String, String)>,
+    /// Whether that is its name, too, in whichever way.
+    names_itself: bool,
     /// The resource with what its pod says.
     in_pod: Option<(Arc<Identity>, Arc<Resource>)>,
+    /// The resource with what the runtime of its container says.
+    in_container: Option<(Arc<Description>, Arc<Resource>)>,
     goroutines: Option<GoroutineLayout>,
 }
 
@@ -132,6 +138,7 @@ pub struct Identities {
     /// When the groups were last searched for one that is not known.
     searched: Option<std::time::Instant>,
     kubernetes: Option<Kubernetes>,
+    containers: Option<Names>,
     exits: VecDeque<(KernelTime, ProcessKey)>,
     uses: u64,
     evicted: u64,
@@ -153,6 +160,7 @@ impl Identities {
             groups: HashMap::default(),
             searched: None,
             kubernetes: None,
+            containers: None,
             exits: VecDeque::new(),
             uses: 0,
             evicted: 0,
@@ -266,6 +274,7 @@ impl Identities {
         if let Some(seen) = observed {
             let attributes =
                 attributes::of_observed(process, &seen, &self.host, self.settings.command_args);
+            let names_itself = attributes::declared_name(&seen).is_some();
             let container = seen.placement.container.as_ref();
             let known = Known {
                 resource: self.made_of(attributes),
@@ -277,8 +286,10 @@ impl Identities {
                 },
                 goroutines: seen.goroutines,
                 declared: seen.declared.pairs(),
+                names_itself,
                 placement: Some(Arc::new(seen.placement)),
                 in_pod: None,
+                in_container: None,
             };
             if let Some(placement) = seen.unified.filter(|_| cgroup != 0) {
                 self.remember_group(cgroup, Arc::new(placement));
@@ -300,7 +311,9 @@ impl Identities {
             .and_then(|placement| placement.container.as_ref());
         Known {
             declared: Vec::new(),
+            names_itself: false,
             in_pod: None,
+            in_container: None,
             candidate: Candidate {
                 process,
                 executable: None,

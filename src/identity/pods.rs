@@ -90,7 +90,7 @@ impl Identities {
         let known = self.known(process, cgroup);
         let (alone, place) = (Arc::clone(&known.resource), known.placement.clone());
         let Some(kubernetes) = &mut self.kubernetes else {
-            return (Whose::Known(alone), None);
+            return (self.in_container(process, place.as_deref(), last), None);
         };
         let Some(place) = place else {
             return (Whose::Known(alone), Some("no_cgroup"));
@@ -98,11 +98,15 @@ impl Identities {
         let found = kubernetes.locate(&place, at);
         let settling = found.identity().is_some() && kubernetes.is_settling();
         if (found.is_waiting() || settling) && !last {
+            if found.identity().is_none() {
+                // The runtime is asked meanwhile, in case that nothing comes.
+                self.in_container(process, Some(&place), false);
+            }
             return (Whose::NotYet, None);
         }
         let whose = match found.identity() {
             Some(identity) => Whose::Known(self.in_pod(process, identity)),
-            None => Whose::Known(alone),
+            None => self.in_container(process, Some(&place), last),
         };
         (whose, Some(found.outcome()))
     }

@@ -91,6 +91,8 @@ impl Seeds {
             goroutines: None,
             placement: None,
             declared: Vec::new(),
+            names_itself: false,
+            in_container: None,
             in_pod: None,
         })
     }

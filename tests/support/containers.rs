@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -26,7 +26,7 @@ impl Containerd {
             "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\n  address = {:?}\n",
             path("root"),
             path("state"),
-            path("socket")
+            path("containerd.sock")
         );
         fs::write(directory.path().join("config.toml"), config).expect("write it");
         let rootfs = directory.path().join("rootfs");
@@ -53,6 +53,10 @@ impl Containerd {
         containerd
     }
 
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path("containerd.sock")
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -61,10 +65,10 @@ impl Containerd {
         let mut command = Command::new("ctr");
         command
             .arg("--address")
-            .arg(self.path("socket"))
+            .arg(self.path("containerd.sock"))
             .args(arguments)
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null());
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command
     }
 
@@ -76,7 +80,12 @@ impl Containerd {
         environment: &[&str],
         program: &[&str],
     ) -> Container<'_> {
-        self.run_with(&["--net-host"], id, cgroup, environment, program)
+        let options = Options {
+            cgroup,
+            environment,
+            ..Options::default()
+        };
+        self.run_with(id, &options, program)
     }
 
     /// The same in a network namespace of this name.
@@ -87,35 +96,147 @@ impl Containerd {
         cgroup: &str,
         program: &[&str],
     ) -> Container<'_> {
-        let network = format!("network:/var/run/netns/{netns}");
-        self.run_with(&["--with-ns", &network], id, cgroup, &[], program)
+        let options = Options {
+            cgroup,
+            netns: Some(netns),
+            ..Options::default()
+        };
+        self.run_with(id, &options, program)
     }
 
-    fn run_with(
+    /// The same with more to say about the container.
+    pub(crate) fn run_with<A: AsRef<str>>(
         &self,
-        network: &[&str],
         id: &str,
-        cgroup: &str,
-        environment: &[&str],
-        program: &[&str],
+        options: &Options<'_>,
+        program: &[A],
     ) -> Container<'_> {
         let mut command = Command::new("ctr");
         command
             .arg("--address")
-            .arg(self.path("socket"))
-            .args(["run", "--rm", "--rootfs", "--cgroup", cgroup])
-            .args(network)
-            .args(["--mount", "type=bind,src=/usr,dst=/usr,options=rbind:ro"]);
-        for variable in environment {
+            .arg(self.path("containerd.sock"))
+            .args(["--namespace", options.namespace])
+            .args(["run", "--rm", "--cgroup", options.cgroup])
+            .args(["--mount", "type=bind,src=/usr,dst=/usr,options=rbind:ro"])
+            .args(options.more);
+        match options.netns {
+            Some(name) => command.args(["--with-ns", &format!("network:/run/netns/{name}")]),
+            None => command.arg("--net-host"),
+        };
+        for variable in options.environment {
             command.args(["--env", variable]);
         }
-        command.arg(self.path("rootfs")).arg(id).args(program);
+        for label in options.labels {
+            command.args(["--label", label]);
+        }
+        match options.image {
+            Some(image) => command.args(["--snapshotter", "native", image]),
+            None => command.arg("--rootfs").arg(self.path("rootfs")),
+        };
+        command.arg(id).args(program.iter().map(AsRef::as_ref));
         Container {
             containerd: self,
             id: id.to_owned(),
+            namespace: options.namespace.to_owned(),
             process: Process::start(&mut command),
         }
     }
+
+    /// Makes an image of this name of the same root.
+    pub(crate) fn import_image(&self, namespace: &str, name: &str) {
+        let archive = archive(&self.path("rootfs"), &self.path("image"), name);
+        let archive = archive.to_str().expect("a path of UTF-8");
+        let import = [
+            "--namespace",
+            namespace,
+            "images",
+            "import",
+            "--snapshotter",
+            "native",
+        ];
+        let status = self.ctr(&[&import[..], &[archive]].concat()).status();
+        assert!(status.expect("run ctr").success(), "ctr images import");
+    }
+
+    /// What the image of this name points at.
+    pub(crate) fn image_digest(&self, namespace: &str, name: &str) -> String {
+        let filter = format!("name=={name}");
+        let list = ["--namespace", namespace, "images", "list", &filter];
+        let output = self
+            .ctr(&list)
+            .stdout(Stdio::piped())
+            .output()
+            .expect("run ctr");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let digest = text
+            .split_ascii_whitespace()
+            .find(|word| word.starts_with("sha256:"));
+        digest
+            .unwrap_or_else(|| panic!("no digest in {text}"))
+            .to_owned()
+    }
+}
+
+/// What a container is besides its id and its program.
+pub(crate) struct Options<'a> {
+    /// Of containerd.
+    pub(crate) namespace: &'a str,
+    pub(crate) cgroup: &'a str,
+    pub(crate) labels: &'a [&'a str],
+    pub(crate) environment: &'a [&'a str],
+    /// An image of [`Containerd::import_image`]; without one there is none.
+    pub(crate) image: Option<&'a str>,
+    /// A network namespace; without one the host's.
+    pub(crate) netns: Option<&'a str>,
+    /// More arguments of `ctr run`.
+    pub(crate) more: &'a [&'a str],
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self {
+            namespace: "default",
+            cgroup: "/default/unnamed",
+            labels: &[],
+            environment: &[],
+            image: None,
+            netns: None,
+            more: &[],
+        }
+    }
+}
+
+/// An image as `docker save` writes it, in `directory`: one layer, which is `root`.
+fn archive(root: &Path, directory: &Path, name: &str) -> PathBuf {
+    fs::create_dir_all(directory).expect("make it");
+    let tar = |arguments: &[&str], from: &Path| {
+        let status = Command::new("tar")
+            .arg("-C")
+            .arg(from)
+            .args(arguments)
+            .status();
+        assert!(status.expect("run tar").success(), "tar {arguments:?}");
+    };
+    let layer = directory.join("layer.tar");
+    tar(&["-cf", layer.to_str().expect("UTF-8"), "."], root);
+    let sum = Command::new("sha256sum")
+        .arg(&layer)
+        .output()
+        .expect("run it");
+    let sum = String::from_utf8(sum.stdout).expect("text");
+    let sum = sum.split(' ').next().expect("a sum");
+    let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{sum}")]}});
+    let manifest =
+        serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
+    for (file, text) in [("config.json", config), ("manifest.json", manifest)] {
+        fs::write(directory.join(file), text.to_string()).expect("write it");
+    }
+    let archive = directory.join("image.tar");
+    let files = ["manifest.json", "config.json", "layer.tar"];
+    let to = archive.to_str().expect("UTF-8");
+    tar(&[&["-cf", to][..], &files].concat(), directory);
+    archive
 }
 
 impl Drop for Containerd {
@@ -130,14 +251,16 @@ impl Drop for Containerd {
 pub(crate) struct Container<'a> {
     containerd: &'a Containerd,
     id: String,
+    namespace: String,
     process: Process,
 }
 
 impl Container<'_> {
     /// Runs another program in it, to its end.
     pub(crate) fn exec(&self, program: &[&str]) {
+        let namespace = ["--namespace", &self.namespace];
         let exec = ["task", "exec", "--exec-id", &fresh_id(), &self.id];
-        let mut command = self.containerd.ctr(&exec);
+        let mut command = self.containerd.ctr(&[&namespace[..], &exec].concat());
         let status = command.args(program).status().expect("run ctr");
         assert!(status.success(), "{program:?}: {status}");
     }
@@ -150,7 +273,9 @@ impl Container<'_> {
 
     /// Kills what runs in it and waits until it is gone.
     pub(crate) fn kill(self) {
+        let namespace = ["--namespace", &self.namespace];
         let kill = ["task", "kill", "--signal", "SIGKILL", &self.id];
+        let kill = [&namespace[..], &kill].concat();
         drop(self.containerd.ctr(&kill).status());
         drop(self.process.wait(Duration::from_secs(30)));
     }

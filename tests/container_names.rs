@@ -1,0 +1,298 @@
+//! What containers are called where no API server tells it: real containers of containerd and of Docker Engine.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure in a test is a panic
+
+mod support;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use support::agent::{Agent, Outcome};
+use support::containers::{Containerd, Options, fresh_id};
+use support::docker::Docker;
+use support::machine::{free_port, has, is_root, wait_until};
+use support::otlp::Span;
+use support::process::Process;
+use tempfile::{NamedTempFile, TempDir};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// An agent without Kubernetes that asks these sockets.
+fn agent(sockets: &[&Path], hold: &str) -> Agent {
+    let mut text = format!(
+        "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    kubernetes:\n      enabled: never\n    \
+         containers:\n      hold: {hold}\n      sockets:\n"
+    );
+    for socket in sockets {
+        writeln!(text, "        - {}", socket.display()).unwrap();
+    }
+    let file = NamedTempFile::new().unwrap();
+    fs::write(file.path(), text).unwrap();
+    let file = file.path().to_str().unwrap();
+    Agent::start(&["trace", "--output", "otlp-json", "--config", file])
+}
+
+fn server(port: u16) -> Vec<String> {
+    let port = port.to_string();
+    [
+        "/usr/bin/python3",
+        "-u",
+        "-m",
+        "http.server",
+        &port,
+        "--bind",
+        "127.0.0.1",
+        "-d",
+        "/tmp",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+fn get(port: u16, path: &str) {
+    let mut stream = None;
+    wait_until("a server", LIMIT, || {
+        stream = TcpStream::connect(("127.0.0.1", port)).ok();
+        stream.is_some()
+    });
+    let mut stream = stream.unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: shop\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 "), "{answer}");
+}
+
+fn served(spans: &[Span], path: &str) -> Option<Span> {
+    let is = |span: &&Span| span.kind == "server" && span.text("url.path") == path;
+    spans.iter().find(is).cloned()
+}
+
+/// Waits for the server span of a path.
+fn wait_for(agent: &Agent, path: &str) -> Span {
+    let mut found = None;
+    wait_until("span of the server", LIMIT, || {
+        let output = agent.output();
+        let spans: Vec<Span> = output.iter().flat_map(|line| Span::of_line(line)).collect();
+        found = served(&spans, path);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+fn assert_has(span: &Span, expected: &[(&str, &str)]) {
+    for (key, value) in expected {
+        let found = span.resource.get(*key).map(|found| match found.as_str() {
+            Some(text) => text.to_owned(),
+            None => found.to_string(),
+        });
+        assert_eq!(found.as_deref(), Some(*value), "{key}: {:?}", span.resource);
+    }
+}
+
+fn said(outcome: &Outcome, what: &str) -> bool {
+    outcome.stderr.iter().any(|line| line.contains(what))
+}
+
+#[test]
+fn containers_of_containerd_are_named_by_their_labels_and_images() {
+    const TEST: &str = "containers_of_containerd_are_named_by_their_labels_and_images";
+    if !(is_root(TEST) && has(TEST, &["containerd", "ctr", "runc", "python3"])) {
+        return;
+    }
+    let containerd = Containerd::start();
+    let agent = agent(&[&containerd.socket()], "10s");
+
+    // As nerdctl starts one.
+    containerd.import_image("default", "docker.io/shop/web:1.4");
+    let (port, id) = (free_port(), fresh_id());
+    let web = containerd.run_with(
+        &id,
+        &Options {
+            namespace: "default",
+            cgroup: &format!("/default/{id}"),
+            labels: &["nerdctl/name=web"],
+            image: Some("docker.io/shop/web:1.4"),
+            ..Options::default()
+        },
+        &server(port),
+    );
+    get(port, "/web");
+    let span = wait_for(&agent, "/web");
+    assert_has(
+        &span,
+        &[
+            ("container.id", &id),
+            ("container.name", "web"),
+            ("container.runtime.name", "containerd"),
+            ("container.image.name", "docker.io/shop/web"),
+            ("container.image.tags", "[\"1.4\"]"),
+            ("service.name", "web"),
+        ],
+    );
+    let digest = containerd.image_digest("default", "docker.io/shop/web:1.4");
+    let digest = format!("[\"docker.io/shop/web@{digest}\"]");
+    assert_has(&span, &[("container.image.repo_digests", &digest)]);
+    assert!(!span.resource.contains_key("k8s.pod.name"));
+    web.kill();
+
+    // As a kubelet marks one; and what the program calls itself comes first.
+    for (path, environment, name) in [
+        ("/pod", &[][..], "app"),
+        ("/named", &["OTEL_SERVICE_NAME=checkout"][..], "checkout"),
+    ] {
+        let (port, id) = (free_port(), fresh_id());
+        let container = containerd.run_with(
+            &id,
+            &Options {
+                namespace: "k8s.io",
+                cgroup: &format!("/k8s.io/{id}"),
+                labels: &[
+                    "io.kubernetes.pod.namespace=shop",
+                    "io.kubernetes.pod.name=web-0",
+                    "io.kubernetes.pod.uid=0a1b2c3d-0000-4000-8000-000000000001",
+                    "io.kubernetes.container.name=app",
+                ],
+                environment,
+                ..Options::default()
+            },
+            &server(port),
+        );
+        get(port, path);
+        assert_has(
+            &wait_for(&agent, path),
+            &[
+                ("container.id", &id),
+                ("k8s.namespace.name", "shop"),
+                ("k8s.pod.name", "web-0"),
+                ("k8s.pod.uid", "0a1b2c3d-0000-4000-8000-000000000001"),
+                ("k8s.container.name", "app"),
+                ("service.name", name),
+                ("service.namespace", "shop"),
+                ("service.instance.id", "shop.web-0.app"),
+            ],
+        );
+        container.kill();
+    }
+    let outcome = agent.stop();
+    assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
+    assert!(
+        said(&outcome, "containers asked about: 3 found"),
+        "{}",
+        outcome.stderr.join("\n")
+    );
+}
+
+#[test]
+fn containers_of_docker_engine_are_named() {
+    const TEST: &str = "containers_of_docker_engine_are_named";
+    if !(is_root(TEST)
+        && has(
+            TEST,
+            &["dockerd", "docker", "containerd", "runc", "tar", "python3"],
+        ))
+    {
+        return;
+    }
+    let docker = Docker::start();
+    docker.import_image("shop/web:1.4");
+    docker.run(&["tag", "shop/web:1.4", "shop/web:stable"]);
+    let agent = agent(&[&docker.socket()], "10s");
+    let port = free_port();
+    let id = docker.start_container("shop-web", "shop/web:1.4", &server(port));
+    get(port, "/docker");
+    let image = docker.run(&["inspect", "--format", "{{.Image}}", &id]);
+    assert_has(
+        &wait_for(&agent, "/docker"),
+        &[
+            ("container.id", &id),
+            ("container.name", "shop-web"),
+            ("container.runtime.name", "docker"),
+            ("container.image.id", &image),
+            ("container.image.name", "shop/web"),
+            ("container.image.tags", "[\"1.4\",\"stable\"]"),
+            ("service.name", "shop-web"),
+        ],
+    );
+    let outcome = agent.stop();
+    assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
+}
+
+#[test]
+fn a_host_process_does_not_wait_for_a_runtime_that_hangs_and_a_container_waits_no_longer_than_it_may()
+ {
+    const TEST: &str = "a_host_process_does_not_wait_for_a_runtime_that_hangs_and_a_container_waits_no_longer_than_it_may";
+    if !(is_root(TEST) && has(TEST, &["containerd", "ctr", "runc", "python3"])) {
+        return;
+    }
+    let containerd = Containerd::start();
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("containerd.sock");
+    // Connections stay in its backlog.
+    let _hanging = UnixListener::bind(&socket).unwrap();
+    // Longer than this test: a span that comes before the end did not wait.
+    let agent = agent(&[&socket], "1h");
+    let (port, id) = (free_port(), fresh_id());
+    let cgroup = format!("/default/{id}");
+    let options = Options {
+        cgroup: &cgroup,
+        ..Options::default()
+    };
+    let container = containerd.run_with(&id, &options, &server(port));
+    get(port, "/in-container");
+    let host = free_port();
+    let program = server(host);
+    let process = Process::start(std::process::Command::new(&program[0]).args(&program[1..]));
+    get(host, "/on-host");
+    let span = wait_for(&agent, "/on-host");
+    assert!(!span.resource.contains_key("container.id"));
+    let early: Vec<Span> = agent
+        .output()
+        .iter()
+        .flat_map(|line| Span::of_line(line))
+        .collect();
+    drop(process);
+    container.kill();
+    let outcome = agent.stop();
+    assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
+    assert!(
+        served(&early, "/in-container").is_none(),
+        "it waits for its answer"
+    );
+    let late = served(&outcome.spans(), "/in-container").expect("told at the end");
+    assert_has(&late, &[("container.id", &id)]);
+    assert!(!late.resource.contains_key("container.name"));
+}
+
+#[test]
+fn on_a_machine_without_a_runtime_nothing_is_said_and_nothing_waits() {
+    const TEST: &str = "on_a_machine_without_a_runtime_nothing_is_said_and_nothing_waits";
+    if !(is_root(TEST) && has(TEST, &["containerd", "ctr", "runc", "python3"])) {
+        return;
+    }
+    let containerd = Containerd::start();
+    let directory = TempDir::new().unwrap();
+    let agent = agent(&[&directory.path().join("containerd.sock")], "1h");
+    let (port, id) = (free_port(), fresh_id());
+    let cgroup = format!("/default/{id}");
+    let options = Options {
+        cgroup: &cgroup,
+        ..Options::default()
+    };
+    let container = containerd.run_with(&id, &options, &server(port));
+    get(port, "/in-container");
+    let span = wait_for(&agent, "/in-container");
+    assert_has(&span, &[("container.id", &id)]);
+    container.kill();
+    let outcome = agent.stop();
+    assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
+    let loud = |line: &&String| {
+        line.contains("WARN") || line.contains("ERROR") || line.contains("container runtimes")
+    };
+    let loud: Vec<_> = outcome.stderr.iter().filter(loud).collect();
+    assert!(loud.is_empty(), "{loud:?}");
+}
