@@ -75,7 +75,7 @@ layouts! {
     /// The last thread ended.
     ProcessExited = "event_process_exited" { header: Header, process_started: u64, tgid: u32, pad: u32 }
     /// The kernel side's counters, one per CPU.
-    Counters = "counters" { seen: u64, outcomes: [u64; 10], lost_control: u64, copy_faults: u64 }
+    Counters = "counters" { seen: u64, outcomes: [u64; 11], lost_control: u64, copy_faults: u64 }
     /// Where the number of the current goroutine is.
     GoroutineLayout = "goroutine_layout" { g: i32, goid: u32 }
     /// What is decided about a process.
@@ -96,7 +96,7 @@ pub(crate) mod kind {
 }
 
 /// `enum outcome`, in its order; the first is no drop.
-pub(crate) const OUTCOMES: [&str; 10] = [
+pub(crate) const OUTCOMES: [&str; 11] = [
     "submitted",
     "kernel.ring_full",
     "kernel.process_denied",
@@ -107,6 +107,7 @@ pub(crate) const OUTCOMES: [&str; 10] = [
     "kernel.unknown_budget",
     "kernel.self",
     "kernel.state_full",
+    "kernel.pid_namespace",
 ];
 
 /// Most bytes of one message that the kernel side copies (`COPY_MAX`).

@@ -14,6 +14,7 @@ mod existing;
 mod handover;
 mod load;
 mod misses;
+mod pid_namespace;
 mod preflight;
 mod settings;
 mod skeleton;

@@ -7,6 +7,7 @@ use libbpf_rs::btf::Btf;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Link, OpenObject, ProgramInput};
 
+use crate::pid_namespace;
 use crate::settings::{BackendChoice, CaptureSettings};
 use crate::skeleton::{CaptureSkel, CaptureSkelBuilder};
 
@@ -130,7 +131,7 @@ const SHARED: &[Program] = &[
         "bpf_iter_tcp",
         "connections older than the agent",
     ),
-    program("who_calls", "", "own process id across pid namespaces"),
+    program("who_calls", "", "process ids across pid namespaces"),
 ];
 
 const SOCKET: &[Program] = &[
@@ -217,7 +218,11 @@ const fn slots(backend: Backend) -> u32 {
 /// What the kernel side must know of this machine.
 #[derive(Clone, Copy, Default)]
 struct Host {
+    /// In the pid namespace that `/proc` shows.
     own_tgid: u32,
+    /// That namespace, where it is not the initial one; 0 otherwise.
+    pid_namespace: u32,
+    pid_level: u32,
     /// Of `tcp_recvmsg`; 0: unknown.
     recv_arguments: u32,
     can_cast: bool,
@@ -404,6 +409,8 @@ fn open<'obj>(
     let ring = settings.ring_bytes();
     if let Some(data) = open.maps.rodata_data.as_deref_mut() {
         data.self_tgid = host.own_tgid;
+        data.pid_namespace = host.pid_namespace;
+        data.pid_level = host.pid_level;
         data.recv_arguments = host.recv_arguments;
         data.can_cast = host.can_cast;
         data.registers_offset = host.registers_offset;
@@ -468,11 +475,11 @@ pub(crate) fn attach(loaded: &mut Loaded<'_>) -> Result<(), CaptureError> {
     Ok(())
 }
 
-/// What the agent's own thread tells: its thread group id as the kernel counts, whatever its pid namespace says, and
-/// where the kernel keeps a program's registers.
+/// What the agent's own thread tells: its thread group id and its pid namespace as the kernel counts, and where the kernel
+/// keeps a program's registers.
 fn ask_own_thread(settings: &CaptureSettings) -> Option<Host> {
     let mut place = MaybeUninit::uninit();
-    let skeleton = open(
+    let mut skeleton = open(
         settings,
         Host::default(),
         Backend::Socket,
@@ -482,6 +489,7 @@ fn ask_own_thread(settings: &CaptureSettings) -> Option<Host> {
     .ok()?
     .load()
     .ok()?;
+    skeleton.maps.bss_data.as_deref_mut()?.caller_below = pid_namespace::levels_below_proc();
     skeleton
         .progs
         .who_calls
@@ -489,6 +497,11 @@ fn ask_own_thread(settings: &CaptureSettings) -> Option<Host> {
         .ok()?;
     skeleton.maps.bss_data.as_deref().map(|data| Host {
         own_tgid: data.caller_tgid,
+        pid_namespace: match data.caller_pid_level {
+            0 => 0,
+            _ => data.caller_pid_namespace,
+        },
+        pid_level: data.caller_pid_level,
         registers_offset: data.caller_registers,
         ..Host::default()
     })

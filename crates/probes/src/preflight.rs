@@ -6,6 +6,7 @@ use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{Func, Typedef};
 
 use crate::load;
+use crate::pid_namespace;
 use crate::settings::{BackendChoice, CaptureSettings};
 
 /// One thing that was looked at.
@@ -50,6 +51,7 @@ pub fn preflight() -> Vec<Finding> {
         "use a kernel built with CONFIG_DEBUG_INFO_BTF=y",
     ));
     findings.push(lockdown());
+    findings.push(pid_namespace::finding());
     findings.extend(capabilities());
     if let Ok(btf) = &btf {
         findings.extend(hooks(btf));

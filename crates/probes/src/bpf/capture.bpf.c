@@ -9,6 +9,7 @@
 
 #include "events.h"
 #include "maps.h"
+#include "pid_namespace.h"
 #include "connection.h"
 #include "payload.h"
 #include "lineage.h"

@@ -39,12 +39,18 @@ int existing_tcp(struct bpf_iter__tcp *ctx)
 		c->ignored = OUTCOME_PORT_FILTERED;
 		return 0;
 	}
-	c->announced = announce_tcp(sk, c);
+	/* Otherwise it is announced with a message of a process in the agent's pid namespace. */
+	if (!pid_namespace)
+		c->announced = announce_tcp(sk, c);
 	return 0;
 }
 
-/* Run once by the agent itself: its thread group id as the kernel counts, whatever its pid namespace says. */
+/* Run once by the agent itself, which has set how many levels its pid namespace is below that of its /proc. */
+__u32 caller_below;
+/* Its thread group id in the namespace of its /proc, that namespace's inode number and level. */
 __u32 caller_tgid;
+__u32 caller_pid_namespace;
+__u32 caller_pid_level;
 /* And where the kernel keeps a program's registers, which is the same place for all. */
 __u32 caller_registers;
 
@@ -53,7 +59,15 @@ int who_calls(void *ctx)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 
-	caller_tgid = bpf_get_current_pid_tgid() >> 32;
+	struct pid *pid = task->group_leader->thread_pid;
+	__u32 level = pid->level;
+	struct upid *number;
+
+	level = caller_below < level ? level - caller_below : 0;
+	number = number_at(pid, level);
+	caller_tgid = BPF_CORE_READ(number, nr);
+	caller_pid_namespace = BPF_CORE_READ(number, ns, ns.inum);
+	caller_pid_level = level;
 	caller_registers = bpf_task_pt_regs((void *)task) - (long)task->stack;
 	return 0;
 }

@@ -33,7 +33,7 @@ static __always_inline void on_connecting(struct sock *sk)
 {
 	struct connection *c = make_connection(sk, ORIGIN_OBSERVED);
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	__u32 tgid = tgid_of(task);
 
 	if (!c)
 		return;
@@ -83,6 +83,9 @@ static __always_inline void on_established(struct sock *sk, int before)
 		c->ignored = OUTCOME_PORT_FILTERED;
 		return;
 	}
+	/* Whose a new connection is shows with its first message, which announces it, too. */
+	if (pid_namespace)
+		return;
 	/* A denied process' connection is announced only if another process uses it. */
 	rule = bpf_map_lookup_elem(&processes, &c->connect_tgid);
 	if (c->connect_tgid && rule && rule->verdict == VERDICT_DENY)

@@ -20,16 +20,18 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *binary)
 {
 	struct event_process_started *event;
-	__u32 zero = 0, tgid = task->tgid;
+	__u32 zero = 0, tgid = tgid_of(task);
 	int length;
 
+	if (is_outside(tgid))
+		return 0;
 	forget_process(tgid);
 	event = bpf_map_lookup_elem(&started, &zero);
 	if (!event)
 		return 0;
 	begin(&event->header, EVENT_PROCESS_STARTED);
 	event->tgid = tgid;
-	event->parent = task->real_parent->tgid;
+	event->parent = tgid_of(task->real_parent);
 	event->process_started = task->group_leader->start_boottime;
 	event->cgroup = bpf_get_current_cgroup_id();
 	bpf_probe_read_kernel(event->comm, sizeof(event->comm), task->comm);
@@ -43,9 +45,9 @@ SEC("tp_btf/sched_process_exit")
 int BPF_PROG(process_exit, struct task_struct *task)
 {
 	struct event_process_exited event = {};
-	__u32 tgid = task->tgid;
+	__u32 tgid = tgid_of(task);
 
-	if (task->signal->live.counter != 0)
+	if (task->signal->live.counter != 0 || is_outside(tgid))
 		return 0;
 	forget_process(tgid);
 	begin(&event.header, EVENT_PROCESS_EXITED);

@@ -40,7 +40,8 @@ enum outcome {
 	OUTCOME_UNKNOWN_BUDGET = 7,
 	OUTCOME_SELF = 8,
 	OUTCOME_STATE_FULL = 9,
-	OUTCOMES = 10,
+	OUTCOME_PID_NAMESPACE = 10,
+	OUTCOMES = 11,
 };
 
 struct event_header {

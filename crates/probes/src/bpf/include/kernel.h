@@ -99,6 +99,20 @@ struct ns_common {
 	unsigned int inum;
 };
 
+struct pid_namespace {
+	struct ns_common ns;
+};
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[0];
+};
+
 struct net {
 	struct ns_common ns;
 };
@@ -218,6 +232,7 @@ struct task_struct {
 	__u64 start_boottime;
 	struct task_struct *group_leader;
 	struct task_struct *real_parent;
+	struct pid *thread_pid;
 	struct files_struct *files;
 	struct signal_struct *signal;
 	struct css_set *cgroups;

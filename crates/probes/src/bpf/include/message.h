@@ -177,12 +177,15 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 				     __u8 direction, __u64 time)
 {
 	/* From the task itself: the calls that tell the same cost as much as all else that is read here. */
-	__u32 tgid = task->tgid, tid = task->pid, reason, limit;
+	__u32 tgid = tgid_of(task), tid = tid_of(task), reason, limit;
 	struct goroutine_layout layout = {};
 	__u64 position, size;
 	struct scratch *s;
 
-	reason = tgid == self_tgid ? OUTCOME_SELF : judge_process(c, tgid, &layout);
+	if (is_outside(tgid))
+		reason = OUTCOME_PID_NAMESPACE;
+	else
+		reason = tgid == self_tgid ? OUTCOME_SELF : judge_process(c, tgid, &layout);
 	if (!c) {
 		if (reason)
 			return reason;

@@ -1,0 +1,132 @@
+//! A pid namespace with its own /proc, as the containers of a pod with `shareProcessNamespace` have it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::containers::fresh_id;
+use super::machine::wait_until;
+use super::process::Process;
+
+/// The namespace; everything in it ends with it.
+pub(crate) struct PidNamespace {
+    holder: Process,
+    pid: u32,
+}
+
+impl PidNamespace {
+    /// Its first process lives in `cgroup`, which is the root of a cgroup namespace.
+    pub(crate) fn new(cgroup: &Cgroup) -> Self {
+        let unshare = "unshare --pid --fork --kill-child --mount-proc --cgroup sleep infinity";
+        let holder = Process::start(&mut cgroup.command(unshare));
+        let mut pid = None;
+        wait_until(
+            "first process of the namespace",
+            Duration::from_secs(30),
+            || {
+                let of = child(holder.pid()).filter(|pid| numbers(*pid).last() == Some(&1));
+                // Its /proc is mounted before it executes the program.
+                pid = of.filter(|pid| executable(*pid).ends_with("sleep"));
+                pid.is_some()
+            },
+        );
+        let pid = pid.expect("it was waited for");
+        Self { holder, pid }
+    }
+
+    /// What runs a program inside; it waits for its end.
+    pub(crate) fn enter(&self, options: &[&str]) -> Vec<String> {
+        let target = format!("--target={}", self.pid);
+        let enter = ["nsenter", &target, "--pid", "--mount"];
+        let words = enter.iter().chain(options).map(|word| (*word).to_owned());
+        words.collect()
+    }
+
+    /// Makes a command of the machine one of the namespaces' own: for agents.
+    pub(crate) fn put(&self, command: &mut Command) {
+        let words = self.enter(&["--cgroup"]);
+        wrap(command, &words);
+    }
+}
+
+/// Puts words before a command.
+pub(crate) fn wrap(command: &mut Command, words: &[String]) {
+    let mut outer = Command::new(&words[0]);
+    outer
+        .args(&words[1..])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    *command = outer;
+}
+
+/// The one child of a process.
+pub(crate) fn child(pid: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// The numbers of a process, from the machine's to that of its own namespace.
+pub(crate) fn numbers(pid: u32) -> Vec<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let numbers = line.unwrap_or_default().split_ascii_whitespace();
+    numbers.filter_map(|number| number.parse().ok()).collect()
+}
+
+fn executable(pid: u32) -> PathBuf {
+    fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default()
+}
+
+/// A control group with the name of a container, removed when dropped.
+pub(crate) struct Cgroup {
+    pub(crate) id: String,
+    path: PathBuf,
+}
+
+impl Cgroup {
+    /// All are siblings, as those of the containers of a pod.
+    pub(crate) fn new() -> Self {
+        let unified = Path::new("/sys/fs/cgroup");
+        let root = if unified.join("cgroup.controllers").exists() {
+            unified.to_owned()
+        } else {
+            unified.join("pids")
+        };
+        let id = fresh_id();
+        let path = root.join("spandrel-sidecar").join(&id);
+        fs::create_dir_all(&path).expect("make a control group");
+        Self { id, path }
+    }
+
+    /// A command of the shell whose process lives in it.
+    pub(crate) fn command(&self, line: &str) -> Command {
+        let mut command = Command::new("sh");
+        let procs = self.path.join("cgroup.procs");
+        command.args([
+            "-c",
+            &format!("echo $$ > {} && exec {line}", procs.display()),
+        ]);
+        command
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        wait_until(
+            "end of the processes of a control group",
+            Duration::from_secs(30),
+            || !self.path.exists() || fs::remove_dir(&self.path).is_ok(),
+        );
+        if let Some(parent) = self.path.parent() {
+            // Another test may use it.
+            let _ = fs::remove_dir(parent);
+        }
+    }
+}
