@@ -159,6 +159,11 @@ fn prepare<'obj>(
 ) -> Result<(Loaded<'obj>, Arc<Shared>), CaptureError> {
     let loaded = load::load(settings, places)?;
     let maps = &loaded.skeleton.maps;
+    if maps.rodata_data.is_some_and(|data| data.pid_namespace != 0) {
+        tracing::info!(
+            "/proc shows a pid namespace below the machine's: only the processes in it are seen"
+        );
+    }
     let rules = settings.ports_include.iter().map(|port| (port, 1u8));
     for (port, rule) in rules.chain(settings.ports_exclude.iter().map(|port| (port, 2u8))) {
         maps.ports
