@@ -12,7 +12,8 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
-use support::agent::{Agent, Outcome};
+use serde_json::{Value, json};
+use support::agent::{Agent, Outcome, command};
 use support::containers::{Containerd, Options, fresh_id};
 use support::docker::Docker;
 use support::machine::{free_port, has, is_root, wait_until};
@@ -22,8 +23,8 @@ use tempfile::{NamedTempFile, TempDir};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// An agent without Kubernetes that asks these sockets.
-fn agent(sockets: &[&Path], hold: &str) -> Agent {
+/// Without Kubernetes; these sockets are asked.
+fn configuration(sockets: &[&Path], hold: &str) -> NamedTempFile {
     let mut text = format!(
         "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    kubernetes:\n      enabled: never\n    \
          containers:\n      hold: {hold}\n      sockets:\n"
@@ -33,6 +34,11 @@ fn agent(sockets: &[&Path], hold: &str) -> Agent {
     }
     let file = NamedTempFile::new().unwrap();
     fs::write(file.path(), text).unwrap();
+    file
+}
+
+fn agent(sockets: &[&Path], hold: &str) -> Agent {
+    let file = configuration(sockets, hold);
     let file = file.path().to_str().unwrap();
     Agent::start(&["trace", "--output", "otlp-json", "--config", file])
 }
@@ -94,6 +100,21 @@ fn assert_has(span: &Span, expected: &[(&str, &str)]) {
     }
 }
 
+/// What `spandrel check` says of a socket.
+fn checked(socket: &Path) -> Value {
+    let file = configuration(&[socket], "1s");
+    let file = file.path().to_str().unwrap();
+    let output = command(&["check", "--output", "json", "--config", file]).output();
+    let report: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    let what = format!("runtime {}", socket.display());
+    let lines = report["findings"].as_array().expect("a list").iter();
+    let found = lines
+        .filter(|line| line["what"] == what.as_str())
+        .collect::<Vec<_>>();
+    assert_eq!(found.len(), 1, "{report}");
+    json!({"state": found[0]["state"], "detail": found[0]["detail"]})
+}
+
 fn said(outcome: &Outcome, what: &str) -> bool {
     outcome.stderr.iter().any(|line| line.contains(what))
 }
@@ -107,6 +128,10 @@ fn containers_of_containerd_are_named_by_their_labels_and_images() {
     let containerd = Containerd::start();
     let agent = agent(&[&containerd.socket()], "10s");
 
+    assert_eq!(
+        checked(&containerd.socket()),
+        json!({"state": "ok", "detail": "it answers"})
+    );
     // As nerdctl starts one.
     containerd.import_image("default", "docker.io/shop/web:1.4");
     let (port, id) = (free_port(), fresh_id());

@@ -1,9 +1,13 @@
 //! `spandrel check`: what works here, what does not, and why.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
+use spandrel_container_runtime::Names;
 use spandrel_exporter::Exporter;
 use spandrel_probes::{Capture, CaptureSettings};
 
@@ -44,6 +48,9 @@ pub(super) fn execute(arguments: &Check) -> anyhow::Result<Exit> {
     let config = load(arguments.config.as_deref())?.config;
     let mut lines = machine();
     let captures = capture(settings::capture(&config)?, &mut lines);
+    if let Some(settings) = settings::containers(&config) {
+        lines.extend(runtimes(&settings));
+    }
     let exports = if arguments.config.is_some() || names_an_endpoint() {
         backends(&config, &mut lines)?
     } else {
@@ -77,11 +84,59 @@ fn machine() -> Vec<Line> {
         .collect()
 }
 
+/// Which container runtimes answer. That there is none is fine: then containers keep their ids.
+fn runtimes(settings: &spandrel_container_runtime::Settings) -> Vec<Line> {
+    let line = |what: String, state, detail: &str, remedy: &str| Line {
+        section: "containers",
+        what,
+        state,
+        detail: detail.to_owned(),
+        remedy: remedy.to_owned(),
+    };
+    let mut found = Vec::new();
+    for socket in &settings.sockets {
+        let what = format!("runtime {}", socket.display());
+        match reason_of(socket) {
+            "no_socket" => {}
+            "not_found" => found.push(line(what, State::Works, "it answers", "")),
+            reason => found.push(line(
+                what,
+                State::Missing,
+                &format!("it does not tell of containers: {reason}"),
+                "run as root or in the group of the socket, or leave it out of containers.sockets",
+            )),
+        }
+    }
+    if found.is_empty() {
+        let what = "runtimes".to_owned();
+        let detail = "none of containers.sockets is there: containers keep their ids";
+        found.push(line(what, State::Works, detail, ""));
+    }
+    found
+}
+
+/// How a question about a container that cannot be ends.
+fn reason_of(socket: &Path) -> &'static str {
+    let mut names = Names::new(spandrel_container_runtime::Settings {
+        sockets: vec![socket.to_owned()],
+        hold: Duration::ZERO,
+    });
+    names.look_up(&"0".repeat(64), None);
+    // Each question ends in seconds.
+    loop {
+        names.take_in(1);
+        if let Some(reason) = names.counters().snapshot().into_keys().next() {
+            return reason;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// Whether capture attaches; what it says of its backend and features.
 fn capture(settings: CaptureSettings, lines: &mut Vec<Line>) -> bool {
     let (sender, receiver) = sync_channel(1);
     // Events of the moment are of no interest; taking them keeps the poll thread from waiting.
-    let sponge = std::thread::spawn(move || receiver.iter().for_each(drop));
+    let sponge = thread::spawn(move || receiver.iter().for_each(drop));
     let capture = match Capture::start(settings, sender) {
         Ok(capture) => capture,
         Err(error) => {

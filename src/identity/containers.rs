@@ -26,32 +26,33 @@ impl Identities {
         }
     }
 
-    /// Whose something is that a process did in no pod that the API server tells of. A process in no container never waits.
+    /// Whose something is that a process did in no pod that the API server tells of, if it is in a container: `alone` is its
+    /// resource otherwise, which never waits.
     pub(super) fn in_container(
         &mut self,
         process: ProcessKey,
         place: Option<&Placement>,
+        alone: Arc<Resource>,
         last: bool,
     ) -> Whose {
-        let known = self.known(process, 0);
-        let (alone, named) = (Arc::clone(&known.resource), known.in_container.as_ref());
-        if let Some((_, resource)) = named {
-            return Whose::Known(Arc::clone(resource));
-        }
         let container = place.and_then(|place| place.container.as_ref());
-        let (Some(names), Some(container)) = (&mut self.containers, container) else {
+        let (Some(_), Some(container)) = (&self.containers, container) else {
             return Whose::Known(alone);
         };
+        if let Some((_, resource)) = &self.known(process, 0).in_container {
+            return Whose::Known(Arc::clone(resource));
+        }
         let api = match container.runtime {
             None => None,
             Some(Runtime::Containerd) => Some(Api::Containerd),
             Some(Runtime::Docker | Runtime::Podman) => Some(Api::Docker),
             Some(Runtime::CriO | Runtime::Lxc) => return Whose::Known(alone),
         };
-        match names.look_up(&container.id, api) {
-            Answer::NotYet if !last => Whose::NotYet,
-            Answer::NotYet | Answer::Unknown => Whose::Known(alone),
-            Answer::Known(description) => Whose::Known(self.described(process, description)),
+        let names = self.containers.as_mut();
+        match names.map(|names| names.look_up(&container.id, api)) {
+            Some(Answer::Known(description)) => Whose::Known(self.described(process, description)),
+            Some(Answer::NotYet) if !last => Whose::NotYet,
+            _ => Whose::Known(alone),
         }
     }
 

@@ -90,7 +90,10 @@ impl Identities {
         let known = self.known(process, cgroup);
         let (alone, place) = (Arc::clone(&known.resource), known.placement.clone());
         let Some(kubernetes) = &mut self.kubernetes else {
-            return (self.in_container(process, place.as_deref(), last), None);
+            return (
+                self.in_container(process, place.as_deref(), alone, last),
+                None,
+            );
         };
         let Some(place) = place else {
             return (Whose::Known(alone), Some("no_cgroup"));
@@ -100,13 +103,13 @@ impl Identities {
         if (found.is_waiting() || settling) && !last {
             if found.identity().is_none() {
                 // The runtime is asked meanwhile, in case that nothing comes.
-                self.in_container(process, Some(&place), false);
+                self.in_container(process, Some(&place), alone, false);
             }
             return (Whose::NotYet, None);
         }
         let whose = match found.identity() {
             Some(identity) => Whose::Known(self.in_pod(process, identity)),
-            None => self.in_container(process, Some(&place), last),
+            None => self.in_container(process, Some(&place), alone, last),
         };
         (whose, Some(found.outcome()))
     }
