@@ -16,8 +16,8 @@ use prost::Message;
 use spandrel::settings;
 use spandrel::sink::{OtlpSink, Sink};
 use spandrel_model::{
-    Attribute, Instrument, Ledger, Measured, Measurement, ProcessKey, Resource, SpanId, SpanKind,
-    SpanRecord, SpanStatus, TraceId, UnixTime, Value,
+    Attribute, Instrument, InstrumentKind, Ledger, Measured, Measurement, ProcessKey, Resource,
+    SpanId, SpanKind, SpanRecord, SpanStatus, TraceId, UnixTime, Value,
 };
 
 /// What a backend documents, written down once more, apart from the code.
@@ -303,6 +303,7 @@ fn crowded(prefix: &str, count: usize) -> Vec<Attribute> {
 }
 
 static DURATION: Instrument = Instrument {
+    kind: InstrumentKind::Histogram,
     name: "http.server.request.duration",
     unit: "s",
     description: "Duration of HTTP server requests.",
@@ -343,6 +344,7 @@ fn measured(n: usize) -> Measured {
         }]
         .into_iter()
         .collect(),
+        edge: None,
     }
 }
 

@@ -14,21 +14,24 @@ use spandrel_exporter::{
     DestinationSettings, Exporter, OtlpSettings, Protocol, QueueSettings, Target,
 };
 use spandrel_model::{
-    Attribute, Instrument, Ledger, Measured, Measurement, ProcessKey, Resource, SpanId, SpanKind,
-    SpanRecord, SpanStatus, TraceId, UnixTime,
+    Attribute, Instrument, InstrumentKind, Ledger, Measured, Measurement, ProcessKey, Resource,
+    SpanId, SpanKind, SpanRecord, SpanStatus, TraceId, UnixTime,
 };
 
 static DURATION: Instrument = Instrument {
+    kind: InstrumentKind::Histogram,
     name: "http.server.request.duration",
     unit: "s",
     description: "Duration of HTTP server requests.",
 };
 static REQUEST_SIZE: Instrument = Instrument {
+    kind: InstrumentKind::Histogram,
     name: "http.server.request.body.size",
     unit: "By",
     description: "Size of HTTP server request bodies.",
 };
 static RESPONSE_SIZE: Instrument = Instrument {
+    kind: InstrumentKind::Histogram,
     name: "http.server.response.body.size",
     unit: "By",
     description: "Size of HTTP server response bodies.",
@@ -92,6 +95,7 @@ fn measured(route: usize) -> Measured {
         ]
         .into_iter()
         .collect(),
+        edge: None,
     }
 }
 

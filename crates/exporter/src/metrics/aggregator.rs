@@ -7,7 +7,10 @@ use std::time::Instant;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
-use spandrel_model::{Attribute, Instrument, Ledger, Measured, Resource, UnixTime, Value};
+use spandrel_model::{
+    Attribute, AttributeSet, Instrument, InstrumentKind, Ledger, Measured, Measurement, Resource,
+    SpanRecord, UnixTime, Value,
+};
 
 use super::cardinality::{OverflowReport, Watch};
 use super::series::{Entry, Series};
@@ -161,15 +164,29 @@ impl Aggregator {
 
     /// Adds the measurements of one exchange.
     pub fn record(&mut self, resource: &Arc<Resource>, measured: &Measured) {
-        let set = &measured.metric_attributes;
-        let attributes: &[Attribute] = set;
         let span = &measured.span;
+        let set = &measured.metric_attributes;
+        self.record_set(resource, span, set, &measured.measurements);
+        if let Some(edge) = &measured.edge {
+            self.record_set(resource, span, &edge.attributes, &edge.measurements);
+        }
+    }
+
+    /// Adds measurements that share their attributes.
+    fn record_set(
+        &mut self,
+        resource: &Arc<Resource>,
+        span: &SpanRecord,
+        set: &AttributeSet,
+        measurements: &[Measurement],
+    ) {
+        let attributes: &[Attribute] = set;
         if self.window_start.is_none() {
             self.first_seen = self.first_seen.min(span.start);
         }
         let example = (self.settings.exemplars && span.trace_flags & 1 == 1).then_some(span);
         let mut known = self.recent.get(resource.id(), set.id());
-        for measurement in &measured.measurements {
+        for measurement in measurements {
             let value = measurement.value;
             if !(value.is_finite() && value >= 0.0) {
                 self.stats.refused += 1;
@@ -489,11 +506,14 @@ fn metric_of<'a>(
             name: instrument.name.into(),
             unit: instrument.unit.into(),
             description: instrument.description.into(),
-            data: match settings.histogram {
-                HistogramSettings::Exponential { .. } => {
+            data: match (instrument.kind, &settings.histogram) {
+                (InstrumentKind::Counter, _) => {
+                    MetricData::Sum(settings.temporality, true, Vec::new())
+                }
+                (InstrumentKind::Histogram, HistogramSettings::Exponential { .. }) => {
                     MetricData::ExponentialHistogram(settings.temporality, Vec::new())
                 }
-                HistogramSettings::Explicit(_) => {
+                (InstrumentKind::Histogram, HistogramSettings::Explicit(_)) => {
                     MetricData::Histogram(settings.temporality, Vec::new())
                 }
             },

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use spandrel_model::{Attribute, Instrument, SpanRecord, UnixTime, Value};
+use spandrel_model::{Attribute, Instrument, InstrumentKind, SpanRecord, UnixTime, Value};
 
 use super::aggregator::HistogramSettings;
 use super::explicit::Explicit;
 use super::exponential::Exponential;
 use super::{
-    Exemplar, ExponentialPoint, HistogramPoint, MetricData, PointHead, Summary, Temporality,
+    Exemplar, ExponentialPoint, HistogramPoint, MetricData, Number, NumberPoint, PointHead,
+    Summary, Temporality,
 };
 
 const EMPTY: Summary = Summary {
@@ -51,6 +52,8 @@ fn same(left: &Value, right: &Value) -> bool {
 enum Buckets {
     Exponential(Exponential),
     Explicit(Explicit),
+    /// None: the summary has the count.
+    Counter,
 }
 
 #[derive(Debug)]
@@ -71,11 +74,12 @@ impl Series {
         start: Option<UnixTime>,
         settings: &HistogramSettings,
     ) -> Self {
-        let buckets = match settings {
-            HistogramSettings::Exponential { max_scale, .. } => {
+        let buckets = match (instrument.kind, settings) {
+            (InstrumentKind::Counter, _) => Buckets::Counter,
+            (InstrumentKind::Histogram, HistogramSettings::Exponential { max_scale, .. }) => {
                 Buckets::Exponential(Exponential::new(*max_scale))
             }
-            HistogramSettings::Explicit(bounds) => {
+            (InstrumentKind::Histogram, HistogramSettings::Explicit(bounds)) => {
                 Buckets::Explicit(Explicit::new(bounds.for_unit(instrument.unit)))
             }
         };
@@ -99,6 +103,7 @@ impl Series {
         match &mut self.buckets {
             Buckets::Exponential(histogram) => histogram.record(value, max_size),
             Buckets::Explicit(histogram) => histogram.record(value),
+            Buckets::Counter => return,
         }
         if let Some(span) = example
             && self.exemplar.is_none_or(|kept| kept.value < value)
@@ -150,6 +155,12 @@ impl Series {
                     counts: histogram.counts.clone(),
                 });
             }
+            (Buckets::Counter, MetricData::Sum(_, _, points)) => {
+                points.push(NumberPoint {
+                    head,
+                    value: Number::I64(i64::try_from(summary.count).unwrap_or(i64::MAX)),
+                });
+            }
             // The aggregator makes all its series and all its metrics of the same kind.
             _ => {}
         }
@@ -162,7 +173,7 @@ impl Series {
             (Buckets::Exponential(histogram), HistogramSettings::Exponential { max_scale, .. }) => {
                 histogram.clear(*max_scale);
             }
-            (Buckets::Exponential(_), HistogramSettings::Explicit(_)) => {}
+            (Buckets::Exponential(_), HistogramSettings::Explicit(_)) | (Buckets::Counter, _) => {}
             (Buckets::Explicit(histogram), _) => histogram.clear(),
         }
     }

@@ -4,21 +4,23 @@ use std::sync::Arc;
 
 use smallvec::smallvec;
 use spandrel_model::{
-    Attribute, Instrument, Ledger, Measured, Measurement, ProcessKey, Resource, SpanId, SpanKind,
-    SpanRecord, SpanStatus, TraceId, UnixTime, Value,
+    Attribute, Edge, Instrument, InstrumentKind, Ledger, Measured, Measurement, ProcessKey,
+    Resource, SpanId, SpanKind, SpanRecord, SpanStatus, TraceId, UnixTime, Value,
 };
 
 use super::{
     Aggregator, AggregatorSettings, ExplicitBounds, ExponentialPoint, HistogramSettings,
-    MetricData, MetricsBatch, Temporality,
+    MetricData, MetricsBatch, Number, Temporality,
 };
 
 static DURATION: Instrument = Instrument {
+    kind: InstrumentKind::Histogram,
     name: "http.server.request.duration",
     unit: "s",
     description: "Duration of HTTP server requests.",
 };
 static SIZE: Instrument = Instrument {
+    kind: InstrumentKind::Histogram,
     name: "http.server.request.body.size",
     unit: "By",
     description: "Size of HTTP server request bodies.",
@@ -66,6 +68,7 @@ fn measured(route: &str, value: f64) -> Measured {
                 value: value * 100.0
             }
         ],
+        edge: None,
     }
 }
 
@@ -413,4 +416,99 @@ fn reports_stay_bounded_however_many_services_overflow() {
     aggregator.collect(UnixTime(START + 1000)).unwrap();
     let overflows = aggregator.overflow_report().read();
     assert_eq!((overflows.offenders.len(), overflows.overflowed), (64, 400));
+}
+
+static REQUESTS: Instrument = Instrument {
+    kind: InstrumentKind::Counter,
+    name: "traces_service_graph_request_total",
+    unit: "",
+    description: "Requests.",
+};
+
+fn with_edge(server: &str) -> Measured {
+    let mut one = measured("/a", 1.0);
+    one.edge = Some(Box::new(Edge {
+        attributes: [Attribute::new("server", server.to_owned())]
+            .into_iter()
+            .collect(),
+        measurements: smallvec![
+            Measurement {
+                instrument: &REQUESTS,
+                value: 1.0
+            },
+            Measurement {
+                instrument: &DURATION,
+                value: 1.0
+            }
+        ],
+    }));
+    one
+}
+
+fn sums(batch: &MetricsBatch) -> Vec<(String, i64)> {
+    let metrics = batch.resources.iter().flat_map(|of| &of.metrics);
+    let all = metrics.filter(|metric| metric.name == REQUESTS.name);
+    all.flat_map(|metric| match &metric.data {
+        MetricData::Sum(_, true, points) => points.clone(),
+        other => panic!("no sum that only grows: {other:?}"),
+    })
+    .map(|point| {
+        let Number::I64(value) = point.value else {
+            panic!("{point:?}");
+        };
+        let [attribute] = &point.head.attributes[..] else {
+            panic!("{point:?}");
+        };
+        (format!("{}={:?}", attribute.key, attribute.value), value)
+    })
+    .collect()
+}
+
+#[test]
+fn an_edge_of_the_service_graph_has_attributes_of_its_own_and_counts_as_a_sum() {
+    for temporality in [Temporality::Delta, Temporality::Cumulative] {
+        let (mut aggregator, ledger) = aggregator(temporality);
+        let shop = resource("shop");
+        for server in ["cart", "cart", "till"] {
+            aggregator.record(&shop, &with_edge(server));
+        }
+        let first = aggregator.collect(UnixTime(START + 1000)).unwrap();
+        assert_eq!(
+            sums(&first),
+            [
+                ("server=Str(\"cart\")".to_owned(), 2),
+                ("server=Str(\"till\")".to_owned(), 1)
+            ]
+        );
+        // The exchange's own series and those of two edges.
+        assert_eq!(points(&first, DURATION.name).len(), 3);
+        aggregator.record(&shop, &with_edge("cart"));
+        let second = aggregator.collect(UnixTime(START + 2000)).unwrap();
+        let cart = sums(&second)[0].1;
+        let delta = temporality == Temporality::Delta;
+        assert_eq!(cart, if delta { 1 } else { 3 });
+        drop((first, second));
+        assert!(ledger.is_closed());
+    }
+}
+
+#[test]
+fn edges_beyond_the_limit_are_counted_in_the_overflow_series() {
+    let (mut aggregator, _) = with(AggregatorSettings {
+        cardinality_limit: 3,
+        ..AggregatorSettings::default()
+    });
+    for _ in 0..50 {
+        aggregator.record(&resource("shop"), &with_edge("cart"));
+        let shop = resource("shop");
+        for server in 0..10 {
+            aggregator.record(&shop, &with_edge(&format!("server-{server}")));
+        }
+    }
+    let batch = aggregator.collect(UnixTime(START + 1000)).unwrap();
+    let all = sums(&batch);
+    let total: i64 = all.iter().map(|(_, count)| count).sum();
+    assert_eq!(total, 550);
+    let overflow = all.iter().filter(|(key, _)| key.contains("overflow"));
+    assert_eq!(overflow.map(|(_, count)| count).sum::<i64>(), 400);
 }

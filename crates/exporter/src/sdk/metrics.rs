@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Histogram, Meter, MeterProvider};
+use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
-use spandrel_model::{Measured, Resource};
+use spandrel_model::{Attribute, Instrument, InstrumentKind, Measured, Measurement, Resource};
 
 use super::{key_value, resource};
 use crate::otlp::SCOPE_NAME;
@@ -42,8 +42,49 @@ impl<E: PushMetricExporter> PushMetricExporter for Shared<E> {
 struct Provider {
     provider: SdkMeterProvider,
     meter: Meter,
-    histograms: HashMap<&'static str, Histogram<f64>>,
+    instruments: HashMap<&'static str, Made>,
     used: u64,
+}
+
+#[derive(Debug)]
+enum Made {
+    Histogram(Histogram<f64>),
+    Counter(Counter<u64>),
+}
+
+impl Made {
+    fn new(instrument: &Instrument, meter: &Meter) -> Self {
+        match instrument.kind {
+            InstrumentKind::Histogram => Self::Histogram(
+                meter
+                    .f64_histogram(instrument.name)
+                    .with_unit(instrument.unit)
+                    .with_description(instrument.description)
+                    .build(),
+            ),
+            InstrumentKind::Counter => Self::Counter(
+                meter
+                    .u64_counter(instrument.name)
+                    .with_unit(instrument.unit)
+                    .with_description(instrument.description)
+                    .build(),
+            ),
+        }
+    }
+}
+
+impl Provider {
+    fn record(&mut self, measurements: &[Measurement], attributes: &[KeyValue]) {
+        for measurement in measurements {
+            let instrument = measurement.instrument;
+            let meter = &self.meter;
+            let made = self.instruments.entry(instrument.name);
+            match made.or_insert_with(|| Made::new(instrument, meter)) {
+                Made::Histogram(histogram) => histogram.record(measurement.value, attributes),
+                Made::Counter(counter) => counter.add(1, attributes),
+            }
+        }
+    }
 }
 
 /// Records measurements with the SDK, a meter provider for each resource, because a provider knows one at a time.
@@ -77,12 +118,6 @@ impl<E: PushMetricExporter> SdkMetricSink<E> {
         if !self.providers.contains_key(&owner.id()) && self.providers.len() >= self.capacity {
             self.end_the_oldest();
         }
-        let attributes: Vec<KeyValue> = measured
-            .metric_attributes
-            .iter()
-            .cloned()
-            .map(key_value)
-            .collect();
         let (exporter, interval) = (&self.exporter, self.interval);
         let provider = self.providers.entry(owner.id()).or_insert_with(|| {
             let reader = PeriodicReader::builder(Shared(Arc::clone(exporter)))
@@ -95,25 +130,15 @@ impl<E: PushMetricExporter> SdkMetricSink<E> {
             Provider {
                 meter: provider.meter(SCOPE_NAME),
                 provider,
-                histograms: HashMap::new(),
+                instruments: HashMap::new(),
                 used: clock,
             }
         });
         provider.used = clock;
-        for measurement in &measured.measurements {
-            let instrument = measurement.instrument;
-            let meter = &provider.meter;
-            provider
-                .histograms
-                .entry(instrument.name)
-                .or_insert_with(|| {
-                    meter
-                        .f64_histogram(instrument.name)
-                        .with_unit(instrument.unit)
-                        .with_description(instrument.description)
-                        .build()
-                })
-                .record(measurement.value, &attributes);
+        let of = |set: &[Attribute]| set.iter().cloned().map(key_value).collect::<Vec<_>>();
+        provider.record(&measured.measurements, &of(&measured.metric_attributes));
+        if let Some(edge) = &measured.edge {
+            provider.record(&edge.measurements, &of(&edge.attributes));
         }
     }
 

@@ -14,7 +14,7 @@ use spandrel_exporter::{
     Compression, DestinationSettings, Exporter, OtlpSettings, Protocol, Target, reason,
 };
 use spandrel_model::{
-    Attribute, Instrument, Ledger, LossesByCgroup, Measured, Measurement, UnixTime,
+    Attribute, Instrument, InstrumentKind, Ledger, LossesByCgroup, Measured, Measurement, UnixTime,
 };
 use tokio::runtime::Handle;
 
@@ -159,6 +159,7 @@ fn numbers(received: &Received) -> Vec<(String, String, i64)> {
 }
 
 static DURATION: Instrument = Instrument {
+    kind: InstrumentKind::Histogram,
     name: "http.server.request.duration",
     unit: "s",
     description: "",
@@ -184,6 +185,7 @@ fn overflowing(ledger: &Arc<Ledger>) -> Aggregator {
             }]
             .into_iter()
             .collect(),
+            edge: None,
         };
         aggregator.record(&shop, &measured);
     }

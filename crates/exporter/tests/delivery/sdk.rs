@@ -85,9 +85,10 @@ async fn any_metric_exporter_of_the_sdk_can_take_the_measurements() {
     use opentelemetry_sdk::metrics::InMemoryMetricExporter;
     use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
     use spandrel_exporter::sdk::SdkMetricSink;
-    use spandrel_model::{Attribute, Instrument, Measured, Measurement};
+    use spandrel_model::{Attribute, Instrument, InstrumentKind, Measured, Measurement};
 
     static DURATION: Instrument = Instrument {
+        kind: InstrumentKind::Histogram,
         name: "http.server.request.duration",
         unit: "s",
         description: "Duration of HTTP server requests.",
@@ -109,6 +110,7 @@ async fn any_metric_exporter_of_the_sdk_can_take_the_measurements() {
                 }]
                 .into_iter()
                 .collect(),
+                edge: None,
             };
             sink.record(&owner, &measured);
         }

@@ -10,8 +10,8 @@ use spandrel_exporter::{
     QueueSettings, Signal, Target, reason,
 };
 use spandrel_model::{
-    Attribute, Instrument, Ledger, Measured, Measurement, Resource, SpanId, SpanStatus, Text,
-    UnixTime, Value,
+    Attribute, Instrument, InstrumentKind, Ledger, Measured, Measurement, Resource, SpanId,
+    SpanStatus, Text, UnixTime, Value,
 };
 use tokio::runtime::Handle;
 use tonic::Code;
@@ -41,6 +41,7 @@ impl Written {
 }
 
 static DURATION: Instrument = Instrument {
+    kind: InstrumentKind::Histogram,
     name: "http.server.request.duration",
     unit: "s",
     description: "Duration of HTTP server requests.",
@@ -117,6 +118,7 @@ async fn write_everything(written: &Written) {
                 }]
                 .into_iter()
                 .collect(),
+                edge: None,
             };
             aggregator.record(&shop, &measured);
         }

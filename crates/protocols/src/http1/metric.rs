@@ -4,7 +4,9 @@ use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::FixedState;
 use smallvec::SmallVec;
-use spandrel_model::{Attribute, AttributeSet, Instrument, Measurement, SpanKind, Text, Value};
+use spandrel_model::{
+    Attribute, AttributeSet, Instrument, InstrumentKind, Measurement, SpanKind, Text, Value,
+};
 
 use super::span::{Spot, seconds};
 
@@ -14,6 +16,7 @@ const fn instrument(
     description: &'static str,
 ) -> Instrument {
     Instrument {
+        kind: InstrumentKind::Histogram,
         name,
         unit,
         description,

@@ -361,6 +361,7 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
         },
         metric_attributes,
         measurements,
+        edge: None,
     }
 }
 
