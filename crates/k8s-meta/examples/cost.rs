@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use spandrel_k8s_meta::attributes::KeyRules;
 use spandrel_k8s_meta::cgroup;
-use spandrel_k8s_meta::peers::{self, Peers};
+use spandrel_k8s_meta::peers::{self, PeerPod, Peers};
 use spandrel_k8s_meta::pod::Pod;
 use spandrel_k8s_meta::store::{Settings, Store};
 use spandrel_model::UnixTime;
@@ -66,7 +66,7 @@ fn main() {
     let before = resident();
     let mut peers = Peers::new(peers::Settings::default());
     for number in 0..PEERS {
-        peers.apply_pod(&cluster::pod(number), NOW);
+        peers.apply_pod(&PeerPod::from(cluster::pod(number)), NOW);
     }
     let bytes = (resident() - before) / PEERS;
     println!("{:<32}{bytes:>8} bytes resident", "a pod among the peers");

@@ -106,6 +106,8 @@ pub struct Owner {
 const HASH: &str = "pod-template-hash";
 /// The same of Argo Rollouts, whose ReplicaSets belong to no Deployment.
 const ROLLOUTS_HASH: &str = "rollouts-pod-template-hash";
+/// All labels that owners are told by.
+pub(crate) const LABELS: [&str; 2] = [HASH, ROLLOUTS_HASH];
 /// How far a Job's scheduled time may lie from the creation of its pod.
 const DAY: u64 = 86_400;
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::{Strategy, prop, proptest};
-use spandrel_k8s_meta::peers::{PeerKind, PeerLookup, Peers, Settings};
+use spandrel_k8s_meta::peers::{PeerKind, PeerLookup, PeerPod, Peers, Settings};
 use spandrel_k8s_meta::pod::{ContainerState, ContainerStatus, Pod, PodIp, Running, Terminated};
 use spandrel_model::UnixTime;
 
@@ -36,7 +36,7 @@ struct Truth {
 }
 
 enum News {
-    Pod(Box<Pod>),
+    Pod(Box<PeerPod>),
     Deleted(String),
 }
 
@@ -133,11 +133,11 @@ fn world(lives: &[Life]) -> ([Vec<Truth>; ADDRESSES], BTreeMap<u64, Vec<News>>) 
                 };
                 news.entry(at + life.lag)
                     .or_default()
-                    .push(News::Pod(Box::new(pod.clone())));
+                    .push(News::Pod(Box::new(pod.clone().into())));
                 if life.repeats {
                     news.entry(at + life.lag + 7)
                         .or_default()
-                        .push(News::Pod(Box::new(pod.clone())));
+                        .push(News::Pod(Box::new(pod.clone().into())));
                 }
             };
         tell(created, 1, "Pending", Vec::new(), false);
@@ -212,7 +212,8 @@ fn most_of_the_time_the_owner_is_known() {
         repeats: false,
     };
     let found = run(&[one(10), one(30), one(30)]);
-    assert!(found > 280, "{found} of about 340 seconds");
+    // Each has it for 103 seconds, of which the first five are not certain.
+    assert!(found > 260, "{found} of 309 seconds");
     let mut peers = Peers::new(Settings::default());
     peers.begin_list(PeerKind::Pod);
     assert_eq!(

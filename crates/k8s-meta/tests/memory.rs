@@ -5,7 +5,7 @@ mod cluster;
 
 use allocation_counter::measure;
 use spandrel_k8s_meta::attributes::KeyRules;
-use spandrel_k8s_meta::peers::{self, PeerLookup, Peers};
+use spandrel_k8s_meta::peers::{self, PeerLookup, PeerPod, Peers};
 use spandrel_k8s_meta::store::{Lookup, Settings, Store};
 use spandrel_model::UnixTime;
 
@@ -113,7 +113,7 @@ fn a_hundred_thousand_peers_take_less_than_forty_megabytes() {
                     .replace_range(pod.metadata.name.len() - 5.., &format!("{number:05x}"));
                 let [_, high, middle, low] = u32::try_from(number).unwrap().to_be_bytes();
                 pod.status.pod_ips[0].ip = format!("10.{high}.{middle}.{low}");
-                peers.apply_pod(&pod, NOW);
+                peers.apply_pod(&PeerPod::from(pod.clone()), NOW);
             }
         }
     });

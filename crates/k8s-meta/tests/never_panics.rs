@@ -59,7 +59,7 @@ proptest! {
         let now = UnixTime(now);
         for pod in &pods {
             let _ = store.apply(pod, now);
-            peers.apply_pod(pod, now);
+            peers.apply_pod(&peers::PeerPod::from(pod.clone()), now);
             for id in [&pod.status.container_statuses[0].container_id, &pod.metadata.uid] {
                 let id = id.rsplit("://").next().unwrap();
                 assert!(!store.container(id, now).outcome().is_empty());

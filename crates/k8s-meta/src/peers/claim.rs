@@ -40,15 +40,15 @@ pub(crate) enum Verdict<T> {
     Owner(T),
     /// Somebody got the address about that time, and it is not known exactly when.
     Ambiguous,
-    /// Somebody had it, longer ago than the grace period.
+    /// Somebody had it and has it no more.
     Ended,
     Nobody,
 }
 
 /// Of each source the claim counts that began last: those before it are over, even where their end was told later.
-/// Of those in force the best source counts. One that has ended is believed for the grace period, as telemetry comes
-/// late, unless another may have begun.
-pub(crate) fn decide<T: Copy>(claims: &[(T, &Claim)], at: u64, grace: u64) -> Verdict<T> {
+/// Of those in force the best source counts. After its end a claim says nothing of its address: whoever speaks from there
+/// then is somebody of whom nothing has been told yet.
+pub(crate) fn decide<T: Copy>(claims: &[(T, &Claim)], at: u64) -> Verdict<T> {
     let newest = |source: Source| {
         let begun = claims
             .iter()
@@ -59,9 +59,8 @@ pub(crate) fn decide<T: Copy>(claims: &[(T, &Claim)], at: u64, grace: u64) -> Ve
         let before = |it: &Claim| it.earliest <= at && at < it.from && it.source <= best;
         claims.iter().any(|(_, it)| before(it))
     };
-    let mut last: Option<&(T, &Claim)> = None;
-    for found in SOURCES.into_iter().filter_map(newest) {
-        let (owner, claim) = found;
+    let mut ended = false;
+    for (owner, claim) in SOURCES.into_iter().filter_map(newest) {
         if at < claim.until {
             let settled = claim.sure || claim.source != Source::Pod;
             return if settled || !newcomer(claim.source) {
@@ -70,14 +69,13 @@ pub(crate) fn decide<T: Copy>(claims: &[(T, &Claim)], at: u64, grace: u64) -> Ve
                 Verdict::Ambiguous
             };
         }
-        if last.is_none_or(|(_, known)| known.until < claim.until) {
-            last = Some(found);
-        }
+        ended = true;
     }
-    match last {
-        _ if newcomer(Source::Node) => Verdict::Ambiguous,
-        Some((owner, it)) if at < it.until.saturating_add(grace) => Verdict::Owner(*owner),
-        Some(_) => Verdict::Ended,
-        None => Verdict::Nobody,
+    if newcomer(Source::Node) {
+        Verdict::Ambiguous
+    } else if ended {
+        Verdict::Ended
+    } else {
+        Verdict::Nobody
     }
 }

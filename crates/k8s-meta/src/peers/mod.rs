@@ -6,14 +6,18 @@
 
 mod claim;
 mod object;
+mod pod;
 mod record;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 use spandrel_model::UnixTime;
 
@@ -21,9 +25,13 @@ use self::claim::{Claim, Source, Verdict, decide};
 pub use self::object::{
     Ingress, LoadBalancer, Node, NodeAddress, NodeStatus, Service, ServiceSpec, ServiceStatus,
 };
-use self::record::{Ending, Record, Wanted, canonical, pod_times, wanted};
+pub use self::pod::PeerPod;
+use self::pod::{Declared, NAME_ANNOTATION, NAME_LABELS, NAMESPACE_ANNOTATION};
+use self::record::{
+    About, Ending, Named, Record, ServiceName, Wanted, canonical, network, pod_times, wanted,
+};
 use crate::owner::{self, Owner};
-use crate::pod::{Metadata, Pod};
+use crate::pod::Metadata;
 use crate::store::{Index, Interner, NEVER, Uid, nanos};
 use crate::timestamp;
 
@@ -33,10 +41,12 @@ const SKEW: u64 = 2_000_000_000;
 /// How peers are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How long an address still answers for an object that is gone.
+    /// How long an object that is gone is kept, for what was before its end and is looked up late.
     pub grace: Duration,
     /// Most pods, Services and nodes together; more are refused and counted.
     pub max_objects: usize,
+    /// Whether the labels `app.kubernetes.io/instance` and `/name` name services, as the store's settings say.
+    pub service_from_labels: bool,
 }
 
 impl Default for Settings {
@@ -44,6 +54,7 @@ impl Default for Settings {
         Self {
             grace: Duration::from_secs(120),
             max_objects: 200_000,
+            service_from_labels: false,
         }
     }
 }
@@ -72,6 +83,10 @@ pub struct Peer {
     pub uid: String,
     /// Of a pod, the uppermost workload that is known.
     pub workload: Option<(owner::Kind, Arc<str>)>,
+    /// Of a pod, the node that it is bound to.
+    pub node: Option<Arc<str>>,
+    /// Of a pod, `service.name` and `service.namespace` of its telemetry, where its containers agree on them.
+    pub service: Option<(Arc<str>, Arc<str>)>,
 }
 
 /// The answer for an address.
@@ -79,11 +94,13 @@ pub struct Peer {
 pub enum PeerLookup {
     /// Who had it.
     Found(Arc<Peer>),
+    /// Who had it, but its deletion had been announced: news of its end, and of the next one, may be on their way.
+    Leaving(Arc<Peer>),
     /// Nobody that is known.
     Unknown,
     /// It changed hands about that time.
     Ambiguous,
-    /// Whoever had it lost it longer ago than the grace period.
+    /// Whoever had it has lost it.
     Gone,
 }
 
@@ -91,7 +108,7 @@ impl PeerLookup {
     /// The name of its counter.
     pub fn outcome(&self) -> &'static str {
         match self {
-            Self::Found(_) => "found",
+            Self::Found(_) | Self::Leaving(_) => "found",
             Self::Unknown => "address_unknown",
             Self::Ambiguous => "address_ambiguous",
             Self::Gone => "address_gone",
@@ -108,6 +125,8 @@ pub struct Peers {
     free: Vec<u32>,
     objects: Index,
     addresses: Index,
+    /// How many addresses of objects are in each network.
+    networks: HashMap<IpAddr, u32, RandomState>,
     lists: [u32; 3],
     listing: [bool; 3],
     /// Objects for which there was no room.
@@ -124,7 +143,7 @@ impl Peers {
     }
 
     /// A pod as it is now, wherever it runs.
-    pub fn apply_pod(&mut self, pod: &Pod, now: UnixTime) {
+    pub fn apply_pod(&mut self, PeerPod { pod, declared }: &PeerPod, now: UnixTime) {
         let status = &pod.status;
         let own = |address: &str| Some(address) != status.host_ip.as_deref();
         let terminal = matches!(status.phase.as_str(), "Succeeded" | "Failed");
@@ -149,13 +168,19 @@ impl Peers {
             let (kind, name) = owner.workload();
             (kind, self.texts.intern(name))
         });
+        let node = Some(pod.spec.node_name.as_str()).filter(|it| !it.is_empty());
+        let about = About {
+            workload,
+            node: node.map(|node| self.texts.intern(node)),
+            service: self.named(&pod.metadata, declared),
+        };
         let ended = times.finished.filter(|_| terminal);
         // A pod that goes may come without its addresses: those it had end with it, not before.
         let keep = status.pod_ips.is_empty() && !terminal;
         self.apply(
             PeerKind::Pod,
             &pod.metadata,
-            workload,
+            about,
             &wanted,
             Ending { ended, keep },
             now.0,
@@ -178,7 +203,7 @@ impl Peers {
         self.apply(
             PeerKind::Service,
             &service.metadata,
-            None,
+            About::default(),
             &wanted,
             Ending::default(),
             now.0,
@@ -196,7 +221,7 @@ impl Peers {
         self.apply(
             PeerKind::Node,
             &node.metadata,
-            None,
+            About::default(),
             &wanted,
             Ending::default(),
             now.0,
@@ -272,8 +297,12 @@ impl Peers {
         };
         if let Some(record) = place {
             record.claims.retain(|it| !ended.contains(it));
-            for claim in ended.iter().filter(|it| !record.has(it.address)) {
-                self.addresses.remove(&claim.address, slot);
+            for (at, claim) in ended.iter().enumerate() {
+                let mut others = ended.iter().take(at);
+                if !record.has(claim.address) && !others.any(|it| it.address == claim.address) {
+                    self.addresses.remove(&claim.address, slot);
+                    left(&mut self.networks, claim.address);
+                }
             }
         }
         if dead && let Some(record) = place.take() {
@@ -295,16 +324,25 @@ impl Peers {
     pub fn lookup(&mut self, address: IpAddr, at: UnixTime) -> PeerLookup {
         let address = address.to_canonical();
         let claims: SmallVec<[(u32, &Claim); 4]> = self.claims_on(address).collect();
-        let verdict = decide(&claims, at.0, self.grace());
+        let verdict = decide(&claims, at.0);
         drop(claims);
         match verdict {
-            Verdict::Owner(slot) => self
-                .peer(slot)
-                .map_or(PeerLookup::Unknown, PeerLookup::Found),
+            Verdict::Owner(slot) => match self.peer(slot) {
+                Some((peer, leaving)) if leaving <= at.0 => PeerLookup::Leaving(peer),
+                Some((peer, _)) => PeerLookup::Found(peer),
+                None => PeerLookup::Unknown,
+            },
             Verdict::Ambiguous => PeerLookup::Ambiguous,
             Verdict::Ended => PeerLookup::Gone,
             Verdict::Nobody => PeerLookup::Unknown,
         }
+    }
+
+    /// Whether anybody has, or had a short time ago, an address in the same network: the first 24 bits of an IPv4 address,
+    /// the first 64 of an IPv6 address. Where nobody has, the address is none of the cluster's.
+    pub fn is_near(&self, address: IpAddr) -> bool {
+        let near = self.networks.get(&network(address.to_canonical()));
+        near.is_some_and(|count| *count > 0)
     }
 
     /// How many objects are kept.
@@ -322,27 +360,54 @@ impl Peers {
         self.refused
     }
 
-    fn peer(&mut self, slot: u32) -> Option<Arc<Peer>> {
+    /// The object, and when its deletion was announced.
+    fn peer(&mut self, slot: u32) -> Option<(Arc<Peer>, u64)> {
         let record = self.slots.get_mut(slot as usize)?.as_mut()?;
         if let Some(known) = record.peer.upgrade() {
-            return Some(known);
+            return Some((known, record.leaving));
         }
         let peer = Arc::new(Peer {
             kind: record.kind,
             namespace: Arc::clone(&record.namespace),
             name: Arc::clone(&record.name),
             uid: record.uid.to_text(),
-            workload: record.workload.clone(),
+            workload: record.about.workload.clone(),
+            node: record.about.node.clone(),
+            service: record.service(),
         });
         record.peer = Arc::downgrade(&peer);
-        Some(peer)
+        Some((peer, record.leaving))
+    }
+
+    /// What a pod says itself of its service, in the order in which [`crate::attributes`] believes it.
+    fn named(&mut self, meta: &Metadata, declared: &Declared) -> Option<Box<Named>> {
+        let annotation = |key: &str| meta.annotations.get(key).filter(|it| !it.is_empty());
+        let from_labels = self.settings.unwrap_or_default().service_from_labels;
+        let labels = NAME_LABELS.iter().filter(|_| from_labels);
+        let mut labels = labels.filter_map(|key| meta.labels.get(*key));
+        let given = match declared {
+            Declared::Unclear => None,
+            Declared::Name(name) => Some(name),
+            Declared::Nothing => {
+                annotation(NAME_ANNOTATION).or_else(|| labels.find(|it| !it.is_empty()))
+            }
+        };
+        let named = Named {
+            name: match given {
+                Some(name) => ServiceName::Given(self.texts.intern(name)),
+                None if *declared == Declared::Unclear => ServiceName::Unclear,
+                None => ServiceName::Derived,
+            },
+            namespace: annotation(NAMESPACE_ANNOTATION).map(|it| self.texts.intern(it)),
+        };
+        (named != Named::default()).then(|| named.into())
     }
 
     fn apply(
         &mut self,
         kind: PeerKind,
         meta: &Metadata,
-        workload: Option<(owner::Kind, Arc<str>)>,
+        about: About,
         wanted: &[Wanted],
         ending: Ending,
         now: u64,
@@ -367,18 +432,26 @@ impl Peers {
             return;
         }
         (record.gone, record.only_missing, record.version) = (NEVER, false, version);
-        if record.workload != workload {
-            record.workload = workload;
+        if record.about != about {
+            record.about = about;
             record.peer = Weak::new();
+        }
+        if meta.deletion_timestamp.is_some() {
+            record.leaving = record.leaving.min(now);
         }
         let created = meta
             .creation_timestamp
             .as_deref()
             .and_then(timestamp::parse);
         let earliest = created.map_or(0, |created| created.saturating_sub(SKEW));
+        let before = record.claims.len();
         record.claim(wanted, earliest, ending, now);
-        for claim in &record.claims {
-            self.addresses.insert(&claim.address, slot);
+        for (at, claim) in record.claims.iter().enumerate().skip(before) {
+            let mut others = record.claims.iter().take(at);
+            if !others.any(|it| it.address == claim.address) {
+                self.addresses.insert(&claim.address, slot);
+                *self.networks.entry(network(claim.address)).or_default() += 1;
+            }
         }
     }
 
@@ -397,7 +470,8 @@ impl Peers {
             kind,
             namespace: self.texts.intern(&meta.namespace),
             name: meta.name.as_str().into(),
-            workload: None,
+            about: About::default(),
+            leaving: NEVER,
             version: 0,
             gone: NEVER,
             only_missing: false,
@@ -421,5 +495,15 @@ impl Peers {
 
     fn grace(&self) -> u64 {
         nanos(self.settings.unwrap_or_default().grace)
+    }
+}
+
+/// One object less has an address in this network.
+fn left(networks: &mut HashMap<IpAddr, u32, RandomState>, address: IpAddr) {
+    if let Entry::Occupied(mut network) = networks.entry(network(address)) {
+        *network.get_mut() -= 1;
+        if *network.get() == 0 {
+            network.remove();
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! An object with its claims, and what its present state claims.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Weak};
 
 use smallvec::SmallVec;
@@ -15,13 +15,41 @@ use crate::timestamp;
 /// Most addresses of one object, those of the past included.
 const MAX_CLAIMS: usize = 16;
 
+/// What is known of an object beside its name.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct About {
+    pub(super) workload: Option<(owner::Kind, Arc<str>)>,
+    pub(super) node: Option<Arc<str>>,
+    /// Few have it.
+    pub(super) service: Option<Box<Named>>,
+}
+
+/// What a pod says itself of the service that it is.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Named {
+    pub(super) name: ServiceName,
+    pub(super) namespace: Option<Arc<str>>,
+}
+
+/// Where the name of a pod's service comes from.
+#[derive(Debug, Default, PartialEq)]
+pub(super) enum ServiceName {
+    /// The workload, or the pod.
+    #[default]
+    Derived,
+    Given(Arc<str>),
+    Unclear,
+}
+
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) uid: Uid,
     pub(super) kind: PeerKind,
     pub(super) namespace: Arc<str>,
     pub(super) name: Arc<str>,
-    pub(super) workload: Option<(owner::Kind, Arc<str>)>,
+    pub(super) about: About,
+    /// Its deletion was announced then.
+    pub(super) leaving: u64,
     pub(super) version: u64,
     pub(super) gone: u64,
     pub(super) only_missing: bool,
@@ -46,6 +74,25 @@ pub(super) struct Ending {
 }
 
 impl Record {
+    /// `service.name` and `service.namespace` of a pod, as [`crate::attributes`] make them.
+    pub(super) fn service(&self) -> Option<(Arc<str>, Arc<str>)> {
+        let named = self.about.service.as_deref();
+        let derived = || match &self.about.workload {
+            // The convention's order has no ReplicationController; the pod's name is next.
+            Some((kind, name)) if *kind != owner::Kind::ReplicationController => name,
+            _ => &self.name,
+        };
+        let name = match named.map(|it| &it.name) {
+            _ if self.kind != PeerKind::Pod => return None,
+            Some(ServiceName::Unclear) => return None,
+            Some(ServiceName::Given(name)) => name,
+            Some(ServiceName::Derived) | None => derived(),
+        };
+        let namespace = named.and_then(|it| it.namespace.as_ref());
+        let namespace = namespace.unwrap_or(&self.namespace);
+        Some((Arc::clone(name), Arc::clone(namespace)))
+    }
+
     pub(super) fn has(&self, address: IpAddr) -> bool {
         self.claims.iter().any(|it| it.address == address)
     }
@@ -133,4 +180,12 @@ pub(super) fn canonical(text: &str) -> Option<IpAddr> {
     text.parse()
         .ok()
         .map(|address: IpAddr| address.to_canonical())
+}
+
+/// The network of an address, as [`super::Peers::is_near`] means it.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => (address & Ipv4Addr::new(255, 255, 255, 0)).into(),
+        IpAddr::V6(address) => (address & Ipv6Addr::from_bits(!0 << 64)).into(),
+    }
 }

@@ -1,7 +1,9 @@
 //! Addresses that change hands.
 
 use super::*;
-use crate::pod::{ContainerState, ContainerStatus, PodIp, Running, Terminated};
+use crate::pod::{
+    ContainerState, ContainerStatus, OwnerReference, Pod, PodIp, Running, Terminated,
+};
 
 const SECOND: u64 = 1_000_000_000;
 /// 2025-11-23T10:00:00Z.
@@ -64,7 +66,7 @@ fn finished(mut pod: Pod, version: u64, seconds: u64) -> Pod {
 
 fn who(peers: &mut Peers, address: &str, seconds: u64) -> String {
     match peers.lookup(address.parse().unwrap(), at(seconds)) {
-        PeerLookup::Found(peer) => peer.uid.clone(),
+        PeerLookup::Found(peer) | PeerLookup::Leaving(peer) => peer.uid.clone(),
         other => other.outcome().to_owned(),
     }
 }
@@ -76,8 +78,8 @@ fn peers() -> Peers {
 #[test]
 fn a_late_deletion_does_not_take_the_address_from_its_new_pod() {
     let mut peers = peers();
-    peers.apply_pod(&pod("a", 1, 0, &["10.0.0.1"]), at(4));
-    peers.apply_pod(&pod("b", 2, 50, &["10.0.0.1"]), at(54));
+    peers.apply_pod(&PeerPod::from(pod("a", 1, 0, &["10.0.0.1"])), at(4));
+    peers.apply_pod(&PeerPod::from(pod("b", 2, 50, &["10.0.0.1"])), at(54));
     assert_eq!(
         who(&mut peers, "10.0.0.1", 60),
         "b",
@@ -94,13 +96,18 @@ fn a_late_deletion_does_not_take_the_address_from_its_new_pod() {
 #[test]
 fn while_an_address_changes_hands_nobody_has_it() {
     let mut peers = peers();
-    peers.apply_pod(&pod("a", 1, 0, &["10.0.0.1"]), at(4));
+    peers.apply_pod(&PeerPod::from(pod("a", 1, 0, &["10.0.0.1"])), at(4));
     peers.delete("a", at(40));
-    assert_eq!(who(&mut peers, "10.0.0.1", 52), "a", "nobody else is known");
-    peers.apply_pod(&pod("b", 2, 50, &["10.0.0.1"]), at(60));
+    assert_eq!(
+        who(&mut peers, "10.0.0.1", 52),
+        "address_gone",
+        "whoever it is now is not told yet"
+    );
+    peers.apply_pod(&PeerPod::from(pod("b", 2, 50, &["10.0.0.1"])), at(60));
     for (seconds, owner) in [
         (30, "a"),
-        (45, "a"),
+        (39, "a"),
+        (45, "address_gone"),
         (49, "address_ambiguous"),
         (52, "address_ambiguous"),
         (55, "b"),
@@ -113,9 +120,9 @@ fn while_an_address_changes_hands_nobody_has_it() {
 fn a_finished_pod_keeps_no_address_though_its_status_does() {
     let mut peers = peers();
     let a = pod("a", 1, 0, &["10.0.0.1"]);
-    peers.apply_pod(&a, at(4));
-    peers.apply_pod(&finished(a, 2, 20), at(22));
-    peers.apply_pod(&pod("b", 3, 15, &["10.0.0.1"]), at(30));
+    peers.apply_pod(&PeerPod::from(a.clone()), at(4));
+    peers.apply_pod(&PeerPod::from(finished(a, 2, 20)), at(22));
+    peers.apply_pod(&PeerPod::from(pod("b", 3, 15, &["10.0.0.1"])), at(30));
     assert_eq!(
         who(&mut peers, "10.0.0.1", 18),
         "a",
@@ -123,20 +130,25 @@ fn a_finished_pod_keeps_no_address_though_its_status_does() {
     );
     assert_eq!(who(&mut peers, "10.0.0.1", 25), "b");
     let mut late = Peers::new(Settings::default());
-    late.apply_pod(&finished(pod("a", 1, 0, &["10.0.0.1"]), 2, 20), at(22));
+    late.apply_pod(
+        &PeerPod::from(finished(pod("a", 1, 0, &["10.0.0.1"]), 2, 20)),
+        at(22),
+    );
     assert_eq!(who(&mut late, "10.0.0.1", 22), "address_unknown");
 }
 
 #[test]
 fn last_words_without_addresses_leave_nothing_behind() {
     let mut peers = peers();
-    peers.apply_pod(&pod("a", 1, 0, &["10.0.0.1"]), at(4));
-    peers.apply_pod(&pod("a", 2, 0, &[]), at(10));
+    peers.apply_pod(&PeerPod::from(pod("a", 1, 0, &["10.0.0.1"])), at(4));
+    peers.apply_pod(&PeerPod::from(pod("a", 2, 0, &[])), at(10));
     peers.delete("a", at(11));
-    assert_eq!(who(&mut peers, "10.0.0.1", 12), "a");
-    assert_eq!(who(&mut peers, "10.0.0.1", 131), "address_gone");
+    assert_eq!(who(&mut peers, "10.0.0.1", 10), "a");
+    assert_eq!(who(&mut peers, "10.0.0.1", 11), "address_gone");
+    assert!(peers.is_near("10.0.0.200".parse().unwrap()));
     peers.expire(at(131));
-    assert_eq!(who(&mut peers, "10.0.0.1", 12), "address_unknown");
+    assert_eq!(who(&mut peers, "10.0.0.1", 10), "address_unknown");
+    assert!(!peers.is_near("10.0.0.200".parse().unwrap()));
     assert_eq!(
         (peers.len(), peers.objects.len(), peers.addresses.len()),
         (0, 0, 0)
@@ -148,8 +160,8 @@ fn pods_on_the_network_of_their_node_are_the_node() {
     let mut peers = peers();
     let mut host = pod("a", 1, 0, &["192.0.2.1", "2001:db8::1"]);
     host.spec.host_network = true;
-    peers.apply_pod(&host, at(4));
-    peers.apply_pod(&pod("b", 2, 0, &["192.0.2.1"]), at(4));
+    peers.apply_pod(&PeerPod::from(host), at(4));
+    peers.apply_pod(&PeerPod::from(pod("b", 2, 0, &["192.0.2.1"])), at(4));
     assert_eq!(who(&mut peers, "192.0.2.1", 5), "address_unknown");
     let address = |kind: &str, address: &str| NodeAddress {
         kind: kind.into(),
@@ -197,7 +209,7 @@ fn services_have_all_their_addresses_and_headless_ones_none() {
     for address in ["10.96.0.10", "fd00::a", "198.51.100.7", "203.0.113.9"] {
         assert_eq!(who(&mut peers, address, 5), "s", "{address}");
     }
-    peers.apply_pod(&pod("p", 9, 0, &["198.51.100.7"]), at(6));
+    peers.apply_pod(&PeerPod::from(pod("p", 9, 0, &["198.51.100.7"])), at(6));
     assert_eq!(
         who(&mut peers, "198.51.100.7", 7),
         "p",
@@ -208,7 +220,7 @@ fn services_have_all_their_addresses_and_headless_ones_none() {
 #[test]
 fn only_a_complete_list_of_the_same_kind_ends_what_it_lacks() {
     let mut peers = peers();
-    peers.apply_pod(&pod("a", 1, 0, &["10.0.0.1"]), at(4));
+    peers.apply_pod(&PeerPod::from(pod("a", 1, 0, &["10.0.0.1"])), at(4));
     peers.begin_list(PeerKind::Service);
     peers.end_list(PeerKind::Service, at(5));
     peers.begin_list(PeerKind::Pod);
@@ -216,7 +228,7 @@ fn only_a_complete_list_of_the_same_kind_ends_what_it_lacks() {
     assert_eq!(who(&mut peers, "10.0.0.1", 900), "a");
     peers.end_list(PeerKind::Pod, at(6));
     assert_eq!(who(&mut peers, "10.0.0.1", 900), "address_gone");
-    peers.apply_pod(&pod("a", 1, 0, &["10.0.0.1"]), at(7));
+    peers.apply_pod(&PeerPod::from(pod("a", 1, 0, &["10.0.0.1"])), at(7));
     assert_eq!(
         who(&mut peers, "10.0.0.1", 900),
         "a",
@@ -230,7 +242,104 @@ fn too_many_objects_are_refused_and_counted() {
         max_objects: 1,
         ..Settings::default()
     });
-    peers.apply_pod(&pod("a", 1, 0, &["10.0.0.1"]), at(4));
-    peers.apply_pod(&pod("b", 2, 0, &["10.0.0.2"]), at(4));
+    peers.apply_pod(&PeerPod::from(pod("a", 1, 0, &["10.0.0.1"])), at(4));
+    peers.apply_pod(&PeerPod::from(pod("b", 2, 0, &["10.0.0.2"])), at(4));
     assert_eq!((peers.len(), peers.refused()), (1, 1));
+}
+
+#[test]
+fn after_its_deletion_was_announced_a_pod_may_have_lost_its_address_to_another() {
+    let mut peers = peers();
+    let mut a = pod("a", 1, 0, &["10.0.0.1"]);
+    peers.apply_pod(&PeerPod::from(a.clone()), at(4));
+    a.metadata.resource_version = "2".into();
+    a.metadata.deletion_timestamp = time(40);
+    peers.apply_pod(&PeerPod::from(a), at(10));
+    let mut is_leaving = |seconds| {
+        let found = peers.lookup("10.0.0.1".parse().unwrap(), at(seconds));
+        match found {
+            PeerLookup::Found(_) => false,
+            PeerLookup::Leaving(_) => true,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(!is_leaving(9));
+    assert!(is_leaving(10));
+}
+
+#[test]
+fn networks_are_known_by_the_addresses_that_objects_have_in_them() {
+    let mut peers = peers();
+    let near = |peers: &Peers, address: &str| peers.is_near(address.parse().unwrap());
+    let both = pod("a", 1, 0, &["10.0.7.1", "fd00:0:0:7::1"]);
+    peers.apply_pod(&PeerPod::from(both), at(4));
+    let other = pod("b", 1, 0, &["10.0.7.2"]);
+    peers.apply_pod(&PeerPod::from(other), at(4));
+    for (address, expected) in [
+        ("10.0.7.255", true),
+        ("::ffff:10.0.7.9", true),
+        ("10.0.8.1", false),
+        ("fd00:0:0:7:ffff::9", true),
+        ("fd00:0:0:8::1", false),
+    ] {
+        assert_eq!(near(&peers, address), expected, "{address}");
+    }
+    peers.delete("a", at(5));
+    peers.expire(at(200));
+    assert!(near(&peers, "10.0.7.255"), "b is still there");
+    assert!(!near(&peers, "fd00:0:0:7::1"));
+}
+
+#[test]
+fn a_pods_service_is_named_as_its_own_telemetry_names_it() {
+    let mut peers = Peers::new(Settings {
+        service_from_labels: true,
+        ..Settings::default()
+    });
+    let mut service = |version: u64, change: &dyn Fn(&mut Pod), declared: Declared| {
+        let mut one = pod("web-5d9c-x", version, 0, &["10.0.0.1"]);
+        change(&mut one);
+        let pod = PeerPod { pod: one, declared };
+        peers.apply_pod(&pod, at(4));
+        match peers.lookup("10.0.0.1".parse().unwrap(), at(9)) {
+            PeerLookup::Found(peer) => peer
+                .service
+                .as_ref()
+                .map(|(name, of)| format!("{of}/{name}")),
+            other => panic!("{other:?}"),
+        }
+    };
+    let owned = |pod: &mut Pod| {
+        pod.metadata
+            .labels
+            .insert("pod-template-hash".into(), "5d9c".into());
+        pod.metadata.owner_references = vec![OwnerReference {
+            api_version: "apps/v1".into(),
+            kind: "ReplicaSet".into(),
+            name: "web-5d9c".into(),
+            controller: true,
+            ..OwnerReference::default()
+        }];
+    };
+    let labelled = |pod: &mut Pod| {
+        owned(pod);
+        pod.metadata
+            .labels
+            .insert("app.kubernetes.io/name".into(), "front".into());
+    };
+    let annotated = |pod: &mut Pod| {
+        labelled(pod);
+        let annotations = &mut pod.metadata.annotations;
+        annotations.insert(NAME_ANNOTATION.into(), "checkout".into());
+        annotations.insert(NAMESPACE_ANNOTATION.into(), "sales".into());
+    };
+    let none = || Declared::Nothing;
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(service(1, &|_| {}, none()), some("shop/web-5d9c-x"));
+    assert_eq!(service(2, &owned, none()), some("shop/web"));
+    assert_eq!(service(3, &labelled, none()), some("shop/front"));
+    assert_eq!(service(4, &annotated, none()), some("sales/checkout"));
+    let declared = Declared::Name("cart".into());
+    assert_eq!(service(5, &annotated, declared), some("sales/cart"));
+    assert_eq!(service(6, &owned, Declared::Unclear), None);
 }

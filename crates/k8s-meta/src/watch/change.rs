@@ -8,7 +8,7 @@ use kube::core::NamespaceResourceScope;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 
 use super::failure::Failure;
-use crate::peers::{Node, Service};
+use crate::peers::{Node, PeerPod, Service};
 use crate::pod::Pod;
 
 /// What a watch says. Boxed, since most of a channel's places are empty most of the time.
@@ -44,6 +44,9 @@ pub trait Object: Clone + Debug + DeserializeOwned + Send + Sync + 'static {
     /// The field selector for objects of one node.
     fn of_node(node: &str) -> String;
 
+    /// The field selector for the whole cluster; empty for all objects.
+    const OF_CLUSTER: &'static str = "";
+
     /// When (RFC 3339) the newest thing happened to it whose telling should be quick.
     fn newest_event(&self) -> Option<&str> {
         None
@@ -70,6 +73,23 @@ impl Object for Pod {
             statuses.filter_map(|status| status.state.running.as_ref()?.started_at.as_deref());
         // All in UTC and of the same form: text sorts as time does.
         started.max()
+    }
+}
+
+impl Object for PeerPod {
+    const GROUP: &'static str = Pod::GROUP;
+    const VERSION: &'static str = Pod::VERSION;
+    const KIND: &'static str = Pod::KIND;
+    const PLURAL: &'static str = Pod::PLURAL;
+    /// Finished pods have no address any more; a pod that finishes is told as deleted.
+    const OF_CLUSTER: &'static str = "status.phase!=Succeeded,status.phase!=Failed";
+
+    fn resource_version(&self) -> &str {
+        &self.metadata().resource_version
+    }
+
+    fn of_node(node: &str) -> String {
+        Pod::of_node(node)
     }
 }
 

@@ -254,8 +254,10 @@ impl Watch {
         let mut config = watcher::Config::default()
             .timeout(seconds.min(294))
             .any_semantic();
-        if let Scope::Node(node) = &self.settings.scope {
-            config = config.fields(&K::of_node(node));
+        match &self.settings.scope {
+            Scope::Node(node) => config = config.fields(&K::of_node(node)),
+            Scope::Cluster if !K::OF_CLUSTER.is_empty() => config = config.fields(K::OF_CLUSTER),
+            Scope::Cluster => {}
         }
         if self.streaming {
             config.initial_list_strategy = InitialListStrategy::StreamingList;
