@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::profile::Profile;
 use crate::settings::{
     Aggregation, Backend, Batch, Capture, Compression, Config, ConsoleFormat, Containers, Export,
-    Exporter, Fsync, Http, KeepSlow, Kubernetes, LogLevel, MetricReader, Otlp, ParentBased,
+    Exporter, Fsync, Http, KeepSlow, Kubernetes, LogLevel, MetricReader, Otlp, ParentBased, Peers,
     Protocol, QueryValues, RateLimit, RetryOnFailure, Sampler, Sampling, SelfTelemetry,
     SendingQueue, SpanProcessor, Storage, Tls,
 };
@@ -139,6 +139,17 @@ impl Default for Kubernetes {
             hold_bytes: 16 << 20,
             grace: Duration::from_secs(120),
             max_pods: 16_384,
+            peers: Peers::default(),
+        }
+    }
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            max_objects: 200_000,
+            service_graph: true,
         }
     }
 }

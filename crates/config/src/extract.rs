@@ -296,6 +296,12 @@ fn kubernetes(node: &Node, kubernetes: &mut Kubernetes) {
     set(&mut kubernetes.hold_bytes, size(node.get("hold_bytes")));
     set(&mut kubernetes.grace, duration(node.get("grace")));
     set(&mut kubernetes.max_pods, unsigned(node.get("max_pods")));
+    if let Some(node) = node.get("peers") {
+        let peers = &mut kubernetes.peers;
+        set(&mut peers.enabled, boolean(node.get("enabled")));
+        set(&mut peers.max_objects, unsigned(node.get("max_objects")));
+        set(&mut peers.service_graph, boolean(node.get("service_graph")));
+    }
 }
 
 fn http(node: &Node, http: &mut Http) {

@@ -366,6 +366,11 @@ fn kubernetes(kubernetes: &Kubernetes) -> Value {
         "hold_bytes": kubernetes.hold_bytes,
         "grace": write_duration(kubernetes.grace),
         "max_pods": kubernetes.max_pods,
+        "peers": {
+            "enabled": kubernetes.peers.enabled,
+            "max_objects": kubernetes.peers.max_objects,
+            "service_graph": kubernetes.peers.service_graph,
+        },
     })
 }
 

@@ -347,6 +347,19 @@ pub struct Kubernetes {
     pub grace: Duration,
     /// Most pods that are kept.
     pub max_pods: u64,
+    /// The other ends of connections.
+    pub peers: Peers,
+}
+
+/// How the other end of a connection is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peers {
+    /// Whether it is: all pods, Services and nodes of the cluster are asked for then.
+    pub enabled: bool,
+    /// Most of them that are kept.
+    pub max_objects: u64,
+    /// Whether metrics of the service graph are made.
+    pub service_graph: bool,
 }
 
 /// How containers are known beside their ids.

@@ -289,6 +289,14 @@ static EXPORT: Shape = Shape::Map(&Map::closed(&[
     .doc("Destinations beside those of tracer_provider and meter_provider."),
 ]));
 pub(crate) const ENABLED: &[&str] = &["auto", "always", "never"];
+static PEERS: Shape = Shape::Map(&Map::closed(&[
+    Field::new("enabled", &BOOL).acts(
+        "Whether the other end of a connection is named; needs all pods, Services and nodes of the cluster.",
+    ),
+    Field::new("max_objects", &POSITIVE).acts("Most pods, Services and nodes that are kept."),
+    Field::new("service_graph", &BOOL)
+        .acts("Whether metrics of the service graph are made of all requests."),
+]));
 static KUBERNETES: Shape = Shape::Map(&Map::closed(&[
     Field::new("enabled", &Shape::Word(ENABLED))
         .acts("Whether pods are asked for; auto does so within a pod with a ServiceAccount."),
@@ -313,6 +321,7 @@ static KUBERNETES: Shape = Shape::Map(&Map::closed(&[
     .acts("How many bytes of it wait."),
     Field::new("grace", &DURATION).acts("How long a deleted pod still answers for what came late."),
     Field::new("max_pods", &POSITIVE).acts("Most pods that are kept."),
+    Field::new("peers", &PEERS),
 ]));
 static CONTAINERS: Shape = Shape::Map(&Map::closed(&[
     Field::new("enabled", &BOOL)
