@@ -15,6 +15,7 @@ use spandrel_probes::GoroutineLayout;
 use spandrel_protocols::{Output, Tracker};
 
 use crate::identity::{Identities, Whose};
+use crate::kubernetes::peers::PeerOf;
 use crate::kubernetes::{Hold, Kubernetes};
 use crate::recorder::Recorder;
 use crate::selection::{Selection, Told};
@@ -242,8 +243,9 @@ impl Pipeline {
         self.output.measured = measured;
     }
 
-    /// Finds out whose an exchange is and hands it on, or lets it wait for its pod; with `last` it waits no longer.
-    fn place(&mut self, since: KernelTime, one: Measured, last: bool) {
+    /// Finds out whose an exchange is, and who was at its other end, and hands it on, or lets it wait for news of its pod or
+    /// its peer; with `last` it waits no longer.
+    fn place(&mut self, since: KernelTime, mut one: Measured, last: bool) {
         let (process, at) = (one.span.process, one.span.end);
         let told = self.selection.told(&one.span, &mut self.identities);
         let left_out = match told {
@@ -256,8 +258,17 @@ impl Pipeline {
             return self.leave_out(reason, &one);
         }
         let last = last || self.hold.is_none();
+        let pods = self.identities.pods();
+        let peer = match pods.and_then(|pods| pods.peer_of(&one.span, last)) {
+            Some(PeerOf::NotYet) => return self.wait(since, one),
+            Some(PeerOf::Settled(peer)) => Some(peer),
+            None => None,
+        };
         match self.identities.whose(process, one.span.cgroup, at, last) {
             Whose::Known(resource) => {
+                if let (Some(peer), Some(pods)) = (peer, self.identities.pods()) {
+                    pods.attach_peer(peer, &resource, &mut one);
+                }
                 self.record_identity(&one, &resource);
                 let result = self.sink.accept(&resource, one);
                 self.keep(result);

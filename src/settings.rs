@@ -20,7 +20,7 @@ use spandrel_exporter::{
     TlsSettings,
 };
 use spandrel_k8s_meta::attributes::KeyRules;
-use spandrel_k8s_meta::{store, watch};
+use spandrel_k8s_meta::{peers, store, watch};
 use spandrel_model::{Attribute, Value};
 use spandrel_probes::{BackendChoice, CaptureSettings};
 use spandrel_protocols::{http1, route};
@@ -225,8 +225,19 @@ pub fn kubernetes(config: &Config) -> anyhow::Result<Option<kubernetes::Settings
         let pairs = selectors().flat_map(|selector| of(&selector.pod));
         pairs.map(|(key, _)| key.clone()).collect()
     };
+    let peers = wanted.peers.enabled.then(|| kubernetes::peers::Settings {
+        watch: watch::Settings::new(access.clone(), watch::Scope::Cluster),
+        tables: peers::Settings {
+            grace: wanted.grace,
+            max_objects: clamp(wanted.peers.max_objects),
+            service_from_labels: wanted.service_from_labels,
+        },
+        hold: wanted.hold,
+        service_graph: wanted.peers.service_graph,
+    });
     Ok(Some(kubernetes::Settings {
         watch: watch::Settings::new(access, watch::Scope::Node(node)),
+        peers,
         store: store::Settings {
             cluster_name: wanted.cluster_name.clone(),
             labels: rules(&wanted.pod_labels)?,

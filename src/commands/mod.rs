@@ -221,7 +221,8 @@ impl Watching {
             return Ok(None);
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
+            // Lists of the whole cluster shall not hold up news of this node's pods.
+            .worker_threads(if settings.peers.is_some() { 2 } else { 1 })
             .thread_name("kubernetes")
             .enable_all()
             .build()

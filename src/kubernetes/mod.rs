@@ -4,6 +4,7 @@
 mod hold;
 mod metrics;
 mod outcomes;
+pub mod peers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +13,15 @@ use spandrel_k8s_meta::cgroup::Placement;
 use spandrel_k8s_meta::pod::Pod;
 use spandrel_k8s_meta::store::{self, Lookup, Store};
 use spandrel_k8s_meta::watch::{self, Change, Watch};
-use spandrel_model::UnixTime;
+use spandrel_model::{Measured, Resource, SpanRecord, UnixTime};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 pub use hold::{Held, Hold};
 pub use metrics::observe;
 pub use outcomes::{Outcomes, Snapshot};
+
+use self::peers::{PeerOf, PeerOutcomes, Peers, Settled};
 
 /// Changes that wait for the pipeline at most. The watch waits when they are all there.
 const CHANGES: usize = 1024;
@@ -38,6 +41,8 @@ pub struct Settings {
     pub hold: Duration,
     /// How many bytes of it wait.
     pub hold_bytes: usize,
+    /// How the other ends of connections are known; `None` where they are not.
+    pub peers: Option<peers::Settings>,
 }
 
 /// The pods of this node.
@@ -47,6 +52,7 @@ pub struct Kubernetes {
     changes: Option<mpsc::Receiver<Change<Pod>>>,
     cluster_uid: Option<oneshot::Receiver<Option<String>>>,
     outcomes: Arc<Outcomes>,
+    peers: Option<Peers>,
     expired: u64,
     version: u64,
     /// Until when what is known is not told without `k8s.cluster.uid`, once the first tick has come.
@@ -74,6 +80,10 @@ impl Kubernetes {
             changes: Some(changes),
             cluster_uid: wanted.then_some(cluster_uid),
             outcomes: Arc::new(Outcomes::new(Some(counters))),
+            peers: settings
+                .peers
+                .as_ref()
+                .map(|settings| Peers::start(settings, runtime)),
             expired: 0,
             version: 0,
             settles: None,
@@ -89,6 +99,7 @@ impl Kubernetes {
             changes: None,
             cluster_uid: None,
             outcomes: Arc::new(Outcomes::new(None)),
+            peers: None,
             expired: 0,
             version: 0,
             settles: None,
@@ -102,9 +113,27 @@ impl Kubernetes {
         Arc::clone(&self.outcomes)
     }
 
+    /// How look-ups of peers ended, where they are looked up.
+    pub fn peer_outcomes(&self) -> Option<Arc<PeerOutcomes>> {
+        self.peers.as_ref().map(Peers::outcomes)
+    }
+
+    /// Who was at the other end of an exchange; `None` where nobody asks.
+    pub(crate) fn peer_of(&mut self, span: &SpanRecord, last: bool) -> Option<PeerOf> {
+        self.peers.as_mut().map(|peers| peers.of(span, last))
+    }
+
+    /// Says it, once it is settled.
+    pub(crate) fn attach_peer(&mut self, peer: Settled, of: &Resource, measured: &mut Measured) {
+        if let Some(peers) = &mut self.peers {
+            peers.attach(peer, of, measured);
+        }
+    }
+
     /// Takes in what the API server has told since the last time. Whether anything is new.
     pub fn take_in(&mut self, now: UnixTime) -> bool {
         let before = self.version;
+        let of_peers = self.peers.as_mut().is_some_and(|peers| peers.take_in(now));
         self.now = now.0;
         self.settles.get_or_insert(now.0.saturating_add(self.hold));
         if let Some(cluster_uid) = &mut self.cluster_uid
@@ -130,7 +159,7 @@ impl Kubernetes {
             self.outcomes
                 .keeps(self.store.len(), &self.store.counters());
         }
-        news
+        of_peers || news
     }
 
     /// One change.
