@@ -199,7 +199,7 @@ impl Peers {
                 .chain(ingress)
                 .map(|it| (it, Source::External)),
         );
-        let wanted = wanted(all, now.0);
+        let wanted = wanted(all, self.since(&service.metadata, now.0), now.0);
         self.apply(
             PeerKind::Service,
             &service.metadata,
@@ -217,7 +217,8 @@ impl Peers {
             .addresses
             .iter()
             .filter(|it| it.kind.ends_with("IP"));
-        let wanted = wanted(all.map(|it| (&it.address, Source::Node)), now.0);
+        let all = all.map(|it| (&it.address, Source::Node));
+        let wanted = wanted(all, self.since(&node.metadata, now.0), now.0);
         self.apply(
             PeerKind::Node,
             &node.metadata,
@@ -226,6 +227,16 @@ impl Peers {
             Ending::default(),
             now.0,
         );
+    }
+
+    /// Since when an object that is told of for the first time has had the addresses that it gets with its creation.
+    fn since(&self, meta: &Metadata, now: u64) -> u64 {
+        let created = meta.creation_timestamp.as_deref();
+        let created = created.and_then(timestamp::parse);
+        match self.slot_of(&Uid::new(&meta.uid)) {
+            None => created.map_or(now, |created| created.saturating_add(SKEW).min(now)),
+            Some(_) => now,
+        }
     }
 
     /// An object was deleted. Apply its last state first where the watch gives it.

@@ -162,15 +162,22 @@ pub(super) fn pod_times(pod: &Pod) -> Times {
     }
 }
 
+/// What a Service or a node claims, since then or from now on.
 pub(super) fn wanted<'a>(
     all: impl Iterator<Item = (&'a String, Source)>,
-    from: u64,
+    since: u64,
+    now: u64,
 ) -> SmallVec<[Wanted; 2]> {
     all.filter_map(|(text, source)| {
         Some(Wanted {
             address: canonical(text)?,
             source,
-            from,
+            // Load balancers and people give theirs at any time.
+            from: if source == Source::External {
+                now
+            } else {
+                since
+            },
         })
     })
     .collect()

@@ -343,3 +343,33 @@ fn a_pods_service_is_named_as_its_own_telemetry_names_it() {
     assert_eq!(service(5, &annotated, declared), some("sales/cart"));
     assert_eq!(service(6, &owned, Declared::Unclear), None);
 }
+
+#[test]
+fn services_and_nodes_have_had_their_addresses_since_they_were_made() {
+    let mut peers = peers();
+    let mut service = Service {
+        metadata: meta("s", 1, 0),
+        ..Service::default()
+    };
+    service.spec.cluster_ips = vec!["10.96.0.10".into()];
+    service.spec.external_ips = vec!["198.51.100.7".into()];
+    peers.apply_service(&service, at(100));
+    assert_eq!(who(&mut peers, "10.96.0.10", 1), "address_ambiguous");
+    assert_eq!(who(&mut peers, "10.96.0.10", 50), "s");
+    assert_eq!(who(&mut peers, "198.51.100.7", 50), "address_ambiguous");
+    service.metadata.resource_version = "2".into();
+    service.spec.cluster_ips.push("fd00::a".into());
+    peers.apply_service(&service, at(200));
+    assert_eq!(who(&mut peers, "fd00::a", 150), "address_ambiguous");
+    assert_eq!(who(&mut peers, "fd00::a", 200), "s");
+    let addresses = vec![NodeAddress {
+        kind: "InternalIP".into(),
+        address: "192.0.2.1".into(),
+    }];
+    let node = Node {
+        metadata: meta("n", 3, 0),
+        status: NodeStatus { addresses },
+    };
+    peers.apply_node(&node, at(100));
+    assert_eq!(who(&mut peers, "192.0.2.1", 50), "n");
+}
