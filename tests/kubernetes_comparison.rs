@@ -308,6 +308,7 @@ fn by_spandrel(
         },
         hold: LIMIT,
         hold_bytes: 0,
+        peers: None,
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut pods = Kubernetes::start(&settings, runtime.handle());

@@ -40,7 +40,7 @@ impl NetnsPair {
 }
 
 impl Netns {
-    fn new(name: String, address: &str) -> Self {
+    pub(crate) fn new(name: String, address: &str) -> Self {
         ip(&["netns", "add", &name]);
         Self {
             name,
@@ -65,7 +65,7 @@ impl Drop for Netns {
     }
 }
 
-fn ip(arguments: &[&str]) {
+pub(crate) fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().expect("run ip");
     assert!(
         output.status.success(),

@@ -1,0 +1,479 @@
+//! Who was at the other end, on real parts: a real API server with the shipped rights, pods as real containers in network
+//! namespaces with addresses of their own, a Service's address that the node translates, and a real Collector.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure in a test is a panic
+
+mod support;
+
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared with the tests of the watch"
+)]
+#[path = "../crates/k8s-meta/tests/support/admin.rs"]
+mod admin;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared with the tests of the watch"
+)]
+#[path = "../crates/k8s-meta/tests/support/cluster.rs"]
+mod cluster;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use admin::Admin;
+use cluster::cluster;
+use serde_json::{Value, json};
+use support::agent::Agent;
+use support::collector::Collector;
+use support::containers::{Containerd, cgroup, fresh_id};
+use support::machine::{has, is_root, wait_until};
+use support::netns::Netns;
+use support::otlp::{MetricPoint, Span};
+use support::podnet::NodeNet;
+use support::process::Process;
+use tempfile::NamedTempFile;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const NODE: &str = "node-1";
+const NODE_ADDRESS: &str = "192.0.2.1";
+const PORT: u16 = 8080;
+/// The pod of which nothing is asserted.
+const PROBER: &str = "prober";
+
+/// A pod of a Deployment as its controllers would make it. Its uid.
+async fn deployed(admin: &Admin, namespace: &str, workload: &str, host_network: bool) -> String {
+    let body = json!({
+        "metadata": {
+            "name": format!("{workload}-5d9c7b8f6d-aaaaa"),
+            "labels": {"pod-template-hash": "5d9c7b8f6d"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet",
+                "name": format!("{workload}-5d9c7b8f6d"),
+                "uid": "7c1a0000-0000-4000-8000-000000000001", "controller": true}],
+        },
+        "spec": {"nodeName": NODE, "hostNetwork": host_network,
+            "containers": [{"name": "app", "image": "registry.example/app:1"}]},
+    });
+    let path = format!("/api/v1/namespaces/{namespace}/pods");
+    let pod = admin.post(&path, &body).await;
+    pod["metadata"]["uid"].as_str().unwrap().to_owned()
+}
+
+/// Long enough ago that nothing here depends on the clocks of nodes.
+const LONG_AGO: &str = "2026-11-23T00:00:02Z";
+
+/// Now, as the API writes it.
+fn now() -> String {
+    let mut date = Command::new("date");
+    let date = date.args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]);
+    let text = String::from_utf8(date.output().unwrap().stdout).unwrap();
+    text.trim().to_owned()
+}
+
+/// What a kubelet reports when the container runs.
+async fn runs(
+    admin: &Admin,
+    (namespace, workload): (&str, &str),
+    container: &str,
+    ips: &[&str],
+    since: &str,
+) {
+    let ips: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip})).collect();
+    let status = json!({"status": {"phase": "Running", "hostIP": NODE_ADDRESS, "hostIPs": [{"ip": NODE_ADDRESS}],
+        "podIP": ips[0]["ip"], "podIPs": ips,
+        "containerStatuses": [{"name": "app", "containerID": format!("containerd://{container}"),
+            "image": "registry.example/app:1", "imageID": "", "ready": true, "restartCount": 0,
+            "state": {"running": {"startedAt": since}}}]}});
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{workload}-5d9c7b8f6d-aaaaa/status");
+    admin.patch(&path, &status).await;
+}
+
+async fn node(admin: &Admin) {
+    let body = json!({"metadata": {"name": NODE}});
+    admin.post("/api/v1/nodes", &body).await;
+    let addresses = json!([{"type": "InternalIP", "address": NODE_ADDRESS}, {"type": "Hostname", "address": NODE}]);
+    let status = json!({"status": {"addresses": addresses}});
+    admin
+        .patch(&format!("/api/v1/nodes/{NODE}/status"), &status)
+        .await;
+}
+
+/// The address that the API server gives the Service.
+async fn service(admin: &Admin, namespace: &str, name: &str, spec: &Value) -> String {
+    let body = json!({"metadata": {"name": name}, "spec": spec});
+    let path = format!("/api/v1/namespaces/{namespace}/services");
+    let service = admin.post(&path, &body).await;
+    service["spec"]["clusterIP"].as_str().unwrap().to_owned()
+}
+
+async fn kubeconfig(admin: &Admin, cluster: &cluster::Cluster) -> NamedTempFile {
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "a",
+        "clusters": [{"name": "a", "cluster": {"server": cluster.url(), "certificate-authority": cluster.ca_file()}}],
+        "users": [{"name": "a", "user": {"token": admin.agent_token().await}}],
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+    });
+    let file = NamedTempFile::new().unwrap();
+    fs::write(file.path(), text.to_string()).unwrap();
+    file
+}
+
+/// Deltas, so that the sum of all points is the number of all requests. Only pods of the namespace are told.
+fn configuration(collector: &Collector, access: &NamedTempFile, namespace: &str) -> NamedTempFile {
+    let (endpoint, access) = (collector.grpc_endpoint(), access.path().display());
+    let text = format!(
+        r#"
+file_format: "1.1"
+tracer_provider:
+  processors:
+    - batch: {{exporter: {{otlp_grpc: {{endpoint: "{endpoint}"}}}}}}
+meter_provider:
+  readers:
+    - periodic:
+        interval: 1000
+        exporter: {{otlp_grpc: {{endpoint: "{endpoint}", temporality_preference: delta}}}}
+distribution:
+  spandrel:
+    version: "1.0"
+    capture: {{selectors: {{include: [{{kubernetes: {{namespace: "{namespace}"}}}}]}}}}
+    kubernetes:
+      node_name: {NODE}
+      kubeconfig: {access}
+      hold: 20s
+      peers: {{enabled: true}}
+"#
+    );
+    let file = NamedTempFile::new().unwrap();
+    fs::write(file.path(), text).unwrap();
+    file
+}
+
+/// A server that is there for all addresses, and asks itself once through loopback.
+fn server() -> [&'static str; 3] {
+    [
+        "/usr/bin/sh",
+        "-c",
+        "python3 -u -m http.server 8080 --bind :: -d /usr & \
+         until curl -s -o /dev/null http://127.0.0.1:8080/loopback; do :; done; wait",
+    ]
+}
+
+fn wait_for_server(from: &Netns, address: &str) {
+    wait_until("a server in the pod", LIMIT, || {
+        let connect = format!("exec 3<>/dev/tcp/{address}/{PORT}");
+        let mut command = from.command("bash");
+        let output = command.args(["-c", &connect]).output().unwrap();
+        output.status.success()
+    });
+}
+
+fn peer_of(span: &Span) -> BTreeMap<&str, &str> {
+    let keys = span.attributes.iter();
+    let of_peer = |key: &str| key.starts_with("service.peer.") || key.starts_with("spandrel.peer.");
+    keys.filter(|(key, _)| of_peer(key))
+        .map(|(key, value)| (key.as_str(), value.as_str().unwrap()))
+        .collect()
+}
+
+/// Spans of this kind for paths that begin with this.
+fn of<'a>(spans: &'a [Span], kind: &str, path: &str) -> Vec<&'a Span> {
+    let has = |span: &&Span| {
+        let url = if kind == "client" {
+            "url.full"
+        } else {
+            "url.path"
+        };
+        span.kind == kind && span.text(url).contains(path)
+    };
+    spans.iter().filter(has).collect()
+}
+
+/// How many values each edge of the graph has of a metric, by client, server and connection type.
+fn edges(points: &[MetricPoint], metric: &str, namespace: &str) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for point in points {
+        let text = |key: &str| {
+            let value = point.attributes.get(key).and_then(Value::as_str);
+            value.unwrap_or("-").to_owned()
+        };
+        let name = point.name.strip_prefix("traces_service_graph_request_");
+        let (of_client, of_server) = (
+            text("client_service_namespace"),
+            text("server_service_namespace"),
+        );
+        let ours = [of_client.as_str(), of_server.as_str()].contains(&namespace);
+        if name != Some(metric) || !ours || text("client") == PROBER {
+            continue;
+        }
+        let count = if point.kind == "sum" {
+            point.value as u64
+        } else {
+            point.count
+        };
+        let edge = format!(
+            "{} -> {} {}",
+            text("client"),
+            text("server"),
+            text("connection_type")
+        );
+        *found.entry(edge.trim().to_owned()).or_insert(0) += count;
+    }
+    found
+}
+
+fn expected(edges: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    edges
+        .iter()
+        .map(|(edge, count)| ((*edge).to_owned(), *count))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
+    const TEST: &str = "both_ends_are_named_and_each_request_is_one_edge_of_the_graph";
+    const SHOP: &str = "peers-shop";
+    if !(is_root(TEST)
+        && has(
+            TEST,
+            &["containerd", "ctr", "runc", "python3", "curl", "nft"],
+        ))
+    {
+        return;
+    }
+    let (Some(cluster), Some(collector)) = (cluster(TEST).await, Collector::start(TEST)) else {
+        return;
+    };
+    let cluster = cluster.read().await;
+    let admin = cluster.admin().await;
+    admin.apply_file("peers-rbac.yaml").await;
+    admin.namespace(SHOP, &json!({})).await;
+    node(&admin).await;
+    let ports = json!([{"port": 80, "targetPort": PORT}]);
+    let web_address = service(&admin, SHOP, "web-svc", &json!({"ports": ports})).await;
+    let headless = json!({"clusterIP": "None", "ports": ports});
+    assert_eq!(service(&admin, SHOP, "headless", &headless).await, "None");
+
+    let net = NodeNet::new(NODE_ADDRESS);
+    let (web_ip, web_ip6, front_ip) = ("10.244.1.20", "fd00:244:1::20", "10.244.1.10");
+    let web_net = net.pod(web_ip, Some(web_ip6));
+    let front_net = net.pod(front_ip, Some("fd00:244:1::10"));
+    let prober_net = net.pod("10.244.1.30", None);
+    let outside = net.pod("203.0.113.9", None);
+    net.translate((&web_address, 80), (web_ip, PORT));
+    net.translate((NODE_ADDRESS, 30080), (web_ip, PORT));
+
+    let access = kubeconfig(&admin, &cluster).await;
+    let file = configuration(&collector, &access, SHOP);
+    let agent = Agent::start(&["run", "--config", file.path().to_str().unwrap()]);
+    let containerd = Containerd::start();
+    let curl = "curl -s -o /dev/null";
+    let start = |network: &Netns, uid: &str, program: &[&str]| {
+        let id = fresh_id();
+        let container = containerd.run_in(&network.name, &id, &cgroup(uid, &id), program);
+        (id, container)
+    };
+
+    let web = deployed(&admin, SHOP, "web", false).await;
+    let (id, web_container) = start(&web_net, &web, &server());
+    runs(&admin, (SHOP, "web"), &id, &[web_ip, web_ip6], LONG_AGO).await;
+    wait_for_server(&net.node, web_ip);
+    let mut elsewhere = Process::start(outside.command("python3").args([
+        "-u",
+        "-m",
+        "http.server",
+        "8080",
+        "--bind",
+        "203.0.113.9",
+        "-d",
+        "/usr",
+    ]));
+    wait_for_server(&net.node, "203.0.113.9");
+
+    // Until nobody's clock can matter any more to what was made a moment ago, a pod of which nothing is asserted asks.
+    let prober = deployed(&admin, SHOP, PROBER, false).await;
+    let script = format!("{curl} --rate 10/s 'http://{web_address}/settling/[1-1000]'");
+    let (id, container) = start(&prober_net, &prober, &["/usr/bin/sh", "-c", &script]);
+    runs(&admin, (SHOP, PROBER), &id, &["10.244.1.30"], LONG_AGO).await;
+    collector.wait_for_spans("the name of the Service", LIMIT, |spans| {
+        let mut asking = of(spans, "client", "/settling/").into_iter();
+        asking.any(|span| span.text("spandrel.peer.k8s.service.name") == "web-svc")
+    });
+    container.kill();
+
+    // A pod asks: another pod at both of its addresses, a Service, the port of a node, a host outside of the cluster.
+    let front = deployed(&admin, SHOP, "front", false).await;
+    let script = format!(
+        "{curl} 'http://{web_ip}:8080/lib/os-release?n=[1-5]'
+         {curl} 'http://{web_address}/by-service/[1-3]'
+         {curl} -g 'http://[{web_ip6}]:8080/by-ipv6/1'; {curl} -g 'http://[{web_ip6}]:8080/by-ipv6/2'
+         {curl} 'http://{NODE_ADDRESS}:30080/by-node'
+         {curl} -H 'Host: api.example' 'http://203.0.113.9:8080/abroad/[1-2]'"
+    );
+    let (id, container) = start(&front_net, &front, &["/usr/bin/sh", "-c", &script]);
+    runs(
+        &admin,
+        (SHOP, "front"),
+        &id,
+        &[front_ip, "fd00:244:1::10"],
+        LONG_AGO,
+    )
+    .await;
+    container.ended();
+    // A pod on the network of its node, and somebody outside of the cluster, ask the pod.
+    let ingress = deployed(&admin, SHOP, "ingress", true).await;
+    let script = format!("{curl} 'http://{web_ip}:8080/by-ingress/[1-2]'");
+    let (id, container) = start(&net.node, &ingress, &["/usr/bin/sh", "-c", &script]);
+    runs(&admin, (SHOP, "ingress"), &id, &[NODE_ADDRESS], LONG_AGO).await;
+    container.ended();
+    let from_abroad = format!("http://{web_ip}:8080/from-abroad/[1-4]");
+    let asked = outside
+        .command("curl")
+        .args(["-s", "-o", "/dev/null", &from_abroad])
+        .status();
+    assert!(asked.unwrap().success());
+
+    // Its server ends, and another pod gets the address.
+    let all_of_web = |spans: &[Span]| of(spans, "server", "/from-abroad").len() == 4;
+    collector.wait_for_spans("the spans of the first pod", LIMIT, all_of_web);
+    web_container.kill();
+    admin
+        .delete(&format!(
+            "/api/v1/namespaces/{SHOP}/pods/web-5d9c7b8f6d-aaaaa"
+        ))
+        .await;
+    let cart = deployed(&admin, SHOP, "cart", false).await;
+    let (id, cart_container) = start(&web_net, &cart, &server());
+    wait_for_server(&net.node, web_ip);
+    let script = format!("{curl} --rate 5/s 'http://{web_ip}:8080/reused/[1-20]'");
+    let (asking, container) = start(&front_net, &front, &["/usr/bin/sh", "-c", &script]);
+    runs(
+        &admin,
+        (SHOP, "front"),
+        &asking,
+        &[front_ip, "fd00:244:1::10"],
+        LONG_AGO,
+    )
+    .await;
+    runs(&admin, (SHOP, "cart"), &id, &[web_ip, web_ip6], &now()).await;
+    container.ended();
+    let all_of_cart = |spans: &[Span]| {
+        of(spans, "server", "/reused/").len() == 20 && of(spans, "client", "/reused/").len() == 20
+    };
+    collector.wait_for_spans("the spans of the second pod", LIMIT, all_of_cart);
+    cart_container.kill();
+    elsewhere.kill();
+    let outcome = agent.stop();
+    assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
+    let (spans, points) = collector.finish();
+
+    let pod = |workload: &'static str, uid: &str| {
+        let name = format!("{workload}-5d9c7b8f6d-aaaaa");
+        let pairs = [
+            ("service.peer.name", workload),
+            ("service.peer.namespace", SHOP),
+            ("spandrel.peer.k8s.namespace.name", SHOP),
+            ("spandrel.peer.k8s.pod.name", &name),
+            ("spandrel.peer.k8s.pod.uid", uid),
+            ("spandrel.peer.k8s.node.name", NODE),
+            ("spandrel.peer.k8s.deployment.name", workload),
+        ];
+        let owned = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        BTreeMap::from(owned)
+    };
+    let check = |kind: &str, path: &str, count: usize, expected: &BTreeMap<String, String>| {
+        let found = of(&spans, kind, path);
+        assert_eq!(found.len(), count, "{kind} {path}");
+        for span in found {
+            let expected = expected
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str()));
+            assert_eq!(peer_of(span), expected.collect(), "{kind} {path}");
+        }
+    };
+    let nobody = BTreeMap::new();
+    let named = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let owned = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        owned.collect()
+    };
+    let nodes = admin.get(&format!("/api/v1/nodes/{NODE}")).await.unwrap();
+    let node_uid = nodes["metadata"]["uid"].as_str().unwrap();
+    let the_node = named(&[
+        ("spandrel.peer.k8s.node.name", NODE),
+        ("spandrel.peer.k8s.node.uid", node_uid),
+    ]);
+    let path = format!("/api/v1/namespaces/{SHOP}/services/web-svc");
+    let of_service = admin.get(&path).await.unwrap();
+    let the_service = named(&[
+        ("spandrel.peer.k8s.namespace.name", SHOP),
+        ("spandrel.peer.k8s.service.name", "web-svc"),
+        (
+            "spandrel.peer.k8s.service.uid",
+            of_service["metadata"]["uid"].as_str().unwrap(),
+        ),
+    ]);
+    check("client", "/lib/os-release", 5, &pod("web", &web));
+    check("client", "/by-ipv6/", 2, &pod("web", &web));
+    check("client", "/by-service/", 3, &the_service);
+    check("client", "/by-node", 1, &the_node);
+    check("client", "/abroad/", 2, &nobody);
+    check("client", "/by-ingress/", 2, &pod("web", &web));
+    for (path, count) in [
+        ("/lib/os-release", 5),
+        ("/by-ipv6/", 2),
+        ("/by-service/", 3),
+        ("/by-node", 1),
+    ] {
+        check("server", path, count, &pod("front", &front));
+    }
+    // Two pods have the node's address, or one of its processes has it: the node is all that is known.
+    check("server", "/by-ingress/", 2, &the_node);
+    check("server", "/from-abroad/", 4, &nobody);
+    // Both servers asked themselves.
+    check("client", "/loopback", 2, &nobody);
+    check("server", "/loopback", 2, &nobody);
+    check("server", "/reused/", 20, &pod("front", &front));
+
+    // While it is not sure whose the address is it is nobody's, and it is never again that of the first.
+    let (cart_names, reused) = (pod("cart", &cart), of(&spans, "client", "/reused/"));
+    let to_cart = |span: &&&Span| {
+        let peer = peer_of(span);
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let peer: BTreeMap<_, _> = peer.into_iter().map(owned).collect();
+        assert!(peer.is_empty() || peer == cart_names, "{peer:?}");
+        !peer.is_empty()
+    };
+    let to_cart = reused.iter().filter(to_cart).count() as u64;
+    assert!(to_cart > 0, "nobody was named in four seconds");
+
+    let mut counted = vec![
+        ("front -> web", 7),
+        ("front -> web-svc", 3),
+        ("front -> node-1", 1),
+        ("front -> api.example virtual_node", 2),
+        ("front -> cart", to_cart),
+        ("ingress -> web", 2),
+    ];
+    if to_cart < 20 {
+        counted.push(("front -> unknown virtual_node", 20 - to_cart));
+    }
+    assert_eq!(edges(&points, "client", SHOP), expected(&counted));
+    // All but five were for files that are not there, and for servers that is no failure.
+    let mut failed = counted.clone();
+    failed[0].1 = 2;
+    assert_eq!(edges(&points, "failed_total", SHOP), expected(&failed));
+    counted.push(("user -> web virtual_node", 4));
+    assert_eq!(edges(&points, "total", SHOP), expected(&counted));
+    let served = [
+        ("front -> web", 11),
+        ("front -> cart", 20),
+        ("node-1 -> web", 2),
+        ("user -> web virtual_node", 4),
+    ];
+    assert_eq!(edges(&points, "server", SHOP), expected(&served));
+}
