@@ -7,7 +7,7 @@ use std::fs;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use spandrel_k8s_meta::peers::Node;
+use spandrel_k8s_meta::peers::{Node, PeerPod};
 use spandrel_k8s_meta::watch::{
     Access, Change, Counters, Reason, Scope, Settings, State, Watch, cluster_uid,
 };
@@ -276,6 +276,61 @@ async fn with_the_role_for_peers_other_kinds_are_watched_in_the_same_way() {
     let token = fs::read_to_string(token.path()).unwrap();
     let own = Admin::new(&cluster.url(), &cluster.ca_file(), &token).await;
     while own.get("/api/v1/nodes").await.is_ok() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_whole_cluster_a_pod_that_finishes_is_told_as_deleted_and_never_listed() {
+    let Some(cluster) =
+        cluster("of_the_whole_cluster_a_pod_that_finishes_is_told_as_deleted_and_never_listed")
+            .await
+    else {
+        return;
+    };
+    let cluster = cluster.read().await;
+    let admin = cluster.admin().await;
+    admin.namespace("batch", &json!({})).await;
+    let tell = async |name: &str, phase: &str, address: &str| {
+        let path = format!("/api/v1/namespaces/batch/pods/{name}/status");
+        let ips = json!([{"ip": address}]);
+        let status = json!({"status": {"phase": phase, "podIP": address, "podIPs": ips}});
+        admin.patch(&path, &status).await;
+    };
+    for name in ["done", "runs"] {
+        admin.pod("batch", name, "node-9").await;
+    }
+    tell("done", "Succeeded", "10.1.0.1").await;
+    tell("runs", "Running", "10.1.0.2").await;
+
+    let (_token, settings) = agent(&cluster, Scope::Cluster).await;
+    let counters = Arc::new(Counters::default());
+    let (sender, mut changes) = mpsc::channel::<Change<PeerPod>>(4);
+    let task = tokio::spawn(Watch::new(settings, Arc::clone(&counters)).run(sender));
+    let mut next = async || {
+        let change = timeout(LIMIT, changes.recv()).await;
+        change.expect("a change in time").expect("the watch runs")
+    };
+    // Other tests have pods too.
+    let ours = |pod: &PeerPod| pod.metadata().namespace == "batch";
+    let mut listed = Vec::new();
+    loop {
+        match next().await {
+            Change::Apply(pod) if ours(&pod) => listed.push(pod.metadata().name.clone()),
+            Change::ListComplete => break,
+            Change::Failed(failure) => panic!("{failure}"),
+            _ => {}
+        }
+    }
+    assert_eq!(listed, ["runs"]);
+    tell("runs", "Succeeded", "10.1.0.2").await;
+    let gone = loop {
+        match next().await {
+            Change::Delete(pod) if ours(&pod) => break pod,
+            Change::Apply(pod) if ours(&pod) => panic!("{pod:?}"),
+            _ => {}
+        }
+    };
+    assert_eq!(gone.metadata().name, "runs");
+    task.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
