@@ -368,6 +368,13 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
     elsewhere.kill();
     let outcome = agent.stop();
     assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
+    let said = outcome.stderr.iter();
+    let mut said = said.filter(|line| line.starts_with("kubernetes: spans by their peer:"));
+    assert!(
+        said.next().is_some_and(|line| line.contains(" found")),
+        "{}",
+        outcome.stderr.join("\n")
+    );
     let (spans, points) = collector.finish();
 
     let pod = |workload: &'static str, uid: &str| {

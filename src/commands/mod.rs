@@ -8,7 +8,7 @@ mod run;
 mod trace;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -145,6 +145,9 @@ fn capture_into(
 ) -> anyhow::Result<()> {
     let settings = settings::capture(config)?;
     let outcomes = watching.as_ref().map(Watching::outcomes);
+    let of_peers = watching
+        .as_ref()
+        .and_then(|watching| watching.kubernetes.peer_outcomes());
     let (runtime, mut watching) = match watching {
         Some(Watching {
             runtime,
@@ -184,14 +187,10 @@ fn capture_into(
         runtime.shutdown_background();
     }
     if let Some(outcomes) = outcomes {
-        let by_reason = outcomes.snapshot().by_reason;
-        let counts = by_reason
-            .iter()
-            .map(|(reason, count)| format!(" {count} {reason}"));
-        say(format_args!(
-            "kubernetes: spans by their pod:{}",
-            counts.collect::<String>()
-        ));
+        say_outcomes("pod", &outcomes.snapshot().by_reason);
+    }
+    if let Some(outcomes) = of_peers {
+        say_outcomes("peer", &outcomes.snapshot().by_reason);
     }
     let asked = asked.map(|counters| counters.snapshot());
     // A machine without a runtime has nothing to tell.
@@ -205,6 +204,17 @@ fn capture_into(
         ));
     }
     result
+}
+
+/// How look-ups in this run ended.
+fn say_outcomes(of: &str, by_reason: &BTreeMap<&'static str, u64>) {
+    let counts = by_reason
+        .iter()
+        .map(|(reason, count)| format!(" {count} {reason}"));
+    say(format_args!(
+        "kubernetes: spans by their {of}:{}",
+        counts.collect::<String>()
+    ));
 }
 
 /// The watch on the pods of this node, on a thread of its own.

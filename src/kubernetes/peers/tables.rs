@@ -219,13 +219,15 @@ impl Tables {
             return Answer::nobody("own_address");
         }
         let near = known.own.contains(&address) || known.peers.is_near(address);
+        // Of objects that were refused not even the networks are known.
+        let all_known = known.peers.refused() == 0;
         let may_change = match peer {
             Some(_) if leaving => Some(MayChange::Deletion),
             None if outcome == "address_unknown" && near => Some(MayChange::Newcomer),
             _ => None,
         };
         Answer {
-            outside: outcome == "address_unknown" && !near,
+            outside: outcome == "address_unknown" && !near && all_known,
             peer,
             outcome,
             may_change,

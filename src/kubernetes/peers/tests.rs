@@ -363,6 +363,29 @@ fn the_servers_end_counts_only_clients_from_outside_of_the_cluster() {
 }
 
 #[test]
+fn with_objects_that_were_refused_nobody_is_surely_from_outside() {
+    let mut peers = Peers::told(&Settings {
+        tables: peers::Settings {
+            max_objects: 1,
+            ..peers::Settings::default()
+        },
+        ..settings()
+    });
+    list(
+        &peers,
+        [
+            pod("a", &["10.244.2.7"], json!({})),
+            pod("b", &["10.244.9.7"], json!({})),
+        ],
+    );
+    list::<Service>(&peers, []);
+    list::<Node>(&peers, []);
+    let (attributes, names) = edge(&mut peers, SpanKind::Server, "10.244.9.7");
+    assert_eq!(attributes[0], ("client".to_owned(), "unknown".to_owned()));
+    assert_eq!(names, ["server"]);
+}
+
+#[test]
 fn edges_of_the_same_ends_share_their_attributes_and_none_is_made_where_it_is_off() {
     let mut peers = synced();
     let front = front();
