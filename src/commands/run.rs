@@ -43,7 +43,11 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
                     own.observe_exporter(observed);
                 }
                 if let Some(watching) = &watching {
-                    kubernetes::observe(own, &watching.outcomes());
+                    kubernetes::observe(
+                        own,
+                        &watching.outcomes(),
+                        watching.kubernetes.peer_outcomes().as_ref(),
+                    );
                 }
             })
             .inspect_err(|error| tracing::warn!("the agent's own metrics are off: {error}"))
