@@ -254,6 +254,9 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
     node(&admin).await;
     let ports = json!([{"port": 80, "targetPort": PORT}]);
     let web_address = service(&admin, SHOP, "web-svc", &json!({"ports": ports})).await;
+    let on_nodes = json!([{"port": 80, "targetPort": PORT, "nodePort": 30080}]);
+    let on_nodes = json!({"type": "NodePort", "ports": on_nodes});
+    service(&admin, SHOP, "web-np", &on_nodes).await;
     let headless = json!({"clusterIP": "None", "ports": ports});
     assert_eq!(service(&admin, SHOP, "headless", &headless).await, "None");
 
@@ -265,6 +268,7 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
     let outside = net.pod("203.0.113.9", None);
     net.translate((&web_address, 80), (web_ip, PORT));
     net.translate((NODE_ADDRESS, 30080), (web_ip, PORT));
+    net.translate((NODE_ADDRESS, 9090), (web_ip, PORT));
 
     let access = kubeconfig(&admin, &cluster).await;
     let file = configuration(&collector, &access, SHOP);
@@ -310,7 +314,8 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
         "{curl} 'http://{web_ip}:8080/lib/os-release?n=[1-5]'
          {curl} 'http://{web_address}/by-service/[1-3]'
          {curl} -g 'http://[{web_ip6}]:8080/by-ipv6/1'; {curl} -g 'http://[{web_ip6}]:8080/by-ipv6/2'
-         {curl} 'http://{NODE_ADDRESS}:30080/by-node'
+         {curl} 'http://{NODE_ADDRESS}:30080/by-node-port'
+         {curl} 'http://{NODE_ADDRESS}:9090/by-host-port'
          {curl} -H 'Host: api.example' 'http://203.0.113.9:8080/abroad/[1-2]'"
     );
     let (id, container) = start(&front_net, &front, &["/usr/bin/sh", "-c", &script]);
@@ -414,27 +419,31 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
         ("spandrel.peer.k8s.node.name", NODE),
         ("spandrel.peer.k8s.node.uid", node_uid),
     ]);
-    let path = format!("/api/v1/namespaces/{SHOP}/services/web-svc");
-    let of_service = admin.get(&path).await.unwrap();
-    let the_service = named(&[
-        ("spandrel.peer.k8s.namespace.name", SHOP),
-        ("spandrel.peer.k8s.service.name", "web-svc"),
-        (
-            "spandrel.peer.k8s.service.uid",
-            of_service["metadata"]["uid"].as_str().unwrap(),
-        ),
-    ]);
+    let of_service = async |name: &str| {
+        let path = format!("/api/v1/namespaces/{SHOP}/services/{name}");
+        let service = admin.get(&path).await.unwrap();
+        named(&[
+            ("spandrel.peer.k8s.namespace.name", SHOP),
+            ("spandrel.peer.k8s.service.name", name),
+            (
+                "spandrel.peer.k8s.service.uid",
+                service["metadata"]["uid"].as_str().unwrap(),
+            ),
+        ])
+    };
     check("client", "/lib/os-release", 5, &pod("web", &web));
     check("client", "/by-ipv6/", 2, &pod("web", &web));
-    check("client", "/by-service/", 3, &the_service);
-    check("client", "/by-node", 1, &the_node);
+    check("client", "/by-service/", 3, &of_service("web-svc").await);
+    check("client", "/by-node-port", 1, &of_service("web-np").await);
+    check("client", "/by-host-port", 1, &the_node);
     check("client", "/abroad/", 2, &nobody);
     check("client", "/by-ingress/", 2, &pod("web", &web));
     for (path, count) in [
         ("/lib/os-release", 5),
         ("/by-ipv6/", 2),
         ("/by-service/", 3),
-        ("/by-node", 1),
+        ("/by-node-port", 1),
+        ("/by-host-port", 1),
     ] {
         check("server", path, count, &pod("front", &front));
     }
@@ -461,6 +470,7 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
     let mut counted = vec![
         ("front -> web", 7),
         ("front -> web-svc", 3),
+        ("front -> web-np", 1),
         ("front -> node-1", 1),
         ("front -> api.example virtual_node", 2),
         ("front -> cart", to_cart),
@@ -477,7 +487,7 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
     counted.push(("user -> web virtual_node", 4));
     assert_eq!(edges(&points, "total", SHOP), expected(&counted));
     let served = [
-        ("front -> web", 11),
+        ("front -> web", 12),
         ("front -> cart", 20),
         ("node-1 -> web", 2),
         ("user -> web virtual_node", 4),

@@ -127,7 +127,7 @@ impl Peers {
             Some(it) if it.is_loopback() || it.is_unspecified() => Answer::nobody("loopback"),
             Some(it) if is_link_local(it) => Answer::nobody("link_local"),
             Some(it) => {
-                let answer = self.tables.lookup(it, span.start);
+                let answer = self.tables.lookup(it, server_port(span), span.start);
                 if !last && self.waits(&answer, it) {
                     return PeerOf::NotYet;
                 }
@@ -172,6 +172,14 @@ impl Peers {
             let attributes = &mut measured.span.attributes;
             attributes.extend_from_slice(&label.attributes);
         }
+    }
+}
+
+/// The port that a client asked; that of a client means nothing.
+fn server_port(span: &SpanRecord) -> Option<u16> {
+    match span.attribute("network.peer.port") {
+        Some(Value::I64(port)) if span.kind == SpanKind::Client => u16::try_from(*port).ok(),
+        _ => None,
     }
 }
 

@@ -189,8 +189,8 @@ impl Tables {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Who had this address at this time. Never waits.
-    pub(crate) fn lookup(&self, address: IpAddr, at: UnixTime) -> Answer {
+    /// Who had this address at this time, and was asked at the port if there is one. Never waits.
+    pub(crate) fn lookup(&self, address: IpAddr, port: Option<u16>, at: UnixTime) -> Answer {
         let mut known = match self.known.try_lock() {
             Ok(known) => known,
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
@@ -198,7 +198,10 @@ impl Tables {
                 return Answer::nobody("busy").may_change(MayChange::Turn);
             }
         };
-        let found = known.peers.lookup(address, at);
+        let found = match port {
+            Some(port) => known.peers.lookup_server(address, port, at),
+            None => known.peers.lookup(address, at),
+        };
         let outcome = found.outcome();
         let (peer, leaving) = match found {
             PeerLookup::Found(peer) => (Some(peer), false),

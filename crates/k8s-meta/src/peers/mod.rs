@@ -23,12 +23,14 @@ use spandrel_model::UnixTime;
 
 use self::claim::{Claim, Source, Verdict, decide};
 pub use self::object::{
-    Ingress, LoadBalancer, Node, NodeAddress, NodeStatus, Service, ServiceSpec, ServiceStatus,
+    Ingress, LoadBalancer, Node, NodeAddress, NodeStatus, Service, ServicePort, ServiceSpec,
+    ServiceStatus,
 };
 pub use self::pod::PeerPod;
 use self::pod::{Declared, NAME_ANNOTATION, NAME_LABELS, NAMESPACE_ANNOTATION};
 use self::record::{
-    About, Ending, Named, Record, ServiceName, Wanted, canonical, network, pod_times, wanted,
+    About, Ending, Named, Record, ServiceName, Wanted, canonical, in_use, network, place_of,
+    pod_times, wanted,
 };
 use crate::owner::{self, Owner};
 use crate::pod::Metadata;
@@ -66,7 +68,7 @@ pub enum PeerKind {
     Pod,
     /// A Service; which pod answers is not known.
     Service,
-    /// A node: a process of the host, a pod on its network, or a NodePort.
+    /// A node: a process of the host, a pod on its network, or a host port.
     Node,
 }
 
@@ -199,7 +201,16 @@ impl Peers {
                 .chain(ingress)
                 .map(|it| (it, Source::External)),
         );
-        let wanted = wanted(all, self.since(&service.metadata, now.0), now.0);
+        let since = self.since(&service.metadata, now.0);
+        let mut wanted = wanted(all, since, now.0);
+        let ports = spec.ports.iter();
+        let ports = ports.filter(|it| it.protocol.as_deref().is_none_or(|it| it == "TCP"));
+        let claimed = ports.filter_map(|it| it.node_port.filter(|port| *port != 0));
+        wanted.extend(claimed.map(|port| Wanted {
+            address: place_of(port),
+            source: Source::ClusterIp,
+            from: since,
+        }));
         self.apply(
             PeerKind::Service,
             &service.metadata,
@@ -333,7 +344,13 @@ impl Peers {
 
     /// Who had this address at this time.
     pub fn lookup(&mut self, address: IpAddr, at: UnixTime) -> PeerLookup {
-        let address = address.to_canonical();
+        match in_use(address.to_canonical()) {
+            Some(address) => self.claimed(address, at),
+            None => PeerLookup::Unknown,
+        }
+    }
+
+    fn claimed(&mut self, address: IpAddr, at: UnixTime) -> PeerLookup {
         let claims: SmallVec<[(u32, &Claim); 4]> = self.claims_on(address).collect();
         let verdict = decide(&claims, at.0);
         drop(claims);
@@ -346,6 +363,21 @@ impl Peers {
             Verdict::Ambiguous => PeerLookup::Ambiguous,
             Verdict::Ended => PeerLookup::Gone,
             Verdict::Nobody => PeerLookup::Unknown,
+        }
+    }
+
+    /// Who was asked by a connection to this address and port at this time: a port that a Service has on the addresses of
+    /// all nodes is the Service's, and no node's.
+    pub fn lookup_server(&mut self, address: IpAddr, port: u16, at: UnixTime) -> PeerLookup {
+        let found = self.lookup(address, at);
+        match &found {
+            PeerLookup::Found(node) if node.kind == PeerKind::Node => {}
+            _ => return found,
+        }
+        match self.claimed(place_of(port), at) {
+            PeerLookup::Unknown | PeerLookup::Gone => found,
+            // Whether it is the node itself, or which Service, is not certain.
+            of_port => of_port,
         }
     }
 

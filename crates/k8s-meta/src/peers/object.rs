@@ -26,6 +26,18 @@ pub struct ServiceSpec {
     /// Addresses that somebody routes to the nodes.
     #[serde(rename = "externalIPs")]
     pub external_ips: Vec<String>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+}
+
+/// Part of `v1.ServicePort`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServicePort {
+    /// Port on the addresses of all nodes, where it has one.
+    pub node_port: Option<u16>,
+    /// `TCP`, `UDP` or `SCTP`; TCP unless it is set.
+    pub protocol: Option<String>,
 }
 
 /// Part of `v1.ServiceStatus`.

@@ -184,9 +184,26 @@ pub(super) fn wanted<'a>(
 }
 
 pub(super) fn canonical(text: &str) -> Option<IpAddr> {
-    text.parse()
-        .ok()
-        .map(|address: IpAddr| address.to_canonical())
+    let address: IpAddr = text.parse().ok()?;
+    in_use(address.to_canonical())
+}
+
+/// Ports of Services on all nodes are claimed as addresses that nobody can have: of the prefix for packets that are to be
+/// discarded (RFC 6666).
+const PORTS: u128 = 0x0100 << 112;
+
+/// The place of a port.
+pub(super) fn place_of(port: u16) -> IpAddr {
+    Ipv6Addr::from_bits(PORTS | u128::from(port)).into()
+}
+
+/// An address that somebody can have.
+pub(super) fn in_use(address: IpAddr) -> Option<IpAddr> {
+    let of_ports = |it: Ipv6Addr| it.to_bits() >> 64 == PORTS >> 64;
+    match address {
+        IpAddr::V6(address) if of_ports(address) => None,
+        address => Some(address),
+    }
 }
 
 /// The network of an address, as [`super::Peers::is_near`] means it.

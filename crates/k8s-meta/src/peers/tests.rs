@@ -373,3 +373,67 @@ fn services_and_nodes_have_had_their_addresses_since_they_were_made() {
     peers.apply_node(&node, at(100));
     assert_eq!(who(&mut peers, "192.0.2.1", 50), "n");
 }
+
+#[test]
+fn a_port_of_a_service_on_all_nodes_is_the_services() {
+    let mut peers = peers();
+    let port = |port: u16, protocol: Option<&str>| ServicePort {
+        node_port: Some(port),
+        protocol: protocol.map(str::to_owned),
+    };
+    let mut service = Service {
+        metadata: meta("s", 1, 0),
+        ..Service::default()
+    };
+    service.spec.ports = vec![
+        port(30080, Some("TCP")),
+        port(30053, Some("UDP")),
+        port(0, None),
+    ];
+    peers.apply_service(&service, at(10));
+    let addresses = vec![NodeAddress {
+        kind: "InternalIP".into(),
+        address: "192.0.2.1".into(),
+    }];
+    let node = Node {
+        metadata: meta("n", 3, 0),
+        status: NodeStatus { addresses },
+    };
+    peers.apply_node(&node, at(10));
+    let pod = pod("p", 4, 0, &["10.0.0.1"]);
+    peers.apply_pod(&PeerPod::from(pod), at(10));
+    let asked = |peers: &mut Peers, address: &str, port: u16, seconds: u64| match peers
+        .lookup_server(address.parse().unwrap(), port, at(seconds))
+    {
+        PeerLookup::Found(peer) => peer.uid.clone(),
+        other => other.outcome().to_owned(),
+    };
+    for (address, port, who) in [
+        ("192.0.2.1", 30080, "s"),
+        ("192.0.2.1", 30053, "n"),
+        ("192.0.2.1", 0, "n"),
+        ("192.0.2.1", 30081, "n"),
+        ("10.0.0.1", 30080, "p"),
+        ("192.0.2.2", 30080, "address_unknown"),
+    ] {
+        assert_eq!(
+            asked(&mut peers, address, port, 20),
+            who,
+            "{address} {port}"
+        );
+    }
+    // Nobody has the place at which a port is claimed.
+    assert_eq!(who(&mut peers, "100::7580", 20), "address_unknown");
+    // The port goes to another Service.
+    peers.delete("s", at(30));
+    let mut next = service.clone();
+    next.metadata = meta("t", 5, 40);
+    peers.apply_service(&next, at(60));
+    for (seconds, who) in [(29, "s"), (35, "n"), (41, "address_ambiguous"), (42, "t")] {
+        assert_eq!(
+            asked(&mut peers, "192.0.2.1", 30080, seconds),
+            who,
+            "{seconds}"
+        );
+    }
+}
