@@ -123,7 +123,12 @@ async fn kubeconfig(admin: &Admin, cluster: &cluster::Cluster) -> NamedTempFile 
 }
 
 /// Deltas, so that the sum of all points is the number of all requests. Only pods of the namespace are told.
-fn configuration(collector: &Collector, access: &NamedTempFile, namespace: &str) -> NamedTempFile {
+fn configuration(
+    collector: &Collector,
+    access: &NamedTempFile,
+    namespace: &str,
+    hold: &str,
+) -> NamedTempFile {
     let (endpoint, access) = (collector.grpc_endpoint(), access.path().display());
     let text = format!(
         r#"
@@ -143,7 +148,7 @@ distribution:
     kubernetes:
       node_name: {NODE}
       kubeconfig: {access}
-      hold: 20s
+      hold: {hold}
       peers: {{enabled: true}}
 "#
     );
@@ -271,7 +276,7 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
     net.translate((NODE_ADDRESS, 9090), (web_ip, PORT));
 
     let access = kubeconfig(&admin, &cluster).await;
-    let file = configuration(&collector, &access, SHOP);
+    let file = configuration(&collector, &access, SHOP, "20s");
     let agent = Agent::start(&["run", "--config", file.path().to_str().unwrap()]);
     let containerd = Containerd::start();
     let curl = "curl -s -o /dev/null";
@@ -492,5 +497,86 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
         ("node-1 -> web", 2),
         ("user -> web virtual_node", 4),
     ];
+    assert_eq!(edges(&points, "server", SHOP), expected(&served));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_rights_for_services_pods_are_named_and_the_missing_rule_is_told() {
+    const TEST: &str =
+        "without_the_rights_for_services_pods_are_named_and_the_missing_rule_is_told";
+    const SHOP: &str = "peers-narrow";
+    if !(is_root(TEST)
+        && has(
+            TEST,
+            &["containerd", "ctr", "runc", "python3", "curl", "nft"],
+        ))
+    {
+        return;
+    }
+    let (Some(cluster), Some(collector)) = (cluster(TEST).await, Collector::start(TEST)) else {
+        return;
+    };
+    // Alone: the other test needs the rights.
+    let cluster = cluster.write().await;
+    let admin = cluster.admin().await;
+    let binding = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/spandrel-peers";
+    if admin.get(binding).await.is_ok() {
+        admin.delete(binding).await;
+    }
+    let token = admin.agent_token().await;
+    let own = Admin::new(&cluster.url(), &cluster.ca_file(), &token).await;
+    while own.get("/api/v1/services").await.is_ok() {}
+    admin.namespace(SHOP, &json!({})).await;
+    let ports = json!([{"port": 80, "targetPort": PORT}]);
+    let web_address = service(&admin, SHOP, "web-svc", &json!({"ports": ports})).await;
+    let net = NodeNet::new(NODE_ADDRESS);
+    let (web_ip, front_ip) = ("10.244.1.20", "10.244.1.10");
+    let (web_net, front_net) = (net.pod(web_ip, None), net.pod(front_ip, None));
+    net.translate((&web_address, 80), (web_ip, PORT));
+
+    let access = kubeconfig(&admin, &cluster).await;
+    let file = configuration(&collector, &access, SHOP, "10s");
+    let agent = Agent::start(&["run", "--config", file.path().to_str().unwrap()]);
+    let containerd = Containerd::start();
+    let web = deployed(&admin, SHOP, "web", false).await;
+    let id = fresh_id();
+    let server = containerd.run_in(&web_net, &id, &cgroup(&web, &id), &server());
+    runs(&admin, (SHOP, "web"), &id, &[web_ip], LONG_AGO).await;
+    wait_for_server(&net.node, web_ip);
+    let front = deployed(&admin, SHOP, "front", false).await;
+    let script = format!(
+        "curl -s -o /dev/null 'http://{web_ip}:8080/direct/[1-2]'
+         curl -s -o /dev/null 'http://{web_address}/by-service'"
+    );
+    let id = fresh_id();
+    let program = ["/usr/bin/sh", "-c", &script];
+    let container = containerd.run_in(&front_net, &id, &cgroup(&front, &id), &program);
+    runs(&admin, (SHOP, "front"), &id, &[front_ip], LONG_AGO).await;
+    container.ended();
+    collector.wait_for_spans("all spans", LIMIT, |spans| {
+        of(spans, "client", "/direct").len() == 2 && of(spans, "client", "/by-service").len() == 1
+    });
+    server.kill();
+    let outcome = agent.stop();
+    let (spans, points) = collector.finish();
+    let said = outcome.stderr.join("\n");
+    for part in [
+        "403 for services",
+        "403 for nodes",
+        "peers-rbac.yaml",
+        " not_synced",
+    ] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+    for span in of(&spans, "client", "/direct") {
+        assert_eq!(span.text("spandrel.peer.k8s.pod.uid"), web, "{span:?}");
+    }
+    for span in of(&spans, "client", "/by-service") {
+        assert_eq!(peer_of(span), BTreeMap::new());
+    }
+    // Whether anybody is from outside is not known, and each request is counted still.
+    let counted = [("front -> web", 2), ("front -> unknown virtual_node", 1)];
+    assert_eq!(edges(&points, "total", SHOP), expected(&counted));
+    let served = [("front -> web", 3)];
     assert_eq!(edges(&points, "server", SHOP), expected(&served));
 }
