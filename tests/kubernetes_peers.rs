@@ -386,6 +386,26 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
         outcome.stderr.join("\n")
     );
     let (spans, points) = collector.finish();
+    let own = |name: &str, key: &str, value: &str| {
+        points.iter().any(|point| {
+            point.name == format!("spandrel.kubernetes.{name}")
+                && point.resource["service.name"] == "spandrel"
+                && point.attributes.get(key).is_some_and(|it| it == value)
+                && point.value > 0.0
+        })
+    };
+    for outcome in ["found", "loopback"] {
+        assert!(
+            own("peer.lookups", "spandrel.kubernetes.outcome", outcome),
+            "{outcome}"
+        );
+    }
+    for scope in ["node", "cluster"] {
+        assert!(
+            own("watch.requests", "spandrel.kubernetes.scope", scope),
+            "{scope}"
+        );
+    }
 
     let pod = |workload: &'static str, uid: &str| {
         let name = format!("{workload}-5d9c7b8f6d-aaaaa");
@@ -540,7 +560,7 @@ async fn without_the_rights_for_services_pods_are_named_and_the_missing_rule_is_
     let containerd = Containerd::start();
     let web = deployed(&admin, SHOP, "web", false).await;
     let id = fresh_id();
-    let server = containerd.run_in(&web_net, &id, &cgroup(&web, &id), &server());
+    let server = containerd.run_in(&web_net.name, &id, &cgroup(&web, &id), &server());
     runs(&admin, (SHOP, "web"), &id, &[web_ip], LONG_AGO).await;
     wait_for_server(&net.node, web_ip);
     let front = deployed(&admin, SHOP, "front", false).await;
@@ -550,7 +570,7 @@ async fn without_the_rights_for_services_pods_are_named_and_the_missing_rule_is_
     );
     let id = fresh_id();
     let program = ["/usr/bin/sh", "-c", &script];
-    let container = containerd.run_in(&front_net, &id, &cgroup(&front, &id), &program);
+    let container = containerd.run_in(&front_net.name, &id, &cgroup(&front, &id), &program);
     runs(&admin, (SHOP, "front"), &id, &[front_ip], LONG_AGO).await;
     container.ended();
     collector.wait_for_spans("all spans", LIMIT, |spans| {
