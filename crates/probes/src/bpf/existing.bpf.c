@@ -58,9 +58,8 @@ SEC("syscall")
 int who_calls(void *ctx)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
-
-	struct pid *pid = task->group_leader->thread_pid;
-	__u32 level = pid->level;
+	struct pid *pid = BPF_CORE_READ(task, group_leader, thread_pid);
+	__u32 level = BPF_CORE_READ(pid, level);
 	struct upid *number;
 
 	level = caller_below < level ? level - caller_below : 0;

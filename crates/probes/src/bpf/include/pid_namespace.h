@@ -9,7 +9,10 @@
 const volatile __u32 pid_namespace; /* inode number of the agent's; 0: the initial one */
 const volatile __u32 pid_level;
 
-/* The place of a process' number at a level: an index into the last member, whose length differs between kernels. */
+/*
+ * The place of a process' number at a level: an index into the last member, whose length differs between kernels. With `pid`
+ * from a probe read, as the verifier of older kernels lets nobody calculate with a pointer that it knows.
+ */
 static __always_inline struct upid *number_at(struct pid *pid, __u32 level)
 {
 	return (void *)pid + bpf_core_field_offset(struct pid, numbers) + level * bpf_core_type_size(struct upid);
@@ -18,7 +21,7 @@ static __always_inline struct upid *number_at(struct pid *pid, __u32 level)
 /* The number of a thread in the agent's namespace, 0 if it has none there. */
 static __always_inline __u32 translated(struct task_struct *task)
 {
-	struct pid *pid = task->thread_pid;
+	struct pid *pid = BPF_CORE_READ(task, thread_pid);
 	struct upid *number;
 
 	if (!pid || BPF_CORE_READ(pid, level) < pid_level)
