@@ -5,6 +5,7 @@ mod config;
 mod explain;
 mod replay;
 mod run;
+mod sources;
 mod trace;
 
 use std::cell::RefCell;
@@ -29,6 +30,7 @@ use crate::pipeline::Pipeline;
 use crate::recorder::Recorder;
 use crate::sink::{OtlpSink, RequestJsonLines, Sink, TextConsole, TextTable};
 use crate::{logging, settings};
+use sources::Sources;
 
 /// Carries a command out.
 pub fn execute(command: Command) -> anyhow::Result<Exit> {
@@ -141,9 +143,13 @@ fn capture_into(
     stop: &Stop,
     ledger: &Arc<Ledger>,
     record: Option<&Path>,
-    watching: Option<Watching>,
+    sources: Sources,
 ) -> anyhow::Result<()> {
     let settings = settings::capture(config)?;
+    let Sources {
+        pods: watching,
+        containers,
+    } = sources;
     let outcomes = watching.as_ref().map(Watching::outcomes);
     let of_peers = watching
         .as_ref()
@@ -156,9 +162,8 @@ fn capture_into(
         }) => (Some(runtime), Some((kubernetes, hold))),
         None => (None, None),
     };
-    let names = settings::containers(config).map(Names::new);
-    let asked = names.as_ref().map(Names::counters);
-    let mut names = names.map(|names| (names, settings::container_hold(config)));
+    let asked = containers.as_ref().map(Names::counters);
+    let mut names = containers.map(|names| (names, settings::container_hold(config)));
     let result = agent::capture(settings, duration, stop, ledger, |control| {
         let seed = settings::id_seed();
         let mut pipeline = Pipeline::new(
@@ -192,16 +197,8 @@ fn capture_into(
     if let Some(outcomes) = of_peers {
         say_outcomes("peer", &outcomes.snapshot().by_reason);
     }
-    let asked = asked.map(|counters| counters.snapshot());
-    // A machine without a runtime has nothing to tell.
-    if let Some(asked) = asked.filter(|asked| asked.keys().any(|reason| *reason != "no_socket")) {
-        let counts = asked
-            .iter()
-            .map(|(reason, count)| format!(" {count} {reason}"));
-        say(format_args!(
-            "container runtimes: containers asked about:{}",
-            counts.collect::<String>()
-        ));
+    if let Some(counters) = asked {
+        sources::say_asked(&counters);
     }
     result
 }

@@ -6,11 +6,11 @@ use std::time::Instant;
 use spandrel_exporter::self_telemetry::SelfTelemetry;
 use spandrel_model::Ledger;
 
-use super::{Watching, capture_into, close_ledger, exporting, load};
+use super::sources::Sources;
+use super::{capture_into, close_ledger, exporting, load};
 use crate::agent::Stop;
 use crate::cli::Run;
 use crate::exit::{Exit, say};
-use crate::kubernetes;
 use crate::settings;
 use crate::sink::OtlpSink;
 
@@ -33,7 +33,7 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
     let (runtime, deadline) = (otlp.runtime(), otlp.deadline());
     let (overflows, collections) = (otlp.overflow_reports(), otlp.collections());
     let observed = otlp.observed();
-    let watching = Watching::start(&config)?;
+    let sources = Sources::start(&config)?;
     let own = settings::self_telemetry(&config).and_then(|settings| {
         SelfTelemetry::start(settings, &ledger, runtime.handle())
             .inspect(|own| {
@@ -42,13 +42,7 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
                 if let Some(observed) = &observed {
                     own.observe_exporter(observed);
                 }
-                if let Some(watching) = &watching {
-                    kubernetes::observe(
-                        own,
-                        &watching.outcomes(),
-                        watching.kubernetes.peer_outcomes().as_ref(),
-                    );
-                }
+                sources.observe(own);
             })
             .inspect_err(|error| tracing::warn!("the agent's own metrics are off: {error}"))
             .ok()
@@ -60,7 +54,7 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
         &stop,
         &ledger,
         arguments.files.record.as_deref(),
-        watching,
+        sources,
     );
     // After the spans and points, for the last numbers, and in what is left of their time.
     if let Some(own) = own

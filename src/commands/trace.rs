@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use spandrel_model::Ledger;
 
-use super::{Watching, capture_into, close_ledger, load, printer};
+use super::sources::Sources;
+use super::{capture_into, close_ledger, load, printer};
 use crate::agent::Stop;
 use crate::cli::Trace;
 use crate::exit::Exit;
@@ -17,7 +18,7 @@ pub(super) fn execute(arguments: Trace) -> anyhow::Result<Exit> {
     settings::narrow(&mut config, &arguments);
     let ledger = Arc::new(Ledger::default());
     let sink = printer(arguments.output, true, &config, &ledger)?;
-    let watching = Watching::start(&config)?;
+    let sources = Sources::start(&config)?;
     let result = capture_into(
         sink,
         &config,
@@ -25,7 +26,7 @@ pub(super) fn execute(arguments: Trace) -> anyhow::Result<Exit> {
         &stop,
         &ledger,
         arguments.files.record.as_deref(),
-        watching,
+        sources,
     );
     close_ledger(&ledger, arguments.files.ledger.as_deref())?;
     result.map(|()| Exit::Done)
