@@ -127,7 +127,7 @@ impl Pipeline {
             Event::ProcessStarted(started) => {
                 self.identities.started(started);
                 self.selection.forget(started.process);
-                self.decide(started.process, None);
+                self.decide(started.process, started.cgroup, None);
             }
             Event::ProcessExited(exited) => {
                 self.identities.exited(exited);
@@ -136,7 +136,7 @@ impl Pipeline {
             Event::ConnectionOpened(opened) => self.selection.opened(opened),
             Event::ConnectionClosed(closed) => self.selection.closed(closed.connection),
             Event::Message(message) => {
-                if !self.decide(message.process, Some(message.connection)) {
+                if !self.decide(message.process, message.cgroup, Some(message.connection)) {
                     self.ledger.messages.drop_for("selection.denied", 1);
                     return false;
                 }
@@ -149,11 +149,16 @@ impl Pipeline {
     }
 
     /// Whether the process is captured here; tells the kernel side what is decided for the first time.
-    fn decide(&mut self, process: ProcessKey, connection: Option<ConnectionId>) -> bool {
+    fn decide(
+        &mut self,
+        process: ProcessKey,
+        cgroup: u64,
+        connection: Option<ConnectionId>,
+    ) -> bool {
         let at = self.unix_now();
         let answer = self
             .selection
-            .decide(process, connection, &mut self.identities, at);
+            .decide(process, cgroup, connection, &mut self.identities, at);
         if answer.tell_kernel {
             self.steering.process(process, answer.allow);
         }
@@ -313,7 +318,7 @@ impl Pipeline {
         let Some(news) = self.identities.take_in(unix) else {
             return;
         };
-        if news {
+        if news || self.identities.is_search_due() {
             let waiting = self.hold.as_mut().map(Hold::take_all).unwrap_or_default();
             for held in waiting {
                 self.place(held.since, held.measured, false);

@@ -69,10 +69,11 @@ impl Selection {
         self.ports.remove(&connection);
     }
 
-    /// Whether a message of this process on this connection is captured.
+    /// Whether a message of this process, in the control group of this id (0 if unknown), on this connection is captured.
     pub fn decide(
         &mut self,
         process: ProcessKey,
+        cgroup: u64,
         connection: Option<ConnectionId>,
         identities: &mut Identities,
         at: UnixTime,
@@ -87,7 +88,7 @@ impl Selection {
             };
         }
         let ports = connection.and_then(|connection| self.ports.get(&connection));
-        let candidate = self.candidate(process, identities, at);
+        let candidate = self.candidate(process, cgroup, identities, at);
         let ports = ports.map_or(&[][..], Vec::as_slice);
         let allow = match self.selectors.decide(&candidate, ports).verdict {
             Verdict::Allow => true,
@@ -118,7 +119,7 @@ impl Selection {
         if !self.selectors.depend_on_pods() {
             return Told::Yes;
         }
-        let candidate = self.candidate(span.process, identities, span.end);
+        let candidate = self.candidate(span.process, span.cgroup, identities, span.end);
         match self.selectors.decide(&candidate, &ports_of(span)).verdict {
             Verdict::Allow => Told::Yes,
             Verdict::Deny => Told::No,
@@ -129,9 +130,11 @@ impl Selection {
     fn candidate(
         &self,
         process: ProcessKey,
+        cgroup: u64,
         identities: &mut Identities,
         at: UnixTime,
     ) -> Candidate {
+        identities.in_group(process, cgroup);
         identities.as_of(process, at);
         let mut candidate = identities.decide(process);
         if self.selectors.depend_on_pods() {

@@ -8,6 +8,7 @@ mod cgroupfs;
 mod containers;
 mod environment;
 mod golang;
+mod groups;
 mod host;
 mod interpreter;
 mod naming;
@@ -29,6 +30,7 @@ use spandrel_model::{
 };
 use spandrel_probes::GoroutineLayout;
 
+use groups::{Found, Groups};
 use host::Host;
 pub use pods::{PodOf, Whose};
 use seeds::Seeds;
@@ -117,14 +119,27 @@ struct Known {
     /// The resource with what the runtime of its container says.
     in_container: Option<(Arc<Description>, Arc<Resource>)>,
     goroutines: Option<GoroutineLayout>,
+    /// Its control group is not known, and was not searched for yet.
+    unsearched: bool,
 }
 
 #[derive(Debug, Default)]
 struct Entry {
     hint: Hint,
+    /// The search for its control group that is waited for.
+    search: Option<u64>,
     known: Option<Known>,
     exited: Option<KernelTime>,
     used: u64,
+}
+
+impl Entry {
+    fn in_group(&mut self, cgroup: u64) {
+        if cgroup != 0 && self.hint.cgroup == 0 {
+            self.hint.cgroup = cgroup;
+            self.known = self.known.take().filter(|known| known.placement.is_some());
+        }
+    }
 }
 
 /// The identities of the processes of this host, bounded.
@@ -134,9 +149,7 @@ pub struct Identities {
     host: Host,
     entries: HashMap<ProcessKey, Entry, RandomState>,
     seeds: Seeds,
-    groups: HashMap<u64, Arc<Placement>, RandomState>,
-    /// When the groups were last searched for one that is not known.
-    searched: Option<std::time::Instant>,
+    groups: Groups,
     kubernetes: Option<Kubernetes>,
     containers: Option<Names>,
     exits: VecDeque<(KernelTime, ProcessKey)>,
@@ -152,13 +165,15 @@ impl Identities {
             .as_deref()
             .map(|proc_root| Host::read(proc_root, &settings.etc))
             .unwrap_or_default();
+        let live = settings.proc_root.is_some();
+        let root = settings.cgroup_root.clone().filter(|_| live);
+        let groups = Groups::new(root, settings.max_processes);
         Self {
             settings,
             host,
             entries: HashMap::default(),
             seeds: Seeds::default(),
-            groups: HashMap::default(),
-            searched: None,
+            groups,
             kubernetes: None,
             containers: None,
             exits: VecDeque::new(),
@@ -173,6 +188,7 @@ impl Identities {
         self.seeds.started(event.process);
         let entry = self.entry(event.process);
         entry.known = None;
+        entry.search = None;
         entry.exited = None;
         entry.hint = Hint {
             comm: event.comm.clone(),
@@ -251,10 +267,18 @@ impl Identities {
         self.evicted
     }
 
+    /// A process is in the control group of this id (0 if unknown). What was found out without it is found out anew.
+    pub(crate) fn in_group(&mut self, process: ProcessKey, cgroup: u64) {
+        self.entry(process).in_group(cgroup);
+    }
+
     fn known(&mut self, process: ProcessKey, cgroup: u64) -> &Known {
-        let known = match self.entry(process).known.take() {
-            Some(known) => known,
-            None => self.look(process, cgroup),
+        let again = self.is_search_due();
+        let entry = self.entry(process);
+        entry.in_group(cgroup);
+        let known = match entry.known.take() {
+            Some(known) if !(known.unsearched && again) => known,
+            _ => self.look(process, cgroup),
         };
         self.entry(process).known.insert(known)
     }
@@ -290,21 +314,25 @@ impl Identities {
                 placement: Some(Arc::new(seen.placement)),
                 in_pod: None,
                 in_container: None,
+                unsearched: false,
             };
             if let Some(placement) = seen.unified.filter(|_| cgroup != 0) {
-                self.remember_group(cgroup, Arc::new(placement));
+                self.groups.remember(cgroup, Arc::new(placement));
             }
             return known;
         }
         // Its neighbours in the same control group tell the container, or the group itself, if it is still there.
-        if root.is_some() && cgroup != 0 && !self.groups.contains_key(&cgroup) {
-            self.search_groups();
-        }
+        let mut wanted = self.entries.get(&process).and_then(|entry| entry.search);
+        let (placement, unsearched) = match self.groups.find(cgroup, &mut wanted) {
+            Found::There(placement) => (Some(placement), false),
+            Found::Nowhere => (None, false),
+            Found::NotYet => (None, true),
+        };
+        self.entry(process).search = wanted;
         let hint = self
             .entries
             .get(&process)
             .map_or(&nothing, |entry| &entry.hint);
-        let placement = self.groups.get(&cgroup).cloned();
         let attributes = attributes::of_hint(process, hint, placement.as_deref(), &self.host);
         let container = placement
             .as_ref()
@@ -323,34 +351,18 @@ impl Identities {
             resource: self.made_of(attributes),
             goroutines: None,
             placement,
+            unsearched,
         }
     }
 
-    /// Looks at all control groups, at most once a second: a container that lives for less is not worth more.
-    fn search_groups(&mut self) {
-        let now = std::time::Instant::now();
-        let soon = |last: &std::time::Instant| now.duration_since(*last).as_secs() < 1;
-        if self.searched.as_ref().is_some_and(soon) {
-            return;
-        }
-        self.searched = Some(now);
-        let root = self.settings.cgroup_root.as_deref();
-        for (id, placement) in root.map(cgroupfs::containers).unwrap_or_default() {
-            self.remember_group(id, Arc::new(placement));
-        }
+    /// Whether the group of a process that is gone may be found now.
+    pub(crate) fn is_search_due(&self) -> bool {
+        self.groups.is_due()
     }
 
     fn made_of(&self, mut attributes: Vec<Attribute>) -> Arc<Resource> {
         attributes.extend_from_slice(&self.settings.extra);
         Arc::new(Resource::new(attributes))
-    }
-
-    /// Group ids are not reused soon, so dropping all of them now and then costs nothing but a look.
-    fn remember_group(&mut self, cgroup: u64, placement: Arc<Placement>) {
-        if self.groups.len() >= self.settings.max_processes {
-            self.groups.clear();
-        }
-        self.groups.insert(cgroup, placement);
     }
 
     fn entry(&mut self, process: ProcessKey) -> &mut Entry {

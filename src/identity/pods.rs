@@ -89,12 +89,16 @@ impl Identities {
         self.as_of(process, at);
         let known = self.known(process, cgroup);
         let (alone, place) = (Arc::clone(&known.resource), known.placement.clone());
+        let unsearched = known.unsearched;
         let Some(kubernetes) = &mut self.kubernetes else {
             return (
                 self.in_container(process, place.as_deref(), alone, last),
                 None,
             );
         };
+        if unsearched && !last {
+            return (Whose::NotYet, None);
+        }
         let Some(place) = place else {
             return (Whose::Known(alone), Some("no_cgroup"));
         };
@@ -119,11 +123,15 @@ impl Identities {
         self.as_of(process, at);
         let known = self.known(process, 0);
         let (recorded, place) = (known.candidate.pod.clone(), known.placement.clone());
+        let unsearched = known.unsearched;
         let Some(kubernetes) = &mut self.kubernetes else {
             return recorded;
         };
         let Some(place) = place else {
-            return PodOf::Nobody;
+            return match unsearched {
+                true => PodOf::NotYet,
+                false => PodOf::Nobody,
+            };
         };
         match kubernetes.locate(&place, at) {
             Lookup::Found(identity) | Lookup::NoContainer(identity) => PodOf::Pod(identity),

@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use spandrel_k8s_meta::pod::Pod;
 use spandrel_k8s_meta::store;
 use spandrel_k8s_meta::watch::Change;
-use spandrel_model::{Resource, UnixTime};
+use spandrel_model::{ProcessKey, Resource, UnixTime};
 
 use super::tests::{Seen, Tree, key, started};
 use super::{Identities, PodOf, Whose};
@@ -63,6 +64,16 @@ fn known(whose: Whose) -> Arc<Resource> {
     match whose {
         Whose::Known(resource) => resource,
         Whose::NotYet => panic!("its pod is not known"),
+    }
+}
+
+/// The same, once all groups have been searched, however slow this machine is.
+fn searched(identities: &mut Identities, process: ProcessKey, cgroup: u64) -> Arc<Resource> {
+    loop {
+        identities.groups.rest(Duration::ZERO);
+        if let Whose::Known(resource) = identities.whose(process, cgroup, at(1), false) {
+            return resource;
+        }
     }
 }
 
@@ -180,17 +191,77 @@ fn a_restarted_container_and_a_deleted_pod_still_answer_for_what_came_late() {
     assert_eq!(too_late.text("k8s.pod.uid"), None, "it cannot be that pod");
 }
 
-#[test]
-fn a_process_that_nobody_saw_alive_is_found_by_its_control_group() {
-    let tree = Tree::new();
-    let path = group(FIRST);
+/// Makes the directory of a container's group; returns its id.
+fn made(tree: &Tree, container: &str) -> u64 {
+    let path = group(container);
     let directory = tree
         .0
         .path()
         .join("cgroup")
         .join(path.trim_start_matches("0::/").trim_end());
     fs::create_dir_all(&directory).unwrap();
+    fs::metadata(&directory).unwrap().ino()
+}
+
+#[test]
+fn a_group_that_came_after_a_search_is_waited_for_until_the_next_one() {
+    let tree = Tree::new();
+    let mut identities = identities(&tree);
+    tell(&mut identities, Change::Apply(pod(1, FIRST, None)), at(0));
+    // The first look searches, and there is nothing yet.
+    let other = searched(&mut identities, key(76, 900), 1);
+    assert_eq!(other.text("container.id"), None);
+    identities.groups.rest(Duration::from_secs(3600));
+    let cgroup = made(&tree, FIRST);
+    let process = key(77, 900);
+    let asked = identities.whose(process, cgroup, at(1), false);
+    assert!(matches!(asked, Whose::NotYet));
+    assert_eq!(identities.pod_of(process, at(1)), PodOf::NotYet);
+    let alone = known(identities.whose(process, cgroup, at(1), true));
+    assert_eq!(alone.text("container.id"), None, "the wait is over");
+    assert!(!identities.is_search_due());
+    identities.groups.rest(Duration::ZERO);
+    assert!(identities.is_search_due());
+    let resource = searched(&mut identities, process, cgroup);
+    assert_eq!(resource.text("k8s.container.name"), Some("app"));
+    assert!(!identities.is_search_due(), "it has been found");
+}
+
+#[test]
+fn a_process_of_the_host_that_is_gone_does_not_wait() {
+    let tree = Tree::new();
+    let directory = tree.0.path().join("cgroup/system.slice/cron.service");
+    fs::create_dir_all(&directory).unwrap();
     let cgroup = fs::metadata(&directory).unwrap().ino();
+    let root = fs::metadata(tree.0.path().join("cgroup")).unwrap().ino();
+    let mut identities = identities(&tree);
+    for (pid, cgroup) in [(75, cgroup), (76, cgroup), (77, root), (78, root)] {
+        searched(&mut identities, key(pid, 900), cgroup);
+    }
+    assert_eq!(
+        counted(&mut identities),
+        [("no_cgroup", 2), ("not_in_pod", 2)]
+    );
+}
+
+#[test]
+fn a_group_that_is_known_later_than_its_process_counts_from_then_on() {
+    let tree = Tree::new();
+    let mut identities = identities(&tree);
+    tell(&mut identities, Change::Apply(pod(1, FIRST, None)), at(0));
+    let cgroup = made(&tree, FIRST);
+    let process = key(77, 900);
+    assert_eq!(identities.decide(process).container_id, None);
+    identities.in_group(process, cgroup);
+    searched(&mut identities, process, cgroup);
+    let found = identities.decide(process).container_id;
+    assert_eq!(found.as_deref(), Some(FIRST));
+}
+
+#[test]
+fn a_process_that_nobody_saw_alive_is_found_by_its_control_group() {
+    let tree = Tree::new();
+    let cgroup = made(&tree, FIRST);
     let mut identities = identities(&tree);
     tell(&mut identities, Change::Apply(pod(1, FIRST, None)), at(0));
     let process = key(77, 900);
@@ -198,7 +269,7 @@ fn a_process_that_nobody_saw_alive_is_found_by_its_control_group() {
         cgroup,
         ..started(process, "migrate", Some("/bin/migrate"))
     });
-    let resource = known(identities.whose(process, cgroup, at(1), false));
+    let resource = searched(&mut identities, process, cgroup);
     assert_eq!(resource.text("k8s.container.name"), Some("app"));
     assert_eq!(resource.text("container.id"), Some(FIRST));
 }

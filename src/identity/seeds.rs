@@ -94,6 +94,7 @@ impl Seeds {
             names_itself: false,
             in_container: None,
             in_pod: None,
+            unsearched: false,
         })
     }
 }

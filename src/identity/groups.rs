@@ -1,0 +1,159 @@
+//! Control groups by their ids: the groups of processes that were seen, and those that a search has found.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use spandrel_k8s_meta::cgroup::{Kind, Placement};
+
+use super::cgroupfs::Search;
+
+/// A search takes so long at a time on the pipeline's thread, and then rests.
+const SLICE: Duration = Duration::from_millis(2);
+const REST: Duration = Duration::from_millis(10);
+/// What is not there when a search has ended is not searched for again before that.
+const SEARCH_EVERY: Duration = Duration::from_secs(1);
+
+/// The groups that are known, bounded.
+#[derive(Debug)]
+pub(super) struct Groups {
+    /// Where they can be searched for.
+    root: Option<PathBuf>,
+    most: usize,
+    known: HashMap<u64, Arc<Placement>, RandomState>,
+    search: Option<Search>,
+    /// How many searches have begun, which of them was the last to end, and which one is waited for.
+    begun: u64,
+    ended: u64,
+    wanted: u64,
+    /// Nothing is searched for before that.
+    rests_until: Option<Instant>,
+}
+
+/// Where a group is.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// There.
+    There(Arc<Placement>),
+    /// Nowhere that is known.
+    Nowhere,
+    /// It was not searched for to the end.
+    NotYet,
+}
+
+impl Groups {
+    pub(super) fn new(root: Option<PathBuf>, most: usize) -> Self {
+        Self {
+            root,
+            most,
+            known: HashMap::default(),
+            search: None,
+            begun: 0,
+            ended: 0,
+            wanted: 0,
+            rests_until: None,
+        }
+    }
+
+    /// Group ids are not reused soon, so dropping all of them now and then costs nothing but a look.
+    pub(super) fn remember(&mut self, id: u64, placement: Arc<Placement>) {
+        if self.known.len() >= self.most {
+            self.known.clear();
+        }
+        self.known.insert(id, placement);
+    }
+
+    /// The group of this id, which is searched for where it is not known. `wanted` is kept by whoever asks again: a search
+    /// that had begun before it was asked for the first time may have passed where the group is now.
+    pub(super) fn find(&mut self, id: u64, wanted: &mut Option<u64>) -> Found {
+        if id == 0 {
+            return Found::Nowhere;
+        }
+        let mut searched = true;
+        if self.root.is_some() && !self.known.contains_key(&id) {
+            let wanted = *wanted.get_or_insert(self.begun + 1);
+            self.wanted = self.wanted.max(wanted);
+            if self.ended < wanted && self.is_due() {
+                self.search();
+            }
+            searched = self.ended >= wanted;
+        }
+        match self.known.get(&id) {
+            // Beside version 1 the root of version 2 is where everything is of which version 1 knows more.
+            Some(placement) if placement.kind == Kind::Root => Found::Nowhere,
+            Some(placement) => Found::There(Arc::clone(placement)),
+            None if searched => Found::Nowhere,
+            None => Found::NotYet,
+        }
+    }
+
+    /// Whether what was not found yet may be found now.
+    pub(super) fn is_due(&self) -> bool {
+        self.ended < self.wanted && self.rests_until.is_none_or(|until| Instant::now() >= until)
+    }
+
+    /// Searches on, or begins to.
+    fn search(&mut self) {
+        let Some(root) = &self.root else {
+            return;
+        };
+        let begun = &mut self.begun;
+        let search = self.search.get_or_insert_with(|| {
+            *begun += 1;
+            Search::new(root)
+        });
+        let found = search.look(Instant::now() + SLICE);
+        let mut rest = REST;
+        if search.has_ended() {
+            self.search = None;
+            self.ended = self.begun;
+            rest = SEARCH_EVERY;
+        }
+        self.rests_until = Some(Instant::now() + rest);
+        for (id, placement) in found {
+            self.remember(id, Arc::new(placement));
+        }
+    }
+
+    /// Rests as long as a test wants it.
+    #[cfg(test)]
+    pub(super) fn rest(&mut self, time: Duration) {
+        self.rests_until = Some(Instant::now() + time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn a_group_behind_the_back_of_a_search_is_found_by_the_next_one() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("system.slice")).unwrap();
+        let mut groups = Groups::new(Some(root.path().to_owned()), 100);
+        // One has begun, and has looked at the root already.
+        let mut search = Search::new(root.path());
+        assert_eq!(search.look(Instant::now()).len(), 2);
+        assert!(!search.has_ended());
+        (groups.search, groups.begun) = (Some(search), 1);
+        let group = root.path().join("user.slice");
+        fs::create_dir(&group).unwrap();
+        let id = fs::metadata(&group).unwrap().ino();
+        let mut wanted = None;
+        let found = loop {
+            groups.rest(Duration::ZERO);
+            assert!(groups.begun <= 2);
+            match groups.find(id, &mut wanted) {
+                Found::NotYet => {}
+                found => break found,
+            }
+        };
+        assert!(matches!(found, Found::There(_)), "{found:?}");
+        assert!(!groups.is_due(), "nobody waits");
+    }
+}
