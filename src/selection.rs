@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use spandrel_model::{ConnectionId, ConnectionOpened, ProcessKey, SpanRecord, UnixTime, Value};
 
-use crate::identity::{Candidate, Identities};
+use crate::identity::{Candidate, Identities, PodOf};
 use crate::selectors::{Selectors, Verdict};
 
 /// Answers, and connections' ports, remembered; after that many the memory starts afresh.
@@ -16,6 +16,8 @@ pub struct Selection {
     selectors: Selectors,
     decided: HashMap<(ProcessKey, Option<ConnectionId>), bool, RandomState>,
     ports: HashMap<ConnectionId, Vec<u16>, RandomState>,
+    /// What was decided of a process while its pod was this one.
+    by_pod: HashMap<ProcessKey, (PodOf, Verdict), RandomState>,
 }
 
 /// An answer.
@@ -47,6 +49,7 @@ impl Selection {
             selectors,
             decided: HashMap::default(),
             ports: HashMap::default(),
+            by_pod: HashMap::default(),
         }
     }
 
@@ -88,9 +91,8 @@ impl Selection {
             };
         }
         let ports = connection.and_then(|connection| self.ports.get(&connection));
-        let candidate = self.candidate(process, cgroup, identities, at);
-        let ports = ports.map_or(&[][..], Vec::as_slice);
-        let allow = match self.selectors.decide(&candidate, ports).verdict {
+        let ports = ports.cloned().unwrap_or_default();
+        let allow = match self.verdict(process, cgroup, &ports, identities, at) {
             Verdict::Allow => true,
             Verdict::Deny => false,
             // Captured within the kernel side's bounds, and told only when its pod is known.
@@ -115,36 +117,61 @@ impl Selection {
 
     /// Whether what was measured of a process is told, where that depends on its pod: messages were let through while
     /// nothing was known of it.
-    pub fn told(&self, span: &SpanRecord, identities: &mut Identities) -> Told {
+    pub fn told(&mut self, span: &SpanRecord, identities: &mut Identities) -> Told {
         if !self.selectors.depend_on_pods() {
             return Told::Yes;
         }
-        let candidate = self.candidate(span.process, span.cgroup, identities, span.end);
-        match self.selectors.decide(&candidate, &ports_of(span)).verdict {
+        let ports = match self.selectors.depend_on_ports() {
+            true => ports_of(span),
+            false => Vec::new(),
+        };
+        match self.verdict(span.process, span.cgroup, &ports, identities, span.end) {
             Verdict::Allow => Told::Yes,
             Verdict::Deny => Told::No,
             Verdict::Wait => Told::NotYet,
         }
     }
 
-    fn candidate(
-        &self,
+    /// Decides anew where the pod is another one than before: its labels may be others, or it is known now.
+    fn verdict(
+        &mut self,
         process: ProcessKey,
         cgroup: u64,
+        ports: &[u16],
         identities: &mut Identities,
         at: UnixTime,
-    ) -> Candidate {
+    ) -> Verdict {
         identities.in_group(process, cgroup);
         identities.as_of(process, at);
-        let mut candidate = identities.decide(process);
-        if self.selectors.depend_on_pods() {
-            candidate.pod = identities.pod_of(process, at);
+        let by_pod = self.selectors.depend_on_pods();
+        let pod = match by_pod {
+            true => identities.pod_of(process, at),
+            false => PodOf::Nobody,
+        };
+        let remember = by_pod && !self.selectors.depend_on_ports();
+        if remember
+            && let Some((known, verdict)) = self.by_pod.get(&process)
+            && *known == pod
+        {
+            return *verdict;
         }
-        candidate
+        let candidate = Candidate {
+            pod: pod.clone(),
+            ..identities.decide(process)
+        };
+        let verdict = self.selectors.decide(&candidate, ports).verdict;
+        if remember {
+            if self.by_pod.len() >= MAX_REMEMBERED {
+                self.by_pod.clear();
+            }
+            self.by_pod.insert(process, (pod, verdict));
+        }
+        verdict
     }
 
     /// The process executed another program or is gone.
     pub fn forget(&mut self, process: ProcessKey) {
+        self.by_pod.remove(&process);
         if self.selectors.depend_on_ports() {
             self.decided.retain(|(known, _), _| *known != process);
         } else {

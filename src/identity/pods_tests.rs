@@ -5,14 +5,19 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use spandrel_k8s_meta::attributes::KeyRules;
 use spandrel_k8s_meta::pod::Pod;
 use spandrel_k8s_meta::store;
 use spandrel_k8s_meta::watch::Change;
-use spandrel_model::{ProcessKey, Resource, UnixTime};
+use spandrel_model::{
+    ProcessKey, Resource, SpanId, SpanKind, SpanRecord, SpanStatus, TraceId, UnixTime,
+};
 
 use super::tests::{Seen, Tree, key, started};
 use super::{Identities, PodOf, Whose};
 use crate::kubernetes::Kubernetes;
+use crate::selection::{Selection, Told};
+use crate::selectors::{Pattern, PodSelector, Selector, Selectors};
 
 const FIRST: &str = "1111111111111111111111111111111111111111111111111111111111111111";
 const SECOND: &str = "2222222222222222222222222222222222222222222222222222222222222222";
@@ -272,4 +277,66 @@ fn a_process_that_nobody_saw_alive_is_found_by_its_control_group() {
     let resource = searched(&mut identities, process, cgroup);
     assert_eq!(resource.text("k8s.container.name"), Some("app"));
     assert_eq!(resource.text("container.id"), Some(FIRST));
+}
+
+#[test]
+fn selectors_decide_anew_when_the_pod_is_known_and_when_its_labels_change() {
+    let tree = Tree::new();
+    tree.process(&Seen {
+        cgroup: &group(FIRST),
+        ..Seen::default()
+    });
+    let mut identities = tree.identities();
+    let kept_labels = KeyRules::new(["pod-template-hash"]).unwrap();
+    identities.with_pods(Kubernetes::told(store::Settings {
+        kept_labels,
+        ..store::Settings::default()
+    }));
+    let label = (
+        "pod-template-hash".to_owned(),
+        Pattern::new("5d9*").unwrap(),
+    );
+    let mut selection = Selection::new(Selectors {
+        include: vec![Selector {
+            pod: PodSelector {
+                labels: vec![label],
+                ..PodSelector::default()
+            },
+            ..Selector::default()
+        }],
+        exclude: Vec::new(),
+    });
+    let mut told = |identities: &mut Identities| selection.told(&span(), identities);
+    assert_eq!(told(&mut identities), Told::NotYet);
+    tell(&mut identities, Change::Apply(pod(1, FIRST, None)), at(0));
+    for _ in 0..2 {
+        assert_eq!(told(&mut identities), Told::Yes);
+    }
+    let mut changed = pod(2, FIRST, None);
+    let labels = &mut changed.metadata.labels;
+    labels.insert("pod-template-hash".to_owned(), "other".to_owned());
+    tell(&mut identities, Change::Apply(changed), at(0));
+    assert_eq!(told(&mut identities), Told::No);
+}
+
+/// One of the process 42.
+fn span() -> SpanRecord {
+    SpanRecord {
+        trace_id: TraceId([1; 16]),
+        span_id: SpanId([1; 8]),
+        parent_span_id: None,
+        parent_is_remote: false,
+        trace_begun_here: false,
+        trace_flags: 0,
+        trace_state: "".into(),
+        name: "GET".into(),
+        kind: SpanKind::Server,
+        start: at(0),
+        end: at(1),
+        attributes: Vec::new(),
+        dropped_attributes: 0,
+        status: SpanStatus::Unset,
+        process: key(42, 500),
+        cgroup: 0,
+    }
 }
