@@ -256,7 +256,7 @@ impl Pipeline {
         let left_out = match told {
             Told::Yes => None,
             Told::No => Some("selection.denied"),
-            Told::NotYet if last || self.hold.is_none() => Some("selection.pod_unknown"),
+            Told::NotYet if last => Some("selection.pod_unknown"),
             Told::NotYet => return self.wait(since, one),
         };
         if let Some(reason) = left_out {
@@ -307,8 +307,9 @@ impl Pipeline {
     }
 
     fn wait(&mut self, since: KernelTime, one: Measured) {
-        if let Some(hold) = &mut self.hold {
-            hold.push(since, one);
+        match &mut self.hold {
+            Some(hold) => hold.push(since, one),
+            None => self.leave_out("selection.pod_unknown", &one),
         }
     }
 

@@ -57,6 +57,10 @@ impl Search {
                 if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     continue;
                 }
+                // A container may make as many groups in one as it likes.
+                if self.open.len() >= MAX_DIRECTORIES {
+                    break;
+                }
                 let path = entry.path();
                 if let Some(relative) = path.strip_prefix(&self.root).ok().and_then(Path::to_str) {
                     let placement = cgroup::parse_path(&format!("/{relative}"));
