@@ -28,6 +28,8 @@ use self::tables::{Answer, MayChange, Tables};
 
 /// Addresses that were waited for and are remembered at most; those beyond are not waited for.
 const MAX_WAITED: usize = 4096;
+/// How often what waits is looked at again at most, in nanoseconds: in a large cluster there are news all the time.
+const LOOK_EVERY: u64 = 100_000_000;
 /// How long an address that was waited for in vain is not waited for again, in nanoseconds.
 const WAITED: u64 = 60_000_000_000;
 
@@ -70,6 +72,7 @@ pub struct Peers {
     /// Until when the first lists are waited for, once the first tick has come.
     settles: Option<u64>,
     now: u64,
+    looked: u64,
     version: u64,
     /// Something waits for nothing but the next look.
     again: bool,
@@ -94,6 +97,7 @@ impl Peers {
             hold: u64::try_from(settings.hold.as_nanos()).unwrap_or(u64::MAX),
             settles: None,
             now: 0,
+            looked: 0,
             version: 0,
             again: false,
         }
@@ -108,6 +112,10 @@ impl Peers {
     pub(super) fn take_in(&mut self, now: UnixTime) -> bool {
         self.now = now.0;
         self.settles.get_or_insert(now.0.saturating_add(self.hold));
+        if now.0.saturating_sub(self.looked) < LOOK_EVERY {
+            return false;
+        }
+        self.looked = now.0;
         self.waited
             .retain(|_, since| now.0.saturating_sub(*since) < WAITED);
         let version = self.tables.version();

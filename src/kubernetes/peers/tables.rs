@@ -154,7 +154,8 @@ impl Tables {
                 peers.end_list(K::PEER, now);
                 self.good(K::PEER).store(GOOD, Ordering::Release);
             }
-            Change::Failed(failure) => tracing::warn!("peers: {}: {failure}", K::PLURAL),
+            // The watch itself says so, once.
+            Change::Failed(_) => return,
         }
         self.version.fetch_add(1, Ordering::Release);
     }

@@ -264,7 +264,7 @@ fn an_unknown_address_among_those_of_the_cluster_is_waited_for_once() {
     assert!(waits(&mut peers, "10.244.2.8", 71), "a minute later again");
     apply(&peers, pod("web-5d9c-y", &["10.244.2.8"], json!({})));
     assert!(peers.take_in(at(72)), "that is news");
-    assert!(!peers.take_in(at(72)));
+    assert!(!peers.take_in(at(73)));
     assert!(!waits(&mut peers, "10.244.2.8", 71));
 }
 
@@ -360,6 +360,47 @@ fn the_servers_end_counts_only_clients_from_outside_of_the_cluster() {
     assert_eq!(names, ["server", "total", "failed_total"]);
     let loopback = named(&mut peers, measured(SpanKind::Server, "127.0.0.1", 10));
     assert_eq!(loopback.edge, None);
+}
+
+#[test]
+fn the_agents_of_two_nodes_count_a_request_once_at_most() {
+    // The agents at the client's and the server's end know the same cluster, and nothing of each other.
+    let (mut at_client, mut at_server) = (synced(), synced());
+    let total =
+        |edge: (Vec<_>, Vec<&'static str>)| edge.1.iter().filter(|name| **name == "total").count();
+    for (client, address, is_seen, expected) in [
+        ("a pod", "10.244.2.7", true, 1),
+        ("a pod on its node's network", "192.0.2.2", true, 1),
+        (
+            "a process behind the address of a tunnel",
+            "10.244.2.0",
+            true,
+            1,
+        ),
+        ("a pod that a node has translated", "192.0.2.2", true, 1),
+        ("a pod on a node without an agent", "10.244.2.7", false, 0),
+        ("somebody on the Internet", "203.0.113.9", false, 1),
+    ] {
+        for server in ["10.244.2.7", "10.96.0.10", "192.0.2.2"] {
+            let seen = if is_seen {
+                total(edge(&mut at_client, SpanKind::Client, server))
+            } else {
+                0
+            };
+            let served = total(edge(&mut at_server, SpanKind::Server, address));
+            assert_eq!(seen + served, expected, "{client} to {server}");
+        }
+    }
+}
+
+#[test]
+fn news_are_looked_at_a_few_times_a_second_however_many_there_are() {
+    let mut peers = synced();
+    let tenth = |tenths: u64| UnixTime(at(10).0 + tenths * 100_000_000);
+    assert!(peers.take_in(tenth(0)));
+    apply(&peers, pod("web-5d9c-y", &["10.244.2.8"], json!({})));
+    assert!(!peers.take_in(UnixTime(tenth(0).0 + 20_000_000)));
+    assert!(peers.take_in(tenth(1)), "and none is forgotten");
 }
 
 #[test]
