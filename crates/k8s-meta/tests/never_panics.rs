@@ -1,6 +1,9 @@
 //! Whatever texts a pod is made of: it is kept or refused, looked up and forgotten, and nothing panics.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "shared with tests that need more")]
+mod cluster;
+
 use proptest::prelude::{Strategy, any, prop, prop_oneof, proptest};
 use serde_json::json;
 use spandrel_k8s_meta::attributes::KeyRules;
@@ -79,6 +82,29 @@ proptest! {
             peers.expire(UnixTime(u64::MAX - 1));
             assert!(store.is_empty());
             assert!(peers.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_pod_of_which_less_is_read_can_be_read_wherever_the_whole_can(
+        number in 0_usize..1000,
+        changes in prop::collection::vec((any::<usize>(), any::<u8>()), 0..4),
+    ) {
+        let mut json = cluster::json(number).into_bytes();
+        for (at, byte) in changes {
+            let at = at % json.len();
+            json[at] = byte;
+        }
+        let whole = serde_json::from_slice::<Pod>(&json);
+        let less = serde_json::from_slice::<peers::PeerPod>(&json);
+        if let Ok(whole) = whole {
+            let less = less.unwrap();
+            assert_eq!(less.metadata().uid, whole.metadata.uid);
+            let mut peers = Peers::new(peers::Settings::default());
+            peers.apply_pod(&less, UnixTime(u64::MAX / 4));
+            if let Some(Ok(address)) = whole.status.pod_ips.first().map(|it| it.ip.parse()) {
+                let _ = peers.lookup(address, UnixTime(u64::MAX / 4));
+            }
         }
     }
 

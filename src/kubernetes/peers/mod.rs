@@ -69,6 +69,7 @@ pub struct Peers {
     /// Since when an address near those of the cluster is nobody's.
     waited: HashMap<IpAddr, u64, RandomState>,
     hold: u64,
+    grace: u64,
     /// Until when the first lists are waited for, once the first tick has come.
     settles: Option<u64>,
     now: u64,
@@ -94,7 +95,8 @@ impl Peers {
             labels: Labels::default(),
             graph: settings.service_graph.then(Graph::default),
             waited: HashMap::default(),
-            hold: u64::try_from(settings.hold.as_nanos()).unwrap_or(u64::MAX),
+            hold: nanos(settings.hold),
+            grace: nanos(settings.tables.grace),
             settles: None,
             now: 0,
             looked: 0,
@@ -135,7 +137,10 @@ impl Peers {
             Some(it) if it.is_loopback() || it.is_unspecified() => Answer::nobody("loopback"),
             Some(it) if is_link_local(it) => Answer::nobody("link_local"),
             Some(it) => {
-                let answer = self.tables.lookup(it, server_port(span), span.start);
+                let mut answer = self.tables.lookup(it, server_port(span), span.start);
+                // Whoever had the address then may be forgotten by now.
+                let age = self.now.saturating_sub(span.start.0);
+                answer.outside &= age < self.grace;
                 if !last && self.waits(&answer, it) {
                     return PeerOf::NotYet;
                 }
@@ -181,6 +186,10 @@ impl Peers {
             attributes.extend_from_slice(&label.attributes);
         }
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The port that a client asked; that of a client means nothing.

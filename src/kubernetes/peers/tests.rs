@@ -427,6 +427,22 @@ fn with_objects_that_were_refused_nobody_is_surely_from_outside() {
 }
 
 #[test]
+fn of_what_began_long_ago_nobody_is_surely_from_outside() {
+    let mut peers = synced();
+    for (now, names) in [
+        (129, vec!["server", "total", "failed_total"]),
+        (130, vec!["server"]),
+    ] {
+        peers.take_in(at(now));
+        assert_eq!(
+            edge(&mut peers, SpanKind::Server, "203.0.113.9").1,
+            names,
+            "{now}"
+        );
+    }
+}
+
+#[test]
 fn edges_of_the_same_ends_share_their_attributes_and_none_is_made_where_it_is_off() {
     let mut peers = synced();
     let front = front();
