@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use spandrel_k8s_meta::watch::Change;
 use spandrel_k8s_meta::{peers, watch};
 use spandrel_model::{Measured, Resource, SpanKind, SpanRecord, UnixTime, Value};
 use tokio::runtime::Handle;
@@ -24,6 +25,7 @@ use tokio::runtime::Handle;
 use self::graph::Graph;
 use self::labels::Labels;
 pub use self::outcomes::{PeerOutcomes, PeerSnapshot};
+pub use self::tables::Addressed;
 use self::tables::{Answer, MayChange, Tables};
 
 /// Addresses that were waited for and are remembered at most; those beyond are not waited for.
@@ -87,8 +89,8 @@ impl Peers {
         it
     }
 
-    /// One that watches nothing.
-    fn told(settings: &Settings) -> Self {
+    /// One that is told by [`Self::apply`] alone, for tests.
+    pub fn told(settings: &Settings) -> Self {
         Self {
             tables: Arc::new(Tables::new(settings.tables)),
             outcomes: Arc::default(),
@@ -105,13 +107,18 @@ impl Peers {
         }
     }
 
+    /// One change.
+    pub fn apply<K: Addressed>(&self, change: Change<K>, now: UnixTime) {
+        self.tables.apply(change, now);
+    }
+
     /// How look-ups ended.
     pub fn outcomes(&self) -> Arc<PeerOutcomes> {
         Arc::clone(&self.outcomes)
     }
 
     /// Time has passed. Whether what waits may find more than before.
-    pub(super) fn take_in(&mut self, now: UnixTime) -> bool {
+    pub fn take_in(&mut self, now: UnixTime) -> bool {
         self.now = now.0;
         self.settles.get_or_insert(now.0.saturating_add(self.hold));
         if now.0.saturating_sub(self.looked) < LOOK_EVERY {
@@ -127,7 +134,7 @@ impl Peers {
 
     /// Who was at the other end when the exchange began: whoever comes to the address later had no part in it. With
     /// `last` it is told what is known, in place of waiting.
-    pub(super) fn of(&mut self, span: &SpanRecord, last: bool) -> PeerOf {
+    pub fn of(&mut self, span: &SpanRecord, last: bool) -> PeerOf {
         let address = match span.attribute("network.peer.address") {
             Some(Value::Str(text)) => text.parse::<IpAddr>().ok(),
             _ => None,
@@ -171,7 +178,7 @@ impl Peers {
     }
 
     /// Puts the names on the span, and makes its edge in the service graph.
-    pub(super) fn attach(&mut self, settled: Settled, of: &Resource, measured: &mut Measured) {
+    pub fn attach(&mut self, settled: Settled, of: &Resource, measured: &mut Measured) {
         let Settled(answer) = settled;
         self.outcomes.count(answer.outcome);
         if !matches!(measured.span.kind, SpanKind::Client | SpanKind::Server) {

@@ -266,10 +266,13 @@ impl Tables {
 }
 
 /// An object that has addresses.
-pub(crate) trait Addressed: Object {
+pub trait Addressed: Object {
+    /// What it is.
     const PEER: PeerKind;
 
+    /// Is like this now.
     fn apply(&self, to: &mut Peers, now: UnixTime);
+    /// Its uid.
     fn uid(&self) -> &str;
 }
 

@@ -4,12 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use spandrel_k8s_meta::peers::{Node, PeerPod, Service};
-use spandrel_k8s_meta::watch::{Access, Change, Reason, Scope, State};
+use spandrel_k8s_meta::watch::{Access, Reason, Scope, State};
 use spandrel_model::{
     Attribute, AttributeSet, ProcessKey, SpanId, SpanStatus, Text, TraceId, UnixTime,
 };
 
-use super::tables::Addressed;
 use super::*;
 
 const SECOND: u64 = 1_000_000_000;
@@ -46,13 +45,13 @@ fn pod(name: &str, addresses: &[&str], change: serde_json::Value) -> PeerPod {
 }
 
 fn apply<K: Addressed>(peers: &Peers, object: K) {
-    peers.tables.apply(Change::Apply(Box::new(object)), at(0));
+    peers.apply(Change::Apply(Box::new(object)), at(0));
 }
 
 fn list<K: Addressed>(peers: &Peers, objects: impl IntoIterator<Item = K>) {
-    peers.tables.apply(Change::<K>::ListBegan, at(0));
+    peers.apply(Change::<K>::ListBegan, at(0));
     objects.into_iter().for_each(|object| apply(peers, object));
-    peers.tables.apply(Change::<K>::ListComplete, at(0));
+    peers.apply(Change::<K>::ListComplete, at(0));
 }
 
 /// A cluster with one pod, one Service and one node, all of it known.
@@ -234,9 +233,9 @@ fn until_the_first_lists_are_complete_spans_wait_but_not_for_ever() {
         !waits(&mut peers, "10.244.2.7", 5),
         "the agent's first 5 s are over"
     );
-    peers.tables.apply(Change::<PeerPod>::ListBegan, at(5));
+    peers.apply(Change::<PeerPod>::ListBegan, at(5));
     apply(&peers, pod("web-5d9c-x", &["10.244.2.7"], json!({})));
-    peers.tables.apply(Change::<PeerPod>::ListComplete, at(5));
+    peers.apply(Change::<PeerPod>::ListComplete, at(5));
     assert_eq!(
         outcome(&mut peers, "10.244.2.7"),
         ["found"],
