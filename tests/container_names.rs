@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::agent::{Agent, Outcome, command};
+use support::collector::Collector;
 use support::containers::{Containerd, Options, fresh_id};
 use support::docker::Docker;
 use support::machine::{free_port, has, is_root, wait_until};
-use support::otlp::Span;
+use support::otlp::{MetricPoint, Span};
 use support::process::Process;
 use tempfile::{NamedTempFile, TempDir};
 
@@ -245,6 +246,65 @@ fn containers_of_docker_engine_are_named() {
     );
     let outcome = agent.stop();
     assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
+}
+
+#[test]
+fn a_collector_is_told_names_and_how_runtimes_answered() {
+    const TEST: &str = "a_collector_is_told_names_and_how_runtimes_answered";
+    if !(is_root(TEST) && has(TEST, &["containerd", "ctr", "runc", "python3"])) {
+        return;
+    }
+    let Some(collector) = Collector::start(TEST) else {
+        return;
+    };
+    let containerd = Containerd::start();
+    let socket = containerd.socket();
+    let endpoint = collector.http_endpoint();
+    let exporter =
+        |signal: &str| format!("exporter: {{otlp_http: {{endpoint: \"{endpoint}/v1/{signal}\"}}}}");
+    let file = configuration(&[&socket], "10s");
+    let mut text = fs::read_to_string(file.path()).unwrap();
+    writeln!(
+        text,
+        "tracer_provider: {{processors: [{{batch: {{{}}}}}]}}",
+        exporter("traces")
+    )
+    .unwrap();
+    writeln!(
+        text,
+        "meter_provider: {{readers: [{{periodic: {{{}}}}}]}}",
+        exporter("metrics")
+    )
+    .unwrap();
+    fs::write(file.path(), text).unwrap();
+    let agent = Agent::start(&["run", "--config", file.path().to_str().unwrap()]);
+    let (port, id) = (free_port(), fresh_id());
+    let options = Options {
+        cgroup: &format!("/default/{id}"),
+        labels: &["nerdctl/name=shop"],
+        ..Options::default()
+    };
+    let container = containerd.run_with(&id, &options, &server(port));
+    get(port, "/collected");
+    let spans = collector.wait_for_spans("/collected", LIMIT, |spans| {
+        served(spans, "/collected").is_some()
+    });
+    let span = served(&spans, "/collected").unwrap();
+    assert_has(
+        &span,
+        &[("container.name", "shop"), ("service.name", "shop")],
+    );
+    container.kill();
+    let outcome = agent.stop();
+    assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
+    let (_, points) = collector.finish();
+    // Of containers of other tests its runtime knows nothing.
+    let found = |point: &&MetricPoint| {
+        point.name == "spandrel.container_runtime.questions"
+            && point.attributes["spandrel.container_runtime.outcome"] == "found"
+    };
+    let last = points.iter().rfind(found).expect("the agent's own metric");
+    assert_eq!(last.value, 1.0, "{last:?}");
 }
 
 #[test]
