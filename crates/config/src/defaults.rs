@@ -154,15 +154,15 @@ impl Default for Peers {
     }
 }
 
-/// Where sockets of container runtimes usually are: Docker Engine, Podman, containerd, and the containerd of k3s, of MicroK8s
-/// and of k0s. Docker stands first, as it runs its containers in a containerd that does not know their names.
+/// Where sockets of container runtimes usually are: containerd, that of k3s, of MicroK8s and of k0s; Docker Engine, Podman. The
+/// last two may be systemd's, and start their service when they are used.
 const RUNTIME_SOCKETS: [&str; 6] = [
-    "/run/docker.sock",
-    "/run/podman/podman.sock",
     "/run/containerd/containerd.sock",
     "/run/k3s/containerd/containerd.sock",
     "/var/snap/microk8s/common/run/containerd.sock",
     "/run/k0s/containerd.sock",
+    "/run/docker.sock",
+    "/run/podman/podman.sock",
 ];
 
 impl Default for Containers {
