@@ -14,7 +14,7 @@ use super::{Hint, interpreter, naming};
 const INSTANCES: Uuid = Uuid::from_u128(0x7b1f_6a3e_42d9_4c58_9a0d_3e5c_81f7_b264);
 
 /// Keys that the environment must not override: it is inherited by children, and these are measured.
-pub(super) const MEASURED: &[&str] = &["container.id", "process.", "telemetry."];
+const MEASURED: &[&str] = &["container.id", "process.", "telemetry."];
 
 /// Attributes of a process that `/proc` still shows.
 pub(super) fn of_observed(

@@ -7,8 +7,10 @@ use spandrel_k8s_meta::cgroup::{Placement, Runtime};
 use spandrel_k8s_meta::image::Reference;
 use spandrel_model::{Attribute, ProcessKey, Resource, UnixTime, Value};
 
-use super::attributes::MEASURED;
 use super::{Identities, Whose};
+
+/// Of these a runtime, and what was measured, know better than the environment of a program.
+const KNOWN_BETTER: [&str; 4] = ["container.", "k8s.", "process.", "telemetry."];
 
 impl Identities {
     /// From now on the runtimes of containers are asked as well.
@@ -67,7 +69,7 @@ impl Identities {
         // Of equal keys the first counts: what the program declares, what its runtime says, what is derived.
         attributes.extend(own_name.filter(|_| known.names_itself).cloned());
         let free = known.declared.iter().filter(|(key, _)| {
-            key != "service.name" && !MEASURED.iter().any(|prefix| key.starts_with(prefix))
+            key != "service.name" && !KNOWN_BETTER.iter().any(|prefix| key.starts_with(prefix))
         });
         attributes.extend(free.map(|(key, value)| Attribute::new(key.clone(), value.clone())));
         attributes.extend(of_description(&description));

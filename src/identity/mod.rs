@@ -410,6 +410,8 @@ impl Identities {
 }
 
 #[cfg(test)]
+mod containers_tests;
+#[cfg(test)]
 mod pods_tests;
 #[cfg(test)]
 mod tests;

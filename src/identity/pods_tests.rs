@@ -19,9 +19,9 @@ use crate::kubernetes::Kubernetes;
 use crate::selection::{Selection, Told};
 use crate::selectors::{Pattern, PodSelector, Selector, Selectors};
 
-const FIRST: &str = "1111111111111111111111111111111111111111111111111111111111111111";
+pub(super) const FIRST: &str = "1111111111111111111111111111111111111111111111111111111111111111";
 const SECOND: &str = "2222222222222222222222222222222222222222222222222222222222222222";
-const UID: &str = "0a1b2c3d-0000-4000-8000-000000000001";
+pub(super) const UID: &str = "0a1b2c3d-0000-4000-8000-000000000001";
 
 fn group(container: &str) -> String {
     let slice = format!("kubepods-burstable-pod{}.slice", UID.replace('-', "_"));
@@ -31,7 +31,7 @@ fn group(container: &str) -> String {
 }
 
 /// A Deployment's pod with one container, which was restarted if it has an id before.
-fn pod(version: u32, container: &str, before: Option<&str>) -> Box<Pod> {
+pub(super) fn pod(version: u32, container: &str, before: Option<&str>) -> Box<Pod> {
     let last = before.map_or(String::new(), |id| {
         format!(
             r#","restartCount":1,"lastState":{{"terminated":{{"containerID":"containerd://{id}",
@@ -51,7 +51,7 @@ fn pod(version: u32, container: &str, before: Option<&str>) -> Box<Pod> {
 }
 
 /// So many seconds after 2026-11-23T10:00:00Z.
-fn at(seconds: u64) -> UnixTime {
+pub(super) fn at(seconds: u64) -> UnixTime {
     UnixTime((1_795_428_000 + seconds) * 1_000_000_000)
 }
 
