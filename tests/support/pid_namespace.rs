@@ -9,6 +9,8 @@ use super::containers::fresh_id;
 use super::machine::wait_until;
 use super::process::Process;
 
+const CAPABILITIES: &str = "--bounding-set=-all,+bpf,+perfmon,+sys_ptrace,+dac_read_search";
+
 /// The namespace; everything in it ends with it.
 pub(crate) struct PidNamespace {
     holder: Process,
@@ -43,9 +45,11 @@ impl PidNamespace {
         words.collect()
     }
 
-    /// Makes a command of the machine one of the namespaces' own: for agents.
+    /// Makes a command of the machine one of the namespaces' own, with the capabilities of deploy/kubernetes/sidecar.yaml and
+    /// no others.
     pub(crate) fn put(&self, command: &mut Command) {
-        let words = self.enter(&["--cgroup"]);
+        let mut words = self.enter(&["--cgroup"]);
+        words.extend(["setpriv", CAPABILITIES].map(str::to_owned));
         wrap(command, &words);
     }
 }
