@@ -412,8 +412,8 @@ fn peers() -> Result<Peers, Box<dyn Error>> {
             {"state": {"running": {"startedAt": "2020-01-01T00:00:01Z"}}}]},
     }))?;
     let now = OFFSET.to_unix(KernelTime(0));
-    peers.apply(watch::Change::<PeerPod>::ListBegan, now);
-    peers.apply(watch::Change::Apply(Box::new(pod)), now);
-    peers.apply(watch::Change::<PeerPod>::ListComplete, now);
+    peers.apply(Change::<PeerPod>::ListBegan, now);
+    peers.apply(Change::Apply(Box::new(pod)), now);
+    peers.apply(Change::<PeerPod>::ListComplete, now);
     Ok(peers)
 }

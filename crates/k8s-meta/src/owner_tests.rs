@@ -101,3 +101,13 @@ fn an_owner_that_does_not_control_is_none() {
     pod.owner_references[0].controller = false;
     assert_eq!(Owner::of(&pod), None);
 }
+
+#[test]
+fn every_kind_is_found_by_its_name_and_no_other_name_is_one() {
+    for kind in Kind::ALL {
+        assert_eq!(Kind::of_name(kind.name()), Some(kind));
+    }
+    for name in ["", "deployment", "Pod"] {
+        assert_eq!(Kind::of_name(name), None, "{name}");
+    }
+}

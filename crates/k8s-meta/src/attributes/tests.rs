@@ -62,3 +62,15 @@ fn what_a_process_declares_goes_before_annotations_but_not_before_the_api() {
         Some("service.name=annotated")
     );
 }
+
+#[test]
+fn what_selectors_ask_of_an_identity_makes_one_that_answers_them_alike() {
+    let annotated = identity(&[("resource.opentelemetry.io/team", "a"), ("other", "b")]);
+    let again = Identity::of_asked(annotated.asked());
+    assert_eq!(again.namespace(), "shop");
+    assert_eq!((again.container_name(), again.workload()), (None, None));
+    let annotation = |key| again.annotation(key);
+    assert_eq!(annotation("resource.opentelemetry.io/team"), Some("a"));
+    assert_eq!(annotation("other"), None, "it was not kept");
+    assert!(again.attributes().is_empty());
+}
