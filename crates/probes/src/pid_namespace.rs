@@ -28,7 +28,7 @@ pub(crate) fn finding() -> Finding {
     let detail = if own.as_os_str() == INITIAL || levels_below_proc() > 0 {
         "processes of the whole machine are seen"
     } else {
-        "one of its own: only the processes in it are seen, by their numbers there"
+        "below the machine's: where `process ids across pid namespaces` works, only the processes in it are seen"
     };
     Finding {
         what: "pid namespace".to_owned(),
