@@ -1,7 +1,7 @@
 //! A Docker Engine of our own, with its own containerd. As for containerd, the root of a container is the host's /usr.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -124,5 +124,12 @@ impl Drop for Docker {
             drop(self.command(&["rm", "--force", id]).output());
         }
         drop(process.terminate(Duration::from_secs(30)));
+        // It leaves a network namespace and its data mounted, and then the directory cannot be removed.
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        let directory = self.directory.path();
+        for place in places.filter(|place| Path::new(place).starts_with(directory)) {
+            drop(Command::new("umount").arg(place).status());
+        }
     }
 }
