@@ -9,6 +9,7 @@
 mod destinations;
 mod durable;
 mod metrics;
+mod other_metrics;
 mod own_metrics;
 mod rules;
 mod sdk;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -24,16 +23,16 @@ use crate::metrics::batch;
 use crate::server::{Answer, Received, Server};
 use crate::{grpc, http, resource, settings, span};
 
-type Attributes = BTreeMap<String, String>;
+pub(crate) type Attributes = BTreeMap<String, String>;
 
 #[derive(Debug)]
-struct Sample {
-    name: String,
-    unit: String,
-    kind: &'static str,
-    attributes: Attributes,
+pub(crate) struct Sample {
+    pub(crate) name: String,
+    pub(crate) unit: String,
+    pub(crate) kind: &'static str,
+    pub(crate) attributes: Attributes,
     /// Of a histogram its count.
-    value: f64,
+    pub(crate) value: f64,
     /// Of a histogram.
     sum: f64,
 }
@@ -51,7 +50,7 @@ fn text(attributes: &[KeyValue]) -> Attributes {
         .collect()
 }
 
-fn samples(received: &Received) -> Vec<Sample> {
+pub(crate) fn samples(received: &Received) -> Vec<Sample> {
     let resources = &received.metrics().resource_metrics;
     let scopes = resources.iter().flat_map(|r| &r.scope_metrics);
     let mut all = Vec::new();
@@ -567,70 +566,6 @@ async fn points_cuts_collections_and_the_process_are_told() {
     assert!(told.sum("process.unix.file_descriptor.count", &[]) > Some(2.0));
     let version = [("spandrel.build.version", env!("CARGO_PKG_VERSION"))];
     assert_eq!(told.sum("spandrel.build.info", &version), Some(1.0));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn metrics_of_another_part_of_the_agent_are_told_as_they_are_when_they_are_sent() {
-    use catalogue::{Entry, Kind};
-    let entry = |name, kind, unit| Entry {
-        name,
-        kind,
-        unit,
-        attributes: &["spandrel.letter"],
-        description: "Some.",
-    };
-    let asks = entry("spandrel.asks", Kind::Counter, "{ask}");
-    let open = entry("spandrel.open", Kind::UpDownCounter, "{ask}");
-    let lag = entry("spandrel.lag", Kind::Gauge, "s");
-    let server = Server::grpc(Vec::new()).await;
-    let endpoint = grpc(&server);
-    let settings = SelfTelemetrySettings {
-        endpoint,
-        interval: Duration::from_secs(3600),
-        attributes: Vec::new(),
-    };
-    let own = SelfTelemetry::start(settings, &Arc::default(), &Handle::current()).unwrap();
-    let count = Arc::new(AtomicU64::new(1));
-    let read = || {
-        let count = Arc::clone(&count);
-        move || count.load(Ordering::Relaxed)
-    };
-    let now = read();
-    own.observe_counts(&asks, move |tell| {
-        tell(now(), &[("spandrel.letter", "a")]);
-        tell(now() + 1, &[("spandrel.letter", "b")]);
-    });
-    let now = read();
-    own.observe_counts(&open, move |tell| tell(9 - now(), &[]));
-    let now = read();
-    own.observe_seconds(&lag, move |tell| tell(now() as f64 / 2.0, &[]));
-    count.store(5, Ordering::Relaxed);
-    tokio::task::spawn_blocking(move || own.flush())
-        .await
-        .unwrap()
-        .unwrap();
-    let told = samples(&server.received(1).await[0]);
-    let mut told: Vec<_> = told
-        .iter()
-        .filter(|it| ["spandrel.asks", "spandrel.open", "spandrel.lag"].contains(&&*it.name))
-        .map(|it| {
-            let letter = it
-                .attributes
-                .get("spandrel.letter")
-                .map_or("", String::as_str);
-            (&*it.name, it.kind, &*it.unit, letter, it.value)
-        })
-        .collect();
-    told.sort_by_key(|it| (it.0, it.3));
-    assert_eq!(
-        told,
-        [
-            ("spandrel.asks", "counter", "{ask}", "a", 5.0),
-            ("spandrel.asks", "counter", "{ask}", "b", 6.0),
-            ("spandrel.lag", "gauge", "s", "", 2.5),
-            ("spandrel.open", "updowncounter", "{ask}", "", 4.0),
-        ]
-    );
 }
 
 /// Damages the one request on disk that has these words in it.
