@@ -202,6 +202,9 @@ pub fn kubernetes(config: &Config) -> anyhow::Result<Option<kubernetes::Settings
     let in_cluster = variable("KUBERNETES_SERVICE_HOST").is_some();
     let asked = wanted.kubeconfig.is_some() || in_cluster;
     if !wanted.enabled.unwrap_or(asked) {
+        if wanted.peers.enabled {
+            tracing::warn!("kubernetes.peers.enabled has no effect: the API server is not asked");
+        }
         return Ok(None);
     }
     let node = wanted

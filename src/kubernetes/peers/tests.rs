@@ -161,6 +161,30 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
+fn what_the_file_says_of_peers_is_what_they_are_told() {
+    let of = |peers: &str| {
+        let text = format!(
+            "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    kubernetes:\n      \
+             enabled: always\n      node_name: n\n      grace: 60s\n      service_from_labels: true\n      peers: {peers}\n"
+        );
+        let loaded = spandrel_config::load_str("f", &text, &|_| None).unwrap();
+        crate::settings::kubernetes(&loaded.config)
+            .unwrap()
+            .unwrap()
+    };
+    assert!(of("{}").peers.is_none(), "off by default");
+    let told = of("{enabled: true, max_objects: 7, service_graph: false}");
+    assert_eq!(told.watch.scope, Scope::Node("n".to_owned()));
+    let peers = told.peers.unwrap();
+    assert_eq!(peers.watch.scope, Scope::Cluster);
+    assert_eq!(peers.tables.max_objects, 7);
+    assert_eq!(peers.tables.grace, Duration::from_secs(60));
+    assert!(peers.tables.service_from_labels && !peers.service_graph);
+    let graph = |settings: &Settings| Peers::told(settings).graph.is_some();
+    assert!(!graph(&peers) && graph(&of("{enabled: true}").peers.unwrap()));
+}
+
+#[test]
 fn a_pod_a_service_and_a_node_are_each_named_by_what_is_known_of_them() {
     let mut peers = synced();
     let of_pod = pairs(&[
