@@ -550,7 +550,8 @@ async fn without_the_rights_for_services_pods_are_named_and_the_missing_rule_is_
     let ports = json!([{"port": 80, "targetPort": PORT}]);
     let web_address = service(&admin, SHOP, "web-svc", &json!({"ports": ports})).await;
     let net = NodeNet::new(NODE_ADDRESS);
-    let (web_ip, front_ip) = ("10.244.1.20", "10.244.1.10");
+    // The pods of the other test have theirs still, as the API server tells it.
+    let (web_ip, front_ip) = ("10.244.2.20", "10.244.2.10");
     let (web_net, front_net) = (net.pod(web_ip, None), net.pod(front_ip, None));
     net.translate((&web_address, 80), (web_ip, PORT));
 
