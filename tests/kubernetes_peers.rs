@@ -157,6 +157,11 @@ distribution:
     file
 }
 
+/// A script after which the container stays: one that is gone before the agent has looked at it is nobody's.
+fn and_stay(script: &str) -> String {
+    format!("{script}\nexec tail -f /dev/null")
+}
+
 /// A server that is there for all addresses, and asks itself once through loopback.
 fn server() -> [&'static str; 3] {
     [
@@ -323,6 +328,7 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
          {curl} 'http://{NODE_ADDRESS}:9090/by-host-port'
          {curl} -H 'Host: api.example' 'http://203.0.113.9:8080/abroad/[1-2]'"
     );
+    let script = and_stay(&script);
     let (id, container) = start(&front_net, &front, &["/usr/bin/sh", "-c", &script]);
     runs(
         &admin,
@@ -332,13 +338,17 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
         LONG_AGO,
     )
     .await;
-    container.ended();
+    let asked = |spans: &[Span]| of(spans, "client", "/abroad/").len() == 2;
+    collector.wait_for_spans("the requests of a pod", LIMIT, asked);
+    container.kill();
     // A pod on the network of its node, and somebody outside of the cluster, ask the pod.
     let ingress = deployed(&admin, SHOP, "ingress", true).await;
-    let script = format!("{curl} 'http://{web_ip}:8080/by-ingress/[1-2]'");
+    let script = and_stay(&format!("{curl} 'http://{web_ip}:8080/by-ingress/[1-2]'"));
     let (id, container) = start(&net.node, &ingress, &["/usr/bin/sh", "-c", &script]);
     runs(&admin, (SHOP, "ingress"), &id, &[NODE_ADDRESS], LONG_AGO).await;
-    container.ended();
+    let asked = |spans: &[Span]| of(spans, "client", "/by-ingress/").len() == 2;
+    collector.wait_for_spans("the requests of the node's pod", LIMIT, asked);
+    container.kill();
     let from_abroad = format!("http://{web_ip}:8080/from-abroad/[1-4]");
     let asked = outside
         .command("curl")
@@ -359,6 +369,7 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
     let (id, cart_container) = start(&web_net, &cart, &server());
     wait_for_server(&net.node, web_ip);
     let script = format!("{curl} --rate 5/s 'http://{web_ip}:8080/reused/[1-20]'");
+    let script = and_stay(&script);
     let (asking, container) = start(&front_net, &front, &["/usr/bin/sh", "-c", &script]);
     runs(
         &admin,
@@ -369,11 +380,11 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
     )
     .await;
     runs(&admin, (SHOP, "cart"), &id, &[web_ip, web_ip6], &now()).await;
-    container.ended();
     let all_of_cart = |spans: &[Span]| {
         of(spans, "server", "/reused/").len() == 20 && of(spans, "client", "/reused/").len() == 20
     };
     collector.wait_for_spans("the spans of the second pod", LIMIT, all_of_cart);
+    container.kill();
     cart_container.kill();
     elsewhere.kill();
     let outcome = agent.stop();
@@ -569,14 +580,15 @@ async fn without_the_rights_for_services_pods_are_named_and_the_missing_rule_is_
         "curl -s -o /dev/null 'http://{web_ip}:8080/direct/[1-2]'
          curl -s -o /dev/null 'http://{web_address}/by-service'"
     );
+    let script = and_stay(&script);
     let id = fresh_id();
     let program = ["/usr/bin/sh", "-c", &script];
     let container = containerd.run_in(&front_net.name, &id, &cgroup(&front, &id), &program);
     runs(&admin, (SHOP, "front"), &id, &[front_ip], LONG_AGO).await;
-    container.ended();
     collector.wait_for_spans("all spans", LIMIT, |spans| {
         of(spans, "client", "/direct").len() == 2 && of(spans, "client", "/by-service").len() == 1
     });
+    container.kill();
     server.kill();
     let outcome = agent.stop();
     let (spans, points) = collector.finish();
