@@ -1,16 +1,13 @@
-//! From the configuration to the settings of each crate.
+//! From the configuration to the settings of the exporter.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use spandrel_config::Config;
 use spandrel_config::settings::{
-    AttributeValue, Backend, Batch, Compression, ConsoleFormat, Export, Exporter, Fsync, Histogram,
-    LogLevel, MetricReader, Otlp, PodSelector as PodSelectorConfig, Protocol, QueryValues,
-    RetryOnFailure, Selector as SelectorConfig, SendingQueue, SpanProcessor, Storage, Temporality,
+    Batch, Compression, ConsoleFormat, Export, Exporter, Fsync, Histogram, MetricReader, Otlp,
+    Protocol, RetryOnFailure, SendingQueue, SpanProcessor, Storage, Temporality,
 };
 use spandrel_exporter::metrics::{self, AggregatorSettings, ExplicitBounds, HistogramSettings};
 use spandrel_exporter::self_telemetry::SelfTelemetrySettings;
@@ -19,337 +16,11 @@ use spandrel_exporter::{
     ProxySettings, QueueSettings, RetrySettings, Signal, StorageSettings, SyncPolicy, Target,
     TlsSettings,
 };
-use spandrel_k8s_meta::attributes::KeyRules;
-use spandrel_k8s_meta::{peers, store, watch};
-use spandrel_model::{Attribute, Value};
-use spandrel_probes::{BackendChoice, CaptureSettings};
-use spandrel_protocols::{http1, route};
 use spandrel_sampling::SamplingSettings;
 
-use crate::cli::Trace;
-use crate::exit::Failure;
-use crate::identity::{self, Identities};
-use crate::kubernetes::{self, Hold};
+use super::{clamp, resource_attributes};
 use crate::sampling;
-use crate::selection::Selection;
-use crate::selectors::{Pattern, PodSelector, Selector, Selectors};
 use crate::sink::{MetricsView, OtlpSinkSettings};
-
-/// Ports of one selector at most: the kernel side keeps them one by one.
-const MAX_PORTS: usize = 1024;
-
-/// A seed for trace and span ids that differs from run to run.
-pub fn id_seed() -> u64 {
-    // Each `RandomState` holds fresh random keys of the operating system.
-    RandomState::new().hash_one(std::process::id())
-}
-
-/// Lets the arguments of `trace` select, where there are any, instead of the file's include list.
-pub fn narrow(config: &mut Config, arguments: &Trace) {
-    let nothing = SelectorConfig::default;
-    let mut processes: Vec<SelectorConfig> = Vec::new();
-    processes.extend(arguments.pid.iter().map(|pid| SelectorConfig {
-        pid: Some(*pid),
-        ..nothing()
-    }));
-    processes.extend(arguments.exe.iter().map(|glob| SelectorConfig {
-        executable: Some(glob.clone()),
-        ..nothing()
-    }));
-    processes.extend(arguments.container.iter().map(|glob| SelectorConfig {
-        container_id: Some(glob.clone()),
-        ..nothing()
-    }));
-    if processes.is_empty() && arguments.port.is_empty() {
-        return;
-    }
-    if processes.is_empty() {
-        processes.push(nothing());
-    }
-    config.capture.include = if arguments.port.is_empty() {
-        processes
-    } else {
-        let at_port = |port: &u16| {
-            let port = Some((*port, *port));
-            processes.iter().map(move |process| SelectorConfig {
-                port,
-                ..process.clone()
-            })
-        };
-        arguments.port.iter().flat_map(at_port).collect()
-    };
-}
-
-/// The least severity that is logged, as the log's filter spells it.
-pub fn log_level(config: &Config) -> &'static str {
-    match config.log_level {
-        LogLevel::Trace => "trace",
-        LogLevel::Debug => "debug",
-        LogLevel::Info => "info",
-        LogLevel::Warn => "warn",
-        LogLevel::Error => "error",
-    }
-}
-
-/// Settings of the kernel side.
-pub fn capture(config: &Config) -> anyhow::Result<CaptureSettings> {
-    let capture = &config.capture;
-    let bytes = |what: &str, value: u64| {
-        u32::try_from(value)
-            .map_err(|_| Failure::usage(format!("capture.{what}: {value} is more than 4 GiB")))
-    };
-    let (ports_include, ports_exclude) = (ports(&capture.include), ports(&capture.exclude));
-    Ok(CaptureSettings {
-        backend: match capture.backend {
-            Backend::Auto => BackendChoice::Auto,
-            Backend::Socket => BackendChoice::Socket,
-            Backend::Fexit => BackendChoice::Fexit,
-            Backend::Syscall => BackendChoice::Syscall,
-        },
-        ring_buffer_bytes: bytes("ring_buffer_bytes", capture.ring_buffer_bytes)?,
-        copy_bytes: bytes("copy_bytes", capture.copy_bytes)?,
-        unix_sockets: capture.unix_sockets,
-        cgroup_messages_per_second: capture.cgroup_messages_per_second,
-        // Only where ports are all that is asked for can the kernel side decide alone.
-        ports_include: if only_ports(&capture.include) {
-            ports_include
-        } else {
-            Vec::new()
-        },
-        ports_exclude: if only_ports(&capture.exclude) {
-            ports_exclude
-        } else {
-            Vec::new()
-        },
-        ..CaptureSettings::default()
-    })
-}
-
-fn only_ports(selectors: &[SelectorConfig]) -> bool {
-    ports(selectors).len() <= MAX_PORTS
-        && selectors.iter().all(|selector| {
-            selector.port.is_some()
-                && selector.pid.is_none()
-                && selector.executable.is_none()
-                && selector.container_id.is_none()
-                && selector.pod == PodSelectorConfig::default()
-        })
-}
-
-fn ports(selectors: &[SelectorConfig]) -> Vec<u16> {
-    selectors
-        .iter()
-        .filter_map(|selector| selector.port)
-        .flat_map(|(first, last)| first..=last)
-        .take(MAX_PORTS + 1)
-        .collect()
-}
-
-/// The selectors, all of them.
-pub fn selectors(config: &Config) -> anyhow::Result<Selectors> {
-    let compile = |list: &[SelectorConfig]| -> anyhow::Result<Vec<Selector>> {
-        list.iter()
-            .map(|selector| {
-                let pattern = |glob: &Option<String>| {
-                    glob.as_deref()
-                        .map(Pattern::new)
-                        .transpose()
-                        .map_err(Failure::usage)
-                };
-                Ok(Selector {
-                    pid: selector.pid,
-                    executable: pattern(&selector.executable)?,
-                    ports: ports(std::slice::from_ref(selector)),
-                    container_id: pattern(&selector.container_id)?,
-                    pod: pod_selector(&selector.pod)?,
-                })
-            })
-            .collect()
-    };
-    Ok(Selectors {
-        include: compile(&config.capture.include)?,
-        exclude: compile(&config.capture.exclude)?,
-    })
-}
-
-fn pod_selector(pod: &PodSelectorConfig) -> anyhow::Result<PodSelector> {
-    let pattern = |glob: &str| Pattern::new(glob).map_err(Failure::usage);
-    let optional = |glob: &Option<String>| glob.as_deref().map(pattern).transpose();
-    let pairs = |pairs: &[(String, String)]| {
-        pairs
-            .iter()
-            .map(|(key, glob)| Ok((key.clone(), pattern(glob)?)))
-            .collect::<anyhow::Result<Vec<_>>>()
-    };
-    Ok(PodSelector {
-        namespace: optional(&pod.namespace)?,
-        labels: pairs(&pod.labels)?,
-        annotations: pairs(&pod.annotations)?,
-        workload_kind: pod.workload_kind.clone(),
-        workload_name: optional(&pod.workload_name)?,
-        container_name: optional(&pod.container_name)?,
-    })
-}
-
-/// How pods are known; `None` where they are not asked for.
-pub fn kubernetes(config: &Config) -> anyhow::Result<Option<kubernetes::Settings>> {
-    let wanted = &config.kubernetes;
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let access = match &wanted.kubeconfig {
-        Some(file) => watch::Access::Kubeconfig(file.into()),
-        None => watch::Access::InCluster,
-    };
-    let in_cluster = variable("KUBERNETES_SERVICE_HOST").is_some();
-    let asked = wanted.kubeconfig.is_some() || in_cluster;
-    if !wanted.enabled.unwrap_or(asked) {
-        if wanted.peers.enabled {
-            tracing::warn!("kubernetes.peers.enabled has no effect: the API server is not asked");
-        }
-        return Ok(None);
-    }
-    let node = wanted
-        .node_name
-        .clone()
-        .or_else(|| variable("K8S_NODE_NAME"))
-        .or_else(|| variable("NODE_NAME"));
-    let Some(node) = node else {
-        let problem = "kubernetes.node_name is not set, and neither is K8S_NODE_NAME: the pods of which node? \
-                       In a DaemonSet, set K8S_NODE_NAME from the field spec.nodeName";
-        if wanted.enabled == Some(true) {
-            return Err(Failure::usage(problem).into());
-        }
-        tracing::warn!("pods are not known: {problem}");
-        return Ok(None);
-    };
-    let rules =
-        |keys: &[String]| KeyRules::new(keys.iter().map(String::as_str)).map_err(Failure::usage);
-    let selectors = || config.capture.include.iter().chain(&config.capture.exclude);
-    let keys = |of: fn(&PodSelectorConfig) -> &[(String, String)]| -> Vec<String> {
-        let pairs = selectors().flat_map(|selector| of(&selector.pod));
-        pairs.map(|(key, _)| key.clone()).collect()
-    };
-    let peers = wanted.peers.enabled.then(|| kubernetes::peers::Settings {
-        watch: watch::Settings::new(access.clone(), watch::Scope::Cluster),
-        tables: peers::Settings {
-            grace: wanted.grace,
-            max_objects: clamp(wanted.peers.max_objects),
-            service_from_labels: wanted.service_from_labels,
-        },
-        hold: wanted.hold,
-        service_graph: wanted.peers.service_graph,
-    });
-    Ok(Some(kubernetes::Settings {
-        watch: watch::Settings::new(access, watch::Scope::Node(node)),
-        peers,
-        store: store::Settings {
-            cluster_name: wanted.cluster_name.clone(),
-            labels: rules(&wanted.pod_labels)?,
-            annotations: rules(&wanted.pod_annotations)?,
-            kept_labels: rules(&keys(|pod| &pod.labels))?,
-            kept_annotations: rules(&keys(|pod| &pod.annotations))?,
-            service_from_labels: wanted.service_from_labels,
-            grace: wanted.grace,
-            max_pods: clamp(wanted.max_pods),
-            ..store::Settings::default()
-        },
-        hold: wanted.hold,
-        hold_bytes: clamp(wanted.hold_bytes),
-    }))
-}
-
-/// How container runtimes are asked; `None` where they are not.
-pub fn containers(config: &Config) -> Option<spandrel_container_runtime::Settings> {
-    let wanted = &config.containers;
-    let sockets: Vec<PathBuf> = wanted.sockets.iter().map(PathBuf::from).collect();
-    let asks = wanted.enabled && !sockets.is_empty();
-    asks.then_some(spandrel_container_runtime::Settings {
-        sockets,
-        hold: wanted.hold,
-    })
-}
-
-/// Where what a new container does waits for its name, if nothing waits for pods.
-pub fn container_hold(config: &Config) -> Hold {
-    Hold::new(config.containers.hold, clamp(config.kubernetes.hold_bytes))
-}
-
-/// What user space decides; lists that the kernel side enforces alone are left to it.
-pub fn selection(config: &Config) -> anyhow::Result<Selection> {
-    let mut selectors = selectors(config)?;
-    if only_ports(&config.capture.include) {
-        selectors.include.clear();
-    }
-    if only_ports(&config.capture.exclude) {
-        selectors.exclude.clear();
-    }
-    Ok(Selection::new(selectors))
-}
-
-/// Identities from this machine.
-pub fn identities(config: &Config) -> Identities {
-    let settings = identity::Settings {
-        extra: resource_attributes(config),
-        ..identity::Settings::default()
-    };
-    Identities::new(settings)
-}
-
-/// Identities from a recording.
-pub fn recorded_identities(config: &Config) -> Identities {
-    let settings = identity::Settings {
-        extra: resource_attributes(config),
-        ..identity::Settings::replay()
-    };
-    Identities::new(settings)
-}
-
-/// The attributes that the file adds to every resource.
-pub fn resource_attributes(config: &Config) -> Vec<Attribute> {
-    let text = |list: Vec<String>| Value::StrArray(list.into_iter().map(Into::into).collect());
-    config
-        .resource
-        .iter()
-        .map(|(key, value)| {
-            let value = match value {
-                AttributeValue::String(text) => Value::Str(text.clone().into()),
-                AttributeValue::Bool(value) => Value::Bool(*value),
-                AttributeValue::Int(value) => Value::I64(*value),
-                AttributeValue::Double(value) => Value::F64(*value),
-                AttributeValue::Strings(list) => text(list.clone()),
-                AttributeValue::Bools(list) => text(list.iter().map(bool::to_string).collect()),
-                AttributeValue::Ints(list) => text(list.iter().map(i64::to_string).collect()),
-                AttributeValue::Doubles(list) => text(list.iter().map(f64::to_string).collect()),
-            };
-            Attribute::new(key.clone(), value)
-        })
-        .collect()
-}
-
-/// Settings of the parsers.
-pub fn protocols(config: &Config) -> spandrel_protocols::Settings {
-    let http = &config.http;
-    spandrel_protocols::Settings {
-        max_connections: http.max_connections,
-        http: http1::Settings {
-            query_values: match http.query_values {
-                QueryValues::Redacted if http.allowed_query_parameters.is_empty() => {
-                    http1::QueryValues::Redacted
-                }
-                QueryValues::Redacted => {
-                    http1::QueryValues::Only(http.allowed_query_parameters.clone())
-                }
-                QueryValues::Allowed => http1::QueryValues::Shown,
-            },
-            ..http1::Settings::default()
-        },
-        routes: route::Settings {
-            templates: http.route_patterns.clone(),
-            max_nodes: http.max_routes_per_service,
-            ..route::Settings::default()
-        },
-        ..spandrel_protocols::Settings::default()
-    }
-}
 
 /// Settings of the network export, or of the streams the file names: each processor, each reader and each named
 /// destination is a destination.
@@ -621,7 +292,7 @@ fn aggregator(config: &Config, reader: Option<&MetricReader>) -> AggregatorSetti
         },
         temporality: match reader.temporality {
             Temporality::Cumulative => metrics::Temporality::Cumulative,
-            // All our instruments are histograms, for which low memory means delta.
+            // Low memory means delta for histograms and for counters that are told when they count: we have no others.
             Temporality::Delta | Temporality::LowMemory => metrics::Temporality::Delta,
         },
         cardinality_limit: clamp(reader.cardinality_limit),
@@ -758,8 +429,4 @@ fn name_of(exporter: &Exporter) -> String {
         Exporter::OtlpFile { output_stream } => output_stream.clone(),
         Exporter::Console => "console".to_owned(),
     }
-}
-
-fn clamp(value: u64) -> usize {
-    usize::try_from(value).unwrap_or(usize::MAX)
 }
