@@ -6,8 +6,6 @@ mod support;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +17,7 @@ use support::containers::{Containerd, Options, fresh_id};
 use support::docker::Docker;
 use support::machine::{free_port, has, is_root, wait_until};
 use support::otlp::{MetricPoint, Span};
+use support::plain_server::{get, server};
 use support::process::Process;
 use tempfile::{NamedTempFile, TempDir};
 
@@ -42,36 +41,6 @@ fn agent(sockets: &[&Path], hold: &str) -> Agent {
     let file = configuration(sockets, hold);
     let file = file.path().to_str().unwrap();
     Agent::start(&["trace", "--output", "otlp-json", "--config", file])
-}
-
-fn server(port: u16) -> Vec<String> {
-    let port = port.to_string();
-    [
-        "/usr/bin/python3",
-        "-u",
-        "-m",
-        "http.server",
-        &port,
-        "--bind",
-        "127.0.0.1",
-        "-d",
-        "/tmp",
-    ]
-    .map(str::to_owned)
-    .to_vec()
-}
-
-fn get(port: u16, path: &str) {
-    let mut stream = None;
-    wait_until("a server", LIMIT, || {
-        stream = TcpStream::connect(("127.0.0.1", port)).ok();
-        stream.is_some()
-    });
-    let mut stream = stream.unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: shop\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.0 "), "{answer}");
 }
 
 fn served(spans: &[Span], path: &str) -> Option<Span> {

@@ -6,11 +6,12 @@
 mod node;
 mod support;
 
-use node::{NODE, Node, deployed, get, resource, runs, served, server};
+use node::{NODE, Node, deployed, resource, runs, served};
 use support::collector::Collector;
 use support::containers::{cgroup, fresh_id};
 use support::machine::free_port;
 use support::otlp::Span;
+use support::plain_server::{get, server};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_of_real_containers_carry_their_pod_through_restart_and_new_pods() {

@@ -10,13 +10,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use node::{LIMIT, Node, deployed, get, resource, runs, served, server};
+use node::{LIMIT, Node, deployed, resource, runs, served};
 use rustix::process::{Pid, Signal, kill_process};
 use support::collector::Collector;
 use support::containers::{cgroup, fresh_id};
 use support::machine::{free_port, has, skip, wait_until};
 use support::netns::{Netns, NetnsPair};
 use support::otlp::Span;
+use support::plain_server::{get, server};
 
 /// The one client span of this path.
 fn asked(collector: &Collector, path: &str) -> Span {

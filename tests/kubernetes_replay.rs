@@ -9,12 +9,13 @@ mod support;
 use std::fs;
 use std::process::Stdio;
 
-use node::{NODE, Node, deployed, get, resource, runs, server};
+use node::{NODE, Node, deployed, resource, runs};
 use serde_json::json;
 use support::agent::command;
 use support::containers::{cgroup, fresh_id};
 use support::machine::free_port;
 use support::otlp::Span;
+use support::plain_server::{get, server};
 use tempfile::{NamedTempFile, TempDir};
 
 /// The label `app` is not exported.

@@ -6,8 +6,6 @@
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,6 +15,7 @@ use support::backends::on_each_backend;
 use support::machine::{free_port, wait_until};
 use support::otlp::Span;
 use support::pid_namespace::{Cgroup, PidNamespace, child, numbers, wrap};
+use support::plain_server::get;
 use support::process::Process;
 use tempfile::NamedTempFile;
 
@@ -58,19 +57,6 @@ impl Service {
         let said = log.wait(LIMIT, |lines| lines.iter().any(sent).then_some(()));
         assert!(said.is_some(), "{:?}", log.all());
     }
-}
-
-fn get(port: u16, path: &str) {
-    let mut stream = None;
-    wait_until("a server", LIMIT, || {
-        stream = TcpStream::connect(("127.0.0.1", port)).ok();
-        stream.is_some()
-    });
-    let mut stream = stream.unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: shop\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.0 "), "{answer}");
 }
 
 /// A file for an agent that prints spans, and that sends them to `port` as well, if there is one.

@@ -18,8 +18,6 @@ pub(crate) mod admin;
 pub(crate) mod cluster;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -31,7 +29,7 @@ use self::cluster::{ADMIN_TOKEN, Cluster, cluster};
 use super::support::agent::Agent;
 use super::support::collector::Collector;
 use super::support::containers::Containerd;
-use super::support::machine::{has, is_root, wait_until};
+use super::support::machine::{has, is_root};
 use super::support::otlp::Span;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -106,36 +104,6 @@ pub(crate) async fn runs(admin: &Admin, name: &str, container: &str, before: Opt
             "state": {"running": {"startedAt": started}}}]}});
     let path = format!("/api/v1/namespaces/shop/pods/{name}/status");
     admin.patch(&path, &status).await;
-}
-
-pub(crate) fn server(port: u16) -> Vec<String> {
-    let port = port.to_string();
-    [
-        "/usr/bin/python3",
-        "-u",
-        "-m",
-        "http.server",
-        &port,
-        "--bind",
-        "127.0.0.1",
-        "-d",
-        "/tmp",
-    ]
-    .map(str::to_owned)
-    .to_vec()
-}
-
-pub(crate) fn get(port: u16, path: &str) {
-    let mut stream = None;
-    wait_until("a server in the container", LIMIT, || {
-        stream = TcpStream::connect(("127.0.0.1", port)).ok();
-        stream.is_some()
-    });
-    let mut stream = stream.unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: shop\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.0 "), "{answer}");
 }
 
 /// The one server span of this path.

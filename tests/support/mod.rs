@@ -23,6 +23,7 @@ pub(crate) mod netns;
 pub(crate) mod nginx;
 pub(crate) mod otlp;
 pub(crate) mod pid_namespace;
+pub(crate) mod plain_server;
 pub(crate) mod podnet;
 pub(crate) mod process;
 pub(crate) mod proto;
