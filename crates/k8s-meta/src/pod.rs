@@ -67,6 +67,8 @@ pub struct PodSpec {
     pub hostname: Option<String>,
     /// Whether it has the node's network, and so the node's addresses.
     pub host_network: bool,
+    /// What follows when its containers end; unset is `Always`.
+    pub restart_policy: Option<String>,
     /// Containers.
     pub containers: Vec<ContainerSpec>,
     /// Init containers; native sidecars are among them.

@@ -44,7 +44,7 @@ pub(crate) enum MayChange {
     News(u64),
     /// News of a pod that is new at this address.
     Newcomer,
-    /// News of the end of a pod that is being deleted.
+    /// News of the end of a pod that is being deleted, or that may end by itself.
     Deletion,
     /// Another thread's hands off the tables.
     Turn,

@@ -39,7 +39,12 @@ fn pod(name: &str, addresses: &[&str], change: serde_json::Value) -> PeerPod {
             "containerStatuses": [{"state": {"running": {"startedAt": "2025-11-23T09:00:03Z"}}}]},
     });
     for (key, value) in change.as_object().unwrap() {
-        pod["metadata"][key] = value.clone();
+        let part = if key == "restartPolicy" {
+            "spec"
+        } else {
+            "metadata"
+        };
+        pod[part][key] = value.clone();
     }
     serde_json::from_value(pod).unwrap()
 }
@@ -298,6 +303,15 @@ fn a_pod_that_is_being_deleted_answers_only_when_news_of_its_end_would_have_come
     apply(&peers, pod("web-5d9c-x", &["10.244.2.7"], leaving));
     assert!(waits(&mut peers, "10.244.2.7", 10));
     assert_eq!(outcome(&mut peers, "10.244.2.7"), ["found"]);
+}
+
+#[test]
+fn a_pod_that_may_end_by_itself_answers_only_when_news_of_its_end_would_have_come() {
+    let mut peers = synced();
+    let policy = json!({"restartPolicy": "Never"});
+    apply(&peers, pod("report-x", &["10.244.2.9"], policy));
+    assert!(waits(&mut peers, "10.244.2.9", 10));
+    assert_eq!(outcome(&mut peers, "10.244.2.9"), ["found"]);
 }
 
 #[test]

@@ -107,7 +107,14 @@ impl Peers {
             &pod.metadata,
             about,
             &wanted,
-            Ending { ended, keep },
+            Ending {
+                ended,
+                keep,
+                by_itself: matches!(
+                    pod.spec.restart_policy.as_deref(),
+                    Some("Never" | "OnFailure")
+                ),
+            },
             now.0,
         );
     }
@@ -402,7 +409,9 @@ impl Peers {
             record.about = about;
             record.peer = Weak::new();
         }
-        if meta.deletion_timestamp.is_some() {
+        if ending.by_itself {
+            record.leaving = 0;
+        } else if meta.deletion_timestamp.is_some() {
             record.leaving = record.leaving.min(now);
         }
         let created = meta

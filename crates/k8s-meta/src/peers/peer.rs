@@ -61,7 +61,7 @@ pub struct Peer {
 pub enum PeerLookup {
     /// Who had it.
     Found(Arc<Peer>),
-    /// Who had it, but its deletion had been announced: news of its end, and of the next one, may be on their way.
+    /// Who had it, but its deletion had been announced, or it may end without: news of its end, and of the next one, may be on their way.
     Leaving(Arc<Peer>),
     /// Nobody that is known.
     Unknown,

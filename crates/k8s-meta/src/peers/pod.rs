@@ -96,6 +96,7 @@ impl<'de> Deserialize<'de> for PeerPod {
                 spec: PodSpec {
                     node_name: spec.node_name,
                     host_network: spec.host_network,
+                    restart_policy: spec.restart_policy,
                     ..PodSpec::default()
                 },
                 status: PodStatus {
@@ -140,6 +141,7 @@ struct LeanMetadata {
 struct LeanSpec {
     node_name: String,
     host_network: bool,
+    restart_policy: Option<String>,
     containers: Vec<LeanContainer>,
     init_containers: Vec<LeanContainer>,
 }

@@ -48,7 +48,7 @@ pub(super) struct Record {
     pub(super) namespace: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) about: About,
-    /// Its deletion was announced then.
+    /// Its deletion was announced then; 0 for a pod that may end by itself at any time.
     pub(super) leaving: u64,
     pub(super) version: u64,
     pub(super) gone: u64,
@@ -71,6 +71,8 @@ pub(super) struct Ending {
     /// Its last container ended then.
     pub(super) ended: Option<u64>,
     pub(super) keep: bool,
+    /// It may end, and lose its addresses, without having been deleted.
+    pub(super) by_itself: bool,
 }
 
 impl Record {

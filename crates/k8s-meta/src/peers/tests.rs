@@ -268,6 +268,23 @@ fn after_its_deletion_was_announced_a_pod_may_have_lost_its_address_to_another()
 }
 
 #[test]
+fn a_pod_that_may_end_by_itself_may_have_lost_its_address_at_any_time() {
+    for (policy, leaves) in [("Never", true), ("OnFailure", true), ("Always", false)] {
+        let mut peers = peers();
+        let mut a = pod("a", 1, 0, &["10.0.0.1"]);
+        a.spec.restart_policy = Some(policy.into());
+        peers.apply_pod(&PeerPod::from(a.clone()), at(4));
+        let found = peers.lookup("10.0.0.1".parse().unwrap(), at(9));
+        assert_eq!(matches!(found, PeerLookup::Leaving(_)), leaves, "{policy}");
+        // Once the news have come they say whose it was.
+        peers.apply_pod(&PeerPod::from(finished(a, 2, 6)), at(10));
+        peers.apply_pod(&PeerPod::from(pod("b", 3, 5, &["10.0.0.1"])), at(11));
+        assert_eq!(who(&mut peers, "10.0.0.1", 5), "a", "{policy}");
+        assert_eq!(who(&mut peers, "10.0.0.1", 11), "b", "{policy}");
+    }
+}
+
+#[test]
 fn networks_are_known_by_the_addresses_that_objects_have_in_them() {
     let mut peers = peers();
     let near = |peers: &Peers, address: &str| peers.is_near(address.parse().unwrap());
