@@ -401,6 +401,7 @@ fn peers() -> Result<Peers, Box<dyn Error>> {
         tables: spandrel_k8s_meta::peers::Settings::default(),
         hold: Duration::from_secs(5),
         service_graph: true,
+        node: None,
     });
     let pod: PeerPod = serde_json::from_value(serde_json::json!({
         "metadata": {"name": "front-5d9c7b8f6d-aaaaa", "namespace": "shop", "resourceVersion": "1",

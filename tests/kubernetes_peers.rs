@@ -397,6 +397,13 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
         outcome.stderr.join("\n")
     );
     let (spans, points) = collector.finish();
+    let node = admin.get(&format!("/api/v1/nodes/{NODE}")).await.unwrap();
+    let in_pods = spans
+        .iter()
+        .filter(|span| span.resource.contains_key("k8s.pod.uid"));
+    for span in in_pods {
+        assert_eq!(span.resource["k8s.node.uid"], node["metadata"]["uid"]);
+    }
     let own = |name: &str, key: &str, value: &str| {
         points.iter().any(|point| {
             point.name == format!("spandrel.kubernetes.{name}")

@@ -53,6 +53,8 @@ pub struct Kubernetes {
     cluster_uid: Option<oneshot::Receiver<Option<String>>>,
     outcomes: Arc<Outcomes>,
     peers: Option<Peers>,
+    /// As the watch on nodes told of it.
+    node: Option<store::Node>,
     expired: u64,
     version: u64,
     /// Until when what is known is not told without `k8s.cluster.uid`, once the first tick has come.
@@ -84,6 +86,7 @@ impl Kubernetes {
                 .peers
                 .as_ref()
                 .map(|settings| Peers::start(settings, runtime)),
+            node: None,
             expired: 0,
             version: 0,
             settles: None,
@@ -100,6 +103,7 @@ impl Kubernetes {
             cluster_uid: None,
             outcomes: Arc::new(Outcomes::new(None)),
             peers: None,
+            node: None,
             expired: 0,
             version: 0,
             settles: None,
@@ -134,6 +138,9 @@ impl Kubernetes {
     pub fn take_in(&mut self, now: UnixTime) -> bool {
         let before = self.version;
         let of_peers = self.peers.as_mut().is_some_and(|peers| peers.take_in(now));
+        if of_peers {
+            self.take_in_node();
+        }
         self.now = now.0;
         self.settles.get_or_insert(now.0.saturating_add(self.hold));
         if let Some(cluster_uid) = &mut self.cluster_uid
@@ -162,6 +169,16 @@ impl Kubernetes {
         of_peers || news
     }
 
+    /// The uid of the own node is told by the watch on all nodes, and by nobody else.
+    fn take_in_node(&mut self) {
+        let told = self.peers.as_ref().and_then(Peers::own_node);
+        if told.is_some() && told != self.node {
+            self.store.set_node(told.clone());
+            self.node = told;
+            self.version += 1;
+        }
+    }
+
     /// One change.
     pub fn apply(&mut self, change: Change<Pod>, now: UnixTime) {
         self.version += 1;
@@ -185,10 +202,11 @@ impl Kubernetes {
         self.store.locate(place, at)
     }
 
-    /// Whether the cluster's uid is asked for and may still come in time: the first spans of a run would differ from all
-    /// others without it.
+    /// Whether the uid of the cluster, or that of the node, is asked for and may still come in time: the first spans of a run
+    /// would differ from all others without it.
     pub fn is_settling(&self) -> bool {
-        self.cluster_uid.is_some() && self.settles.is_none_or(|until| self.now < until)
+        let comes = self.cluster_uid.is_some() || (self.peers.is_some() && self.node.is_none());
+        comes && self.settles.is_none_or(|until| self.now < until)
     }
 
     /// Counts how the look-up of one span ended.

@@ -57,6 +57,7 @@ pub fn kubernetes(config: &Config) -> anyhow::Result<Option<kubernetes::Settings
         },
         hold: wanted.hold,
         service_graph: wanted.peers.service_graph,
+        node: Some(node.clone()),
     });
     Ok(Some(kubernetes::Settings {
         watch: watch::Settings::new(access, watch::Scope::Node(node)),

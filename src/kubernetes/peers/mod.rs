@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use spandrel_k8s_meta::watch::Change;
-use spandrel_k8s_meta::{peers, watch};
+use spandrel_k8s_meta::{peers, store, watch};
 use spandrel_model::{Measured, Resource, SpanKind, SpanRecord, UnixTime, Value};
 use tokio::runtime::Handle;
 
@@ -46,6 +46,8 @@ pub struct Settings {
     pub hold: Duration,
     /// Whether edges of the service graph are made.
     pub service_graph: bool,
+    /// The node of this agent, whose uid is told as well.
+    pub node: Option<String>,
 }
 
 /// What is known of the other end of an exchange.
@@ -92,7 +94,7 @@ impl Peers {
     /// One that is told by [`Self::apply`] alone, for tests.
     pub fn told(settings: &Settings) -> Self {
         Self {
-            tables: Arc::new(Tables::new(settings.tables)),
+            tables: Arc::new(Tables::new(settings.tables, settings.node.clone())),
             outcomes: Arc::default(),
             labels: Labels::default(),
             graph: settings.service_graph.then(Graph::default),
@@ -115,6 +117,11 @@ impl Peers {
     /// How look-ups ended.
     pub fn outcomes(&self) -> Arc<PeerOutcomes> {
         Arc::clone(&self.outcomes)
+    }
+
+    /// The agent's node, once the watch on nodes has told of it.
+    pub(super) fn own_node(&self) -> Option<store::Node> {
+        self.tables.own_node()
     }
 
     /// Time has passed. Whether what waits may find more than before.

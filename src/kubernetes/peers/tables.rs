@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use spandrel_k8s_meta::peers::{Node, Peer, PeerKind, PeerLookup, PeerPod, Peers, Service};
+use spandrel_k8s_meta::store;
 use spandrel_k8s_meta::watch::{self, Change, Object, State, Watch};
 use spandrel_model::UnixTime;
 use tokio::runtime::Handle;
@@ -83,10 +84,22 @@ pub(crate) struct Tables {
     /// For each kind up to when what is known of it is right, in Unix nanoseconds: 0 until its first list is complete.
     good_until: [AtomicU64; 3],
     version: AtomicU64,
+    own_node: OwnNode,
+}
+
+/// The node of this agent.
+#[derive(Debug)]
+struct OwnNode {
+    name: Option<String>,
+    /// Once it has been told.
+    known: Mutex<Option<store::Node>>,
 }
 
 impl Tables {
-    pub(crate) fn new(settings: spandrel_k8s_meta::peers::Settings) -> Self {
+    pub(crate) fn new(
+        settings: spandrel_k8s_meta::peers::Settings,
+        own_node: Option<String>,
+    ) -> Self {
         Self {
             known: Mutex::new(Known {
                 peers: Peers::new(settings),
@@ -94,6 +107,10 @@ impl Tables {
             }),
             good_until: Default::default(),
             version: AtomicU64::new(0),
+            own_node: OwnNode {
+                name: own_node,
+                known: Mutex::default(),
+            },
         }
     }
 
@@ -145,7 +162,10 @@ impl Tables {
         let peers = &mut self.lock().peers;
         match change {
             Change::ListBegan => peers.begin_list(K::PEER),
-            Change::Apply(object) => object.apply(peers, now),
+            Change::Apply(object) => {
+                object.apply(peers, now);
+                self.note_own_node(object.node());
+            }
             Change::Delete(object) => {
                 object.apply(peers, now);
                 peers.delete(object.uid(), now);
@@ -158,6 +178,19 @@ impl Tables {
             Change::Failed(_) => return,
         }
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    fn note_own_node(&self, node: Option<store::Node>) {
+        if let Some(node) = node.filter(|it| Some(&it.name) == self.own_node.name.as_ref()) {
+            let known = self.own_node.known.lock();
+            *known.unwrap_or_else(PoisonError::into_inner) = Some(node);
+        }
+    }
+
+    /// The agent's node, once it has been told.
+    pub(crate) fn own_node(&self) -> Option<store::Node> {
+        let known = self.own_node.known.lock();
+        known.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the watch of a kind says of itself. An address may have got another owner since news ceased to come.
@@ -274,6 +307,10 @@ pub trait Addressed: Object {
     fn apply(&self, to: &mut Peers, now: UnixTime);
     /// Its uid.
     fn uid(&self) -> &str;
+    /// Name and uid, if it is a node.
+    fn node(&self) -> Option<store::Node> {
+        None
+    }
 }
 
 impl Addressed for PeerPod {
@@ -305,6 +342,13 @@ impl Addressed for Node {
 
     fn apply(&self, to: &mut Peers, now: UnixTime) {
         to.apply_node(self, now);
+    }
+
+    fn node(&self) -> Option<store::Node> {
+        Some(store::Node {
+            name: self.metadata.name.clone(),
+            uid: self.metadata.uid.clone(),
+        })
     }
 
     fn uid(&self) -> &str {

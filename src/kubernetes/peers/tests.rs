@@ -25,6 +25,7 @@ fn settings() -> Settings {
         tables: peers::Settings::default(),
         hold: Duration::from_secs(5),
         service_graph: true,
+        node: Some("node-1".to_owned()),
     }
 }
 
@@ -312,6 +313,16 @@ fn a_pod_that_may_end_by_itself_answers_only_when_news_of_its_end_would_have_com
     apply(&peers, pod("report-x", &["10.244.2.9"], policy));
     assert!(waits(&mut peers, "10.244.2.9", 10));
     assert_eq!(outcome(&mut peers, "10.244.2.9"), ["found"]);
+}
+
+#[test]
+fn the_uid_of_the_own_node_comes_with_the_nodes() {
+    let peers = synced();
+    assert_eq!(peers.own_node(), None, "node-2 is another one");
+    let own = json!({"metadata": {"name": "node-1", "uid": "uid-1", "resourceVersion": "8"}});
+    apply(&peers, serde_json::from_value::<Node>(own).unwrap());
+    let (name, uid) = ("node-1".to_owned(), "uid-1".to_owned());
+    assert_eq!(peers.own_node(), Some(store::Node { name, uid }));
 }
 
 #[test]
