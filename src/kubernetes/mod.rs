@@ -181,7 +181,6 @@ impl Kubernetes {
 
     /// One change.
     pub fn apply(&mut self, change: Change<Pod>, now: UnixTime) {
-        self.version += 1;
         match change {
             Change::ListBegan => self.store.begin_list(),
             Change::Apply(pod) => {
@@ -193,8 +192,10 @@ impl Kubernetes {
                 self.store.delete(&pod.metadata.uid, now);
             }
             Change::ListComplete => self.store.end_list(now),
-            Change::Failed(failure) => tracing::warn!("pods: {failure}"),
+            // The watch has said so, and does not repeat itself.
+            Change::Failed(_) => return,
         }
+        self.version += 1;
     }
 
     /// Who the process at this place was at a time.
