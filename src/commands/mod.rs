@@ -192,10 +192,16 @@ fn capture_into(
         runtime.shutdown_background();
     }
     if let Some(outcomes) = outcomes {
-        say_outcomes("pod", &outcomes.snapshot().by_reason);
+        say_counts(
+            "kubernetes: spans by their pod",
+            &outcomes.snapshot().by_reason,
+        );
     }
     if let Some(outcomes) = of_peers {
-        say_outcomes("peer", &outcomes.snapshot().by_reason);
+        say_counts(
+            "kubernetes: spans by their peer",
+            &outcomes.snapshot().by_reason,
+        );
     }
     if let Some(counters) = asked {
         sources::say_asked(&counters);
@@ -203,15 +209,12 @@ fn capture_into(
     result
 }
 
-/// How look-ups in this run ended.
-fn say_outcomes(of: &str, by_reason: &BTreeMap<&'static str, u64>) {
+/// How something ended in this run, and how often.
+fn say_counts(what: &str, by_reason: &BTreeMap<&'static str, u64>) {
     let counts = by_reason
         .iter()
         .map(|(reason, count)| format!(" {count} {reason}"));
-    say(format_args!(
-        "kubernetes: spans by their {of}:{}",
-        counts.collect::<String>()
-    ));
+    say(format_args!("{what}:{}", counts.collect::<String>()));
 }
 
 /// The watch on the pods of this node, on a thread of its own.

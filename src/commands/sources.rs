@@ -1,6 +1,5 @@
 //! Whom a run asks what its processes are: the API server, and the runtimes of containers.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use spandrel_config::Config;
@@ -8,8 +7,7 @@ use spandrel_container_runtime::{Counters, Names};
 use spandrel_exporter::self_telemetry::SelfTelemetry;
 use spandrel_exporter::self_telemetry::catalogue::{Entry, Kind};
 
-use super::Watching;
-use crate::exit::say;
+use super::{Watching, say_counts};
 use crate::{kubernetes, settings};
 
 const OUTCOME: &str = "spandrel.container_runtime.outcome";
@@ -58,15 +56,9 @@ impl Sources {
 
 /// How questions in this run ended. A machine without a runtime has nothing to tell.
 pub(super) fn say_asked(counters: &Arc<Counters>) {
-    let asked: BTreeMap<_, _> = counters.snapshot();
+    let asked = counters.snapshot();
     if asked.keys().any(|reason| *reason != "no_socket") {
-        let counts = asked
-            .iter()
-            .map(|(reason, count)| format!(" {count} {reason}"));
-        say(format_args!(
-            "container runtimes: containers asked about:{}",
-            counts.collect::<String>()
-        ));
+        say_counts("container runtimes: containers asked about", &asked);
     }
 }
 

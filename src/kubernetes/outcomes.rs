@@ -1,16 +1,18 @@
 //! Why a span has its pod's attributes, or why not: one counter for each reason.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use spandrel_k8s_meta::store;
 use spandrel_k8s_meta::watch::{Counters, Figures};
 
+use super::by_reason::ByReason;
+
 /// How look-ups ended, and what the watch counts.
 #[derive(Debug)]
 pub struct Outcomes {
-    by_reason: Mutex<BTreeMap<&'static str, u64>>,
+    by_reason: ByReason,
     pods: AtomicUsize,
     refused: AtomicU64,
     oversized: AtomicU64,
@@ -36,7 +38,7 @@ pub struct Snapshot {
 impl Outcomes {
     pub(super) fn new(watch: Option<Arc<Counters>>) -> Self {
         Self {
-            by_reason: Mutex::default(),
+            by_reason: ByReason::default(),
             pods: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
             oversized: AtomicU64::new(0),
@@ -46,7 +48,7 @@ impl Outcomes {
     }
 
     pub(super) fn count(&self, outcome: &'static str) {
-        *self.lock().entry(outcome).or_insert(0) += 1;
+        self.by_reason.count(outcome);
     }
 
     pub(super) fn keeps(&self, pods: usize, counters: &store::Counters) {
@@ -63,7 +65,7 @@ impl Outcomes {
     /// The numbers now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
-            by_reason: self.lock().clone(),
+            by_reason: self.by_reason.snapshot(),
             pods: self.pods.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             oversized: self.oversized.load(Ordering::Relaxed),
@@ -74,11 +76,5 @@ impl Outcomes {
     /// What the watch counts, where there is one.
     pub fn figures(&self) -> Option<Figures> {
         self.watch.as_ref().map(|counters| counters.figures())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
-        self.by_reason
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,15 +1,17 @@
 //! Why a span has its peer's name, or why not: one counter for each reason.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use spandrel_k8s_meta::watch::{Counters, Figures};
+
+use crate::kubernetes::by_reason::ByReason;
 
 /// How look-ups of peers ended, and what their watches count.
 #[derive(Debug, Default)]
 pub struct PeerOutcomes {
-    by_reason: Mutex<BTreeMap<&'static str, u64>>,
+    by_reason: ByReason,
     objects: AtomicUsize,
     refused: AtomicU64,
     watch: Arc<Counters>,
@@ -32,7 +34,7 @@ impl PeerOutcomes {
     }
 
     pub(super) fn count(&self, outcome: &'static str) {
-        *self.lock().entry(outcome).or_insert(0) += 1;
+        self.by_reason.count(outcome);
     }
 
     pub(super) fn keeps(&self, objects: usize, refused: u64) {
@@ -43,7 +45,7 @@ impl PeerOutcomes {
     /// The numbers now.
     pub fn snapshot(&self) -> PeerSnapshot {
         PeerSnapshot {
-            by_reason: self.lock().clone(),
+            by_reason: self.by_reason.snapshot(),
             objects: self.objects.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
         }
@@ -52,11 +54,5 @@ impl PeerOutcomes {
     /// What the three watches count together.
     pub fn figures(&self) -> Figures {
         self.watch.figures()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
-        self.by_reason
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
