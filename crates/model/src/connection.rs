@@ -48,7 +48,8 @@ pub enum Role {
 pub enum Origin {
     /// Its opening was seen: byte positions count from the first byte.
     Observed,
-    /// It existed before: byte positions count from where the agent began to look.
+    /// It existed before: byte positions count from where the agent began to look. The same where the agent has forgotten
+    /// the connection and it is announced again; its positions then go on.
     PreExisting,
 }
 
@@ -73,6 +74,9 @@ pub enum CapturePolicy {
     Headers,
     /// As much of each message as the kernel side can copy, up to this many bytes.
     Full(u32),
+    /// User space has forgotten the connection: the kernel side announces it again before its next message, as
+    /// [`Origin::PreExisting`], and copies as if nothing had been decided.
+    Forgotten,
 }
 
 /// An address of one side of a connection.

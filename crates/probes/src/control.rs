@@ -140,6 +140,7 @@ impl Control {
             CapturePolicy::Ignore => (1, 0),
             CapturePolicy::Headers => (2, 0),
             CapturePolicy::Full(bytes) => (3, bytes),
+            CapturePolicy::Forgotten => (4, 0),
         };
         let mut value = [0; 8];
         value[..4].copy_from_slice(&policy.to_ne_bytes());

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use observed::{Running, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
-use spandrel_model::{CapturePolicy, Event};
+use spandrel_model::{CapturePolicy, Event, Origin};
 use spandrel_probes::{BackendChoice, Verdict};
 
 #[test]
@@ -133,6 +133,62 @@ fn a_connections_policy_says_how_much_is_copied() {
         });
         assert_eq!(closed.unwrap().egress_bytes, 24_000);
         assert!(seen.counters.drops["kernel.connection_ignored"] >= 1);
+    }
+}
+
+#[test]
+fn a_connection_that_user_space_has_forgotten_is_announced_again_and_copied_like_a_new_one() {
+    for backend in backends() {
+        let mut running = Running::start(settings(backend));
+        let mut traffic = Traffic::start("policy", "");
+        traffic.until_ready();
+        let port = traffic.said[0]["port"].as_u64().unwrap() as u16;
+        let opening = |event: &Event| match event {
+            Event::ConnectionOpened(opened) if opened.peer.port() == Some(port) => {
+                Some(opened.connection)
+            }
+            _ => None,
+        };
+        running.await_event(|event| opening(event).is_some());
+        let id = running.events().iter().find_map(opening).unwrap();
+        let control = running.control();
+        let decisions = [CapturePolicy::Headers, CapturePolicy::Forgotten];
+        for round in 0..4 {
+            if let Some(policy) = decisions.get(round) {
+                control.set_connection(id, *policy).unwrap();
+            }
+            traffic.go();
+            if round < 3 {
+                traffic.until_ready();
+            }
+        }
+        let seen = running.finish(traffic);
+        let sent = seen.messages(id, Egress);
+        let told: Vec<_> = sent
+            .iter()
+            .map(|message| (message.position, message.payload.len()))
+            .collect();
+        let expected = [(0, 4096), (6000, 1024), (12_000, 4096), (18_000, 4096)];
+        assert_eq!(told, expected, "{backend:?}");
+        let announced: Vec<_> = seen
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                Event::ConnectionOpened(opened) if opened.connection == id => Some(opened),
+                _ => None,
+            })
+            .collect();
+        let [before, again] = announced[..] else {
+            panic!("{backend:?}: {announced:?}");
+        };
+        assert_eq!(before.origin, Origin::Observed);
+        assert_eq!(again.origin, Origin::PreExisting);
+        assert!(again.stamp.time <= sent[2].stamp.time);
+        assert_eq!(
+            (&before.local, &before.peer, before.role),
+            (&again.local, &again.peer, again.role),
+            "{backend:?}"
+        );
     }
 }
 

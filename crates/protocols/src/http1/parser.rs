@@ -70,7 +70,7 @@ impl Http1 {
 
     pub(super) fn tell(&mut self, cx: &mut Context<'_>, policy: CapturePolicy) {
         let rank = |policy: Option<CapturePolicy>| match policy {
-            None | Some(CapturePolicy::Undecided) => 0,
+            None | Some(CapturePolicy::Undecided | CapturePolicy::Forgotten) => 0,
             Some(CapturePolicy::Headers) => 1,
             Some(CapturePolicy::Full(_)) => 2,
             Some(CapturePolicy::Ignore) => 3,

@@ -24,7 +24,13 @@ enum direction { DIRECTION_INGRESS = 0, DIRECTION_EGRESS = 1 };
 enum role { ROLE_UNKNOWN = 0, ROLE_CLIENT = 1, ROLE_SERVER = 2 };
 enum origin { ORIGIN_OBSERVED = 0, ORIGIN_PRE_EXISTING = 1 };
 
-enum policy { POLICY_UNDECIDED = 0, POLICY_IGNORE = 1, POLICY_HEADERS = 2, POLICY_FULL = 3 };
+enum policy {
+	POLICY_UNDECIDED = 0,
+	POLICY_IGNORE = 1,
+	POLICY_HEADERS = 2,
+	POLICY_FULL = 3,
+	POLICY_FORGOTTEN = 4, /* in a decision only */
+};
 enum verdict { VERDICT_UNKNOWN = 0, VERDICT_ALLOW = 1, VERDICT_DENY = 2 };
 enum port_rule { PORT_INCLUDE = 1, PORT_EXCLUDE = 2 };
 

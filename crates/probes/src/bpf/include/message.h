@@ -123,6 +123,12 @@ static __always_inline void take_decision(struct connection *c)
 		return;
 	c->policy = decision->policy;
 	c->policy_bytes = decision->copy_bytes;
+	if (c->policy == POLICY_FORGOTTEN) {
+		/* User space knows neither the connection nor its earlier bytes: announce it again. */
+		c->policy = POLICY_UNDECIDED;
+		c->origin = ORIGIN_PRE_EXISTING;
+		c->announced = 0;
+	}
 	bpf_map_delete_elem(&decisions, &c->id);
 }
 
