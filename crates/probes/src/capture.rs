@@ -13,6 +13,7 @@ use spandrel_model::Event;
 use crate::control::{Control, Epochs, Maps};
 use crate::counters::Counters;
 use crate::handover::Handover;
+use crate::kept::Kept;
 use crate::load::{self, CaptureError, Loaded, Status};
 use crate::misses::Programs;
 use crate::settings::CaptureSettings;
@@ -133,7 +134,14 @@ impl Capture {
         self.shared.stop.store(true, Ordering::Release);
         self.join();
         let last = self.shared.last.get().cloned();
-        last.unwrap_or_else(|| self.shared.counters())
+        let counters = last.unwrap_or_else(|| self.shared.counters());
+        if counters.lost_control > 0 {
+            tracing::warn!(
+                lost = counters.lost_control,
+                "ends of connections, or starts and ends of processes, are lost: there was no room for them"
+            );
+        }
+        counters
     }
 
     fn join(&mut self) {
@@ -227,6 +235,13 @@ fn run(
             return;
         }
     };
+    let mut kept = match Kept::of(&loaded) {
+        Ok(kept) => kept,
+        Err(error) => {
+            drop(ready.send(Err(error)));
+            return;
+        }
+    };
     let scan = match iterator {
         Some(Ok(link)) => std::thread::Builder::new()
             .name("capture-scan".to_owned())
@@ -247,9 +262,11 @@ fn run(
     drop(ready.send(Ok((Arc::clone(shared), loaded.status.clone()))));
     while !shared.stop.load(Ordering::Acquire) {
         ring.poll_raw(POLL);
+        let put = Kept::put(&loaded);
         // Records below the wake-up threshold make no wake-up: the timer fetches them.
         ring.consume_raw();
         let mut handover = handover.borrow_mut();
+        kept.take(put, |record| handover.take(record));
         handover.sync_clock_if_due();
         handover.flush();
     }
@@ -257,7 +274,9 @@ fn run(
     settle();
     let deadline = Instant::now() + STOP;
     loop {
+        let put = Kept::put(&loaded);
         ring.consume_raw();
+        kept.take(put, |record| handover.borrow_mut().take(record));
         handover.borrow_mut().flush();
         let counters = shared.counters();
         if counters.is_closed() && counters.submitted == shared.taken() {

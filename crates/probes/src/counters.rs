@@ -21,7 +21,7 @@ pub struct Counters {
     pub delivered: u64,
     /// Messages that came out of the ring and could not be handed over, by reason.
     pub undelivered: BTreeMap<&'static str, u64>,
-    /// Connection and process events that the ring refused.
+    /// Connection and process events that are lost: the ring was full, and so was what keeps them until it is not.
     pub lost_control: u64,
     /// Messages whose bytes could not be read; their lengths were.
     pub copy_faults: u64,

@@ -12,6 +12,7 @@ mod counters;
 mod decode;
 mod existing;
 mod handover;
+mod kept;
 mod load;
 mod misses;
 mod pid_namespace;

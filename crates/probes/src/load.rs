@@ -107,6 +107,11 @@ const SHARED: &[Program] = &[
         "close after the last read",
     ),
     program(
+        "tcp_destroy_twin",
+        "btf_trace_tcp_destroy_sock",
+        "close in an interrupt of another close",
+    ),
+    program(
         "send_start",
         "btf_trace_tcp_sendmsg_locked",
         "start of sends",

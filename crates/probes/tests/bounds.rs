@@ -219,6 +219,42 @@ fn an_overloaded_ring_loses_messages_and_counts_each() {
     }
 }
 
+/// A close that was lost would leave its connection open for user space until it forgets idle ones.
+#[test]
+fn the_ends_of_connections_and_processes_outlive_a_full_ring() {
+    for backend in backends() {
+        let mut settings = settings(backend);
+        settings.ring_buffer_bytes = 64 << 10;
+        settings.unknown_messages = u32::MAX;
+        settings.cgroup_messages_per_second = 0;
+        // Nothing is received until the child has ended, so the ring is full when it closes and exits.
+        let running = Running::with_sink(settings, 1);
+        let seen = running.finish(Traffic::start("flood", ""));
+        assert!(seen.counters.drops["kernel.ring_full"] > 30_000);
+        let (client, server) = seen.pair(0);
+        for end in [client, server] {
+            let place = |wanted: &dyn Fn(&Event) -> bool| seen.events.iter().rposition(wanted);
+            let closed = place(&|event| {
+                matches!(event, Event::ConnectionClosed(closed)
+                    if closed.connection == end.connection
+                        && closed.ingress_bytes + closed.egress_bytes == 40_000_000)
+            });
+            let last = place(
+                &|event| matches!(event, Event::Message(message) if message.connection == end.connection),
+            );
+            assert!(closed.is_some(), "{backend:?}: no close of {end:?}");
+            assert!(closed > last, "{backend:?}: a message after the close");
+        }
+        assert!(
+            seen.events.iter().any(|event| {
+                matches!(event, Event::ProcessExited(exited) if exited.process.tgid == seen.pid)
+            }),
+            "{backend:?}: no exit"
+        );
+        assert_eq!(seen.counters.lost_control, 0, "{backend:?}");
+    }
+}
+
 /// A cgroup of this test in the version 2 hierarchy, wherever that is mounted.
 struct Cgroup(PathBuf);
 
@@ -298,6 +334,33 @@ fn a_flooding_container_loses_its_own_messages_and_not_its_neighbours() {
             "{counters:?}"
         );
         assert_eq!(counters.drops.get("kernel.ring_full"), None, "{counters:?}");
+    }
+}
+
+/// Also at a rate at which the time between two messages gives no whole token.
+#[test]
+fn a_flooding_container_keeps_the_rate_that_it_is_due() {
+    for backend in backends() {
+        let mut settings = settings(backend);
+        settings.unknown_messages = u32::MAX;
+        settings.cgroup_messages_per_second = 100;
+        settings.ring_buffer_bytes = 1 << 20;
+        // Nothing is received until the child has ended: more than a quarter of the ring is full soon.
+        let running = Running::with_sink(settings, 1);
+        let seen = running.finish(Traffic::start("flood_on", ""));
+        let full = seen.said.iter().find_map(|said| said["full_ns"].as_u64());
+        let full = full.expect("when the child had sent enough to fill it");
+        let later = seen.events.iter().filter(|event| {
+            matches!(event, Event::Message(message)
+                if message.process.tgid == seen.pid && message.stamp.time.0 > full)
+        });
+        // Three seconds follow; the tokens of the first are for what was held before.
+        let shown = later.count();
+        assert!(
+            (100..1000).contains(&shown),
+            "{backend:?}: {shown} {:?}",
+            seen.counters
+        );
     }
 }
 

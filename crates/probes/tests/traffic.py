@@ -249,6 +249,42 @@ def flood():
     c.close(); s.close()
 
 
+def serve():
+    """Reads one message on ADDRESS,PORT."""
+    address, port = sys.argv[2].split(",")
+    listener = socket.create_server((address, int(port)))
+    say(ready=True)
+    s, _ = listener.accept()
+    s.recv(100); s.send(b"answer"); s.recv(100)
+    s.close()
+
+
+def both_ends():
+    """Both ends of the connection ADDRESS,PORT,ADDRESS,PORT, the server's first."""
+    address, port, client, client_port = sys.argv[2].split(",")
+    listener = socket.create_server((address, int(port)))
+    c = socket.create_connection((address, int(port)), source_address=(client, int(client_port)))
+    s, _ = listener.accept()
+    c.send(b"theirs"); s.recv(100)
+    c.close(); s.close()
+
+
+def flood_on():
+    """Fills the ring, then goes on for three seconds."""
+    import time
+    c, s = pair()
+    data = b"f" * 2000
+    def once():
+        c.send(data); s.recv_into(bytearray(2000), 2000, socket.MSG_WAITALL)
+    for _ in range(6000):
+        once()
+    full = time.monotonic_ns()
+    say(full_ns=full)
+    while time.monotonic_ns() - full < 3_000_000_000:
+        once()
+    c.close(); s.close()
+
+
 def sendfile():
     c, s = pair()
     with open(__file__, "rb") as f:

@@ -11,6 +11,7 @@
 #include "maps.h"
 #include "pid_namespace.h"
 #include "connection.h"
+#include "own.h"
 #include "payload.h"
 #include "lineage.h"
 #include "message.h"

@@ -3,15 +3,15 @@
 
 static __always_inline void close_connection(struct sock *sk, struct connection *c)
 {
-	struct event_closed event = {};
+	union control_event event = {};
 
 	if (c->announced) {
 		begin(&event.header, EVENT_CLOSED);
-		event.connection = c->id;
-		event.ingress_bytes = c->position[DIRECTION_INGRESS];
-		event.egress_bytes = c->position[DIRECTION_EGRESS];
-		event.reset = c->reset;
-		submit_control(&event, sizeof(event));
+		event.closed.connection = c->id;
+		event.closed.ingress_bytes = c->position[DIRECTION_INGRESS];
+		event.closed.egress_bytes = c->position[DIRECTION_EGRESS];
+		event.closed.reset = c->reset;
+		submit_control(&event, sizeof(event.closed));
 		c->announced = 0;
 	}
 	forget_connection(sk);
@@ -19,14 +19,14 @@ static __always_inline void close_connection(struct sock *sk, struct connection 
 
 static __always_inline void half_close(struct connection *c, __u8 direction)
 {
-	struct event_half_closed event = {};
+	union control_event event = {};
 
 	if (!c->announced)
 		return;
 	begin(&event.header, EVENT_HALF_CLOSED);
-	event.connection = c->id;
-	event.direction = direction;
-	submit_control(&event, sizeof(event));
+	event.half_closed.connection = c->id;
+	event.half_closed.direction = direction;
+	submit_control(&event, sizeof(event.half_closed));
 }
 
 static __always_inline void on_connecting(struct sock *sk)
@@ -43,7 +43,7 @@ static __always_inline void on_connecting(struct sock *sk)
 	c->connect_started = bpf_ktime_get_ns();
 	c->connect_tgid = tgid;
 	c->connect_process_started = task->group_leader->start_boottime;
-	/* The local port is not chosen yet: remembered here, used when the answer comes. */
+	/* Remembered here, used when the answer comes. */
 	if (tgid == self_tgid)
 		c->ignored = OUTCOME_SELF;
 }
@@ -53,32 +53,27 @@ static __always_inline void on_established(struct sock *sk, int before)
 	struct connection *c;
 	struct tuple tuple = {};
 	struct process_rule *rule;
+	struct own_key own;
 
 	c = before == STATE_SYN_SENT ? find_connection(sk) : make_connection(sk, ORIGIN_OBSERVED);
 	if (!c)
 		return;
 	c->established = 1;
-	read_tuple(sk, &tuple);
+	own = handshake_of(sk);
 	if (before == STATE_SYN_SENT) {
+		/* The other end is established after this one. */
 		if (c->ignored == OUTCOME_SELF) {
-			struct tuple peer = {};
-			__u8 one = 1;
-
-			__builtin_memcpy(peer.local_address, tuple.peer_address, 16);
-			__builtin_memcpy(peer.peer_address, tuple.local_address, 16);
-			peer.local_port = tuple.peer_port;
-			peer.peer_port = tuple.local_port;
-			bpf_map_update_elem(&self_peers, &peer, &one, BPF_ANY);
+			add_own(own.lower, own.higher);
 			return;
 		}
 	} else {
 		c->role = ROLE_SERVER;
-		if (bpf_map_lookup_elem(&self_peers, &tuple)) {
-			bpf_map_delete_elem(&self_peers, &tuple);
+		if (take_own(own.lower, own.higher)) {
 			c->ignored = OUTCOME_SELF;
 			return;
 		}
 	}
+	read_tuple(sk, &tuple);
 	if (!port_wanted(tuple.local_port, tuple.peer_port)) {
 		c->ignored = OUTCOME_PORT_FILTERED;
 		return;
@@ -131,6 +126,17 @@ int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
  */
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(tcp_destroy, struct sock *sk)
+{
+	struct connection *c = find_connection(sk);
+
+	if (c)
+		close_connection(sk, c);
+	return 0;
+}
+
+/* The kernel skips a program's run in an interrupt of another one. Never that of both: the first to come tells the close. */
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(tcp_destroy_twin, struct sock *sk)
 {
 	struct connection *c = find_connection(sk);
 

@@ -37,22 +37,22 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	bpf_probe_read_kernel(event->comm, sizeof(event->comm), task->comm);
 	length = bpf_probe_read_kernel_str(event->filename, sizeof(event->filename), BPF_CORE_READ(binary, filename));
 	event->filename_length = length > 0 ? length - 1 : 0;
-	submit_control(event, sizeof(*event));
+	submit_started(event);
 	return 0;
 }
 
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(process_exit, struct task_struct *task)
 {
-	struct event_process_exited event = {};
+	union control_event event = {};
 	__u32 tgid = tgid_of(task);
 
 	if (task->signal->live.counter != 0 || is_outside(tgid))
 		return 0;
 	forget_process(tgid);
 	begin(&event.header, EVENT_PROCESS_EXITED);
-	event.tgid = tgid;
-	event.process_started = task->group_leader->start_boottime;
-	submit_control(&event, sizeof(event));
+	event.process_exited.tgid = tgid;
+	event.process_exited.process_started = task->group_leader->start_boottime;
+	submit_control(&event, sizeof(event.process_exited));
 	return 0;
 }

@@ -20,6 +20,8 @@ pub fn settings(backend: BackendChoice) -> CaptureSettings {
     }
 }
 
+const PYTHON: &str = "/usr/bin/python3";
+
 /// A child that makes traffic.
 pub struct Traffic {
     pub child: Child,
@@ -30,8 +32,19 @@ pub struct Traffic {
 
 impl Traffic {
     pub fn start(scenario: &str, argument: &str) -> Self {
+        Self::start_by(Command::new(PYTHON), scenario, argument)
+    }
+
+    /// In a network namespace.
+    pub fn start_in(netns: &str, scenario: &str, argument: &str) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", netns, PYTHON]);
+        Self::start_by(command, scenario, argument)
+    }
+
+    fn start_by(mut command: Command, scenario: &str, argument: &str) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traffic.py");
-        let mut child = Command::new("/usr/bin/python3")
+        let mut child = command
             .args([script, scenario, argument])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

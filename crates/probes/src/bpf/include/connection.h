@@ -116,8 +116,9 @@ static __noinline bool announce_tcp(struct sock *sk, struct connection *c)
 	struct event_opened *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	struct tuple tuple = {};
 
+	/* Nothing is lost: the connection is announced with its next message. */
 	if (!event)
-		return lost_control();
+		return false;
 	__builtin_memset(event, 0, sizeof(*event));
 	begin(&event->header, EVENT_OPENED);
 	event->connection = c->id;
@@ -162,7 +163,7 @@ static __noinline bool announce_unix(struct sock *sk, struct connection *c)
 	struct unix_sock *peer = (void *)BPF_CORE_READ(self, peer);
 
 	if (!event)
-		return lost_control();
+		return false;
 	__builtin_memset(event, 0, sizeof(*event));
 	begin(&event->header, EVENT_OPENED_UNIX);
 	event->connection = c->id;

@@ -145,7 +145,7 @@ struct event_process_exited {
 struct counters {
 	__u64 seen;
 	__u64 outcomes[OUTCOMES];
-	__u64 lost_control; /* events other than messages that the ring refused */
+	__u64 lost_control; /* events other than messages that are lost */
 	__u64 copy_faults; /* messages whose bytes could not be read */
 };
 

@@ -30,6 +30,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_QUEUE = 22,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
@@ -149,6 +150,7 @@ struct sock {
 	int sk_err;
 	int sk_rcvlowat;
 	struct socket *sk_socket;
+	struct pid *sk_peer_pid;
 };
 
 struct tcp_sock {
@@ -156,6 +158,10 @@ struct tcp_sock {
 	__u32 total_retrans;
 	__u32 rcv_nxt;
 	__u32 copied_seq;
+	__u32 snd_una;
+	__u32 write_seq;
+	__u64 bytes_acked;
+	__u64 bytes_received;
 	__u64 tcp_clock_cache;
 } __attribute__((preserve_access_index));
 

@@ -42,6 +42,8 @@ struct connection {
 	__u8 ignored; /* an outcome, 0: not ignored */
 	__u8 reset;
 	__u8 established;
+	__u8 own_asked; /* how often whether the agent is at the other end */
+	__u8 pad[7];
 };
 
 struct tuple {
@@ -182,13 +184,32 @@ struct {
 	__type(value, __u64);
 } cgroup_losses SEC(".maps");
 
-/* The agent's own connections as their other ends see them. */
+/*
+ * Events that are no messages and that the ring had no room for: user space takes them from here once it has emptied the
+ * ring. What this has no room for either, the oldest, is lost and counted.
+ */
+union control_event {
+	struct event_header header;
+	struct event_half_closed half_closed;
+	struct event_closed closed;
+	struct event_process_exited process_exited;
+};
+
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 16384);
+	__type(value, union control_event);
+} kept SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
 	__uint(max_entries, 1024);
-	__type(key, struct tuple);
-	__type(value, __u8);
-} self_peers SEC(".maps");
+	__type(value, struct event_process_started);
+} kept_starts SEC(".maps");
+
+/* How many were put there, so that user space looks only when there is something. */
+__u64 kept_events;
+__u64 kept_process_starts;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -233,20 +254,29 @@ static __always_inline void begin(struct event_header *header, __u8 kind)
 	header->kind = kind;
 }
 
-/* Counts an event that is no message and that the ring has no room for; false, for the caller to return. */
-static __always_inline bool lost_control(void)
-{
-	struct counters *own = own_counters();
-
-	if (own)
-		__sync_fetch_and_add(&own->lost_control, 1);
-	return false;
-}
-
-/* An event that is no message; false if the ring has no room, which is counted. */
-static __always_inline bool submit_control(void *event, __u64 size)
+static __always_inline void submit_or_keep(void *event, __u64 size, void *queue, __u64 *put)
 {
 	__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	struct counters *own = own_counters();
 
-	return !bpf_ringbuf_output(&events, event, size, wake_flag(waiting, size)) || lost_control();
+	if (!bpf_ringbuf_output(&events, event, size, wake_flag(waiting, size)))
+		return;
+	if (bpf_map_push_elem(queue, event, BPF_ANY)) {
+		if (own)
+			__sync_fetch_and_add(&own->lost_control, 1);
+		bpf_map_push_elem(queue, event, BPF_EXIST);
+	}
+	/* After the event, so that whoever reads this finds it. */
+	__sync_fetch_and_add(put, 1);
+}
+
+/* An event that is no message; what the ring has no room for is kept. */
+static __always_inline void submit_control(union control_event *event, __u64 size)
+{
+	submit_or_keep(event, size, &kept, &kept_events);
+}
+
+static __always_inline void submit_started(struct event_process_started *event)
+{
+	submit_or_keep(event, sizeof(*event), &kept_starts, &kept_process_starts);
 }

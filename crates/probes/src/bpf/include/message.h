@@ -93,14 +93,20 @@ static __always_inline bool within_rate(struct connection *c, __u64 cgroup, __u6
 	}
 	tokens = bucket->tokens;
 	if (now > bucket->filled + 1000000) {
-		__u64 elapsed = now - bucket->filled;
+		__u64 elapsed = now - bucket->filled, granted;
 
-		if (elapsed > 1000000000)
+		if (elapsed > 1000000000) {
 			elapsed = 1000000000;
-		tokens += elapsed * rate_per_second / 1000000000;
-		if (tokens > rate_burst)
-			tokens = rate_burst;
-		bucket->filled = now;
+			bucket->filled = now - elapsed;
+		}
+		granted = elapsed * rate_per_second / 1000000000;
+		/* Time that is too short for a whole token stays on the account. */
+		if (granted) {
+			bucket->filled += granted * 1000000000 / rate_per_second;
+			tokens += granted;
+			if (tokens > rate_burst)
+				tokens = rate_burst;
+		}
 	}
 	taken = tokens < TOKENS_AT_ONCE ? tokens : TOKENS_AT_ONCE;
 	bucket->tokens = tokens - taken;
@@ -192,6 +198,11 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 		reason = OUTCOME_PID_NAMESPACE;
 	else
 		reason = tgid == self_tgid ? OUTCOME_SELF : judge_process(c, tgid, &layout);
+	if (reason == OUTCOME_SELF && facts->family != AF_UNIX && (!c || !c->ignored)) {
+		remember_own(sk);
+		if (c)
+			c->ignored = OUTCOME_SELF;
+	}
 	if (!c) {
 		if (reason)
 			return reason;
@@ -205,6 +216,14 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 			if (!port_wanted(tuple.local_port, tuple.peer_port))
 				c->ignored = OUTCOME_PORT_FILTERED;
 		}
+		if (facts->family == AF_UNIX && is_unix_peer_self(sk))
+			c->ignored = OUTCOME_SELF;
+	}
+	if (own_older && c->origin == ORIGIN_PRE_EXISTING && c->own_asked < OWN_ASKED_MAX && !reason && !c->ignored &&
+	    facts->family != AF_UNIX) {
+		c->own_asked++;
+		if (is_own_older(sk))
+			c->ignored = OUTCOME_SELF;
 	}
 	position = __sync_fetch_and_add(&c->position[direction & 1], length);
 	if (c->ignored)
