@@ -58,8 +58,10 @@ impl Connection {
     /// A connection whose opening was reported.
     pub(crate) fn opened(event: &ConnectionOpened) -> Self {
         let mut connection = Self::unknown(event.connection, event.stamp.time);
-        connection.ingress = Stream::starting_at(0);
-        connection.egress = Stream::starting_at(0);
+        if event.origin == Origin::Observed {
+            connection.ingress = Stream::starting_at(0);
+            connection.egress = Stream::starting_at(0);
+        }
         connection.facts.origin = event.origin;
         connection.learn(event);
         connection
@@ -79,6 +81,9 @@ impl Connection {
                 local_ip: None,
                 connect_nanos: None,
                 twin: None,
+                announced: false,
+                ignored: false,
+                withheld: None,
             },
             last_event: now,
             accounted: 0,
@@ -96,6 +101,7 @@ impl Connection {
 
     /// Takes over what its opening tells, also where that is reported after the first messages.
     pub(crate) fn learn(&mut self, event: &ConnectionOpened) {
+        self.facts.announced = true;
         self.facts.transport = event.transport;
         self.facts.role = event.role;
         self.facts.local = event.local.clone();
@@ -236,8 +242,7 @@ impl Connection {
         self.phase = Phase::Ignored;
         self.retained = Vec::new();
         self.retained_cost = 0;
-        let policy = (self.facts.id, CapturePolicy::Ignore);
-        output.policies.push(policy);
+        self.facts.tell(CapturePolicy::Ignore, output);
     }
 
     /// Asks all protocols that have not been tried about what has been retained.
@@ -515,6 +520,65 @@ impl Connection {
             parser.settle(&mut cx, KernelTime(now.0.saturating_add(settle)));
             self.judge(protocols, shared, output);
         }
+    }
+
+    /// Lets go of what is held: softly, or where that frees too little by starting anew in the middle of the connection.
+    pub(crate) fn shed(
+        &mut self,
+        now: KernelTime,
+        protocols: &[&'static dyn Protocol],
+        shared: &mut Shared,
+        output: &mut Output,
+    ) {
+        let before = self.cost();
+        self.release(now, protocols, shared, output);
+        if self.cost() <= before / 2 {
+            return;
+        }
+        if let Phase::Parsing(parser) = &mut self.phase {
+            let mut cx = Context {
+                facts: &mut self.facts,
+                shared,
+                output,
+            };
+            parser.abandon(&mut cx, "exchange.memory");
+        }
+        self.retained = Vec::new();
+        self.retained_cost = 0;
+        self.tried.clear();
+        self.facts.origin = Origin::PreExisting;
+        self.phase = Phase::Detecting { foreign: 0 };
+    }
+
+    /// Gives up heads that began before this time, and what is kept of so long ago for another candidate.
+    pub(crate) fn give_up_heads(
+        &mut self,
+        before: KernelTime,
+        shared: &mut Shared,
+        output: &mut Output,
+    ) {
+        if let Some((_, Item::Chunk(chunk))) = self.retained.first()
+            && chunk.meta.time < before
+        {
+            self.retained = Vec::new();
+            self.retained_cost = 0;
+            if matches!(self.phase, Phase::Detecting { .. }) {
+                self.facts.origin = Origin::PreExisting;
+            }
+        }
+        if let Phase::Parsing(parser) = &mut self.phase {
+            let mut cx = Context {
+                facts: &mut self.facts,
+                shared,
+                output,
+            };
+            parser.give_up_heads(&mut cx, before, "exchange.slow_head");
+        }
+    }
+
+    /// Whether the kernel side may report more of it.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.closing.is_none() && !self.facts.ignored
     }
 
     /// No more events come.

@@ -12,6 +12,7 @@
 
 mod connection;
 pub mod http1;
+mod idle;
 mod protocol;
 mod registry;
 pub mod route;
@@ -30,11 +31,11 @@ pub use tracker::Tracker;
 /// Bounds and choices of a [`Tracker`].
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Connections that are tracked at a time; messages of more are dropped as `stream.connections_full`.
+    /// Connections that are tracked at a time: for one more, the one that is idle for the longest is forgotten.
     pub max_connections: usize,
-    /// Bytes held for one connection.
+    /// Bytes held for one connection; with more it starts anew, and its open exchanges are counted as `exchange.memory`.
     pub max_buffered_bytes_per_connection: usize,
-    /// Bytes held in all.
+    /// Bytes held in all; with more, the connections that hold most start anew.
     pub max_buffered_bytes: usize,
     /// After this long without an event a connection is forgotten.
     pub idle_timeout: Duration,

@@ -103,6 +103,10 @@ pub(crate) trait Parser: Send {
     /// Whether [`Self::settle`] has something to do.
     fn wants_settle(&self) -> bool;
 
+    /// Gives up heads that began before this time and are still not whole, and counts them under `reason`.
+    fn give_up_heads(&mut self, _cx: &mut Context<'_>, _before: KernelTime, _reason: &'static str) {
+    }
+
     /// No more events come. Exchanges that are not complete are counted under `reason`.
     fn abandon(&mut self, cx: &mut Context<'_>, reason: &'static str);
 
@@ -130,6 +134,24 @@ pub(crate) struct Facts {
     pub(crate) connect_nanos: Option<u64>,
     /// The other end of a loopback connection, where both are seen from their first byte.
     pub(crate) twin: Option<ConnectionId>,
+    /// Its opening was reported.
+    pub(crate) announced: bool,
+    /// The kernel side was told to report nothing more of it.
+    pub(crate) ignored: bool,
+    /// What to tell the kernel side once the opening is reported: it would take the place of the request for that.
+    pub(crate) withheld: Option<CapturePolicy>,
+}
+
+impl Facts {
+    /// Tells the kernel side what to copy.
+    pub(crate) fn tell(&mut self, policy: CapturePolicy, output: &mut Output) {
+        self.ignored |= policy == CapturePolicy::Ignore;
+        if self.announced || self.ignored {
+            output.policies.push((self.id, policy));
+        } else {
+            self.withheld = Some(policy);
+        }
+    }
 }
 
 /// What parsers share.
@@ -167,6 +189,6 @@ pub(crate) struct Context<'a> {
 
 impl Context<'_> {
     pub(crate) fn policy(&mut self, policy: CapturePolicy) {
-        self.output.policies.push((self.facts.id, policy));
+        self.facts.tell(policy, self.output);
     }
 }

@@ -75,10 +75,6 @@ impl Captured {
             tail: std::mem::take(&mut message.tail),
         }
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.payload.len() + self.tail.len()
-    }
 }
 
 /// The bytes of one message, as far as they are new.
@@ -387,6 +383,26 @@ mod tests {
             drain(&mut stream, accepted, &mut text);
         }
         assert_eq!(text, "abcdefghij");
+    }
+
+    #[test]
+    fn what_is_next_is_ready_at_once_and_what_was_there_to_its_last_byte_is_a_duplicate() {
+        let mut stream = Stream::starting_at(0);
+        for _ in 0..2 {
+            assert!(matches!(
+                stream.accept(chunk(3, b"def")),
+                Accepted::Held | Accepted::Duplicate
+            ));
+        }
+        assert!(matches!(
+            stream.accept(chunk(0, b"abc")),
+            Accepted::Ready(_)
+        ));
+        assert!(stream.next_ready().is_some());
+        for (position, bytes) in [(0, &b"abc"[..]), (3, b"def"), (5, b"f")] {
+            let accepted = stream.accept(chunk(position, bytes));
+            assert!(matches!(accepted, Accepted::Duplicate), "{accepted:?}");
+        }
     }
 
     #[test]

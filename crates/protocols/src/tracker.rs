@@ -1,5 +1,6 @@
 //! All connections: events in, measured exchanges out, within bounds.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,17 +8,18 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use spandrel_model::{
-    ClockOffset, ConnectionId, ConnectionOpened, Endpoint, Event, KernelTime, Ledger, Message,
-    Origin, Role,
+    CapturePolicy, ClockOffset, ConnectionId, ConnectionOpened, Endpoint, Event, KernelTime,
+    Ledger, Message, Origin, Role, Transport,
 };
 
 use crate::Settings;
 use crate::connection::Connection;
 use crate::http1::{KnownHeads, MetricAttributes};
+use crate::idle::Idle;
 use crate::protocol::{Output, Protocol, Shared};
 use crate::registry::PROTOCOLS;
 use crate::route::Routes;
-use crate::stream::{CHUNK_OVERHEAD, Captured};
+use crate::stream::Captured;
 
 /// Network namespace, local and peer address.
 pub(crate) type Ends = (u32, SocketAddr, SocketAddr);
@@ -28,8 +30,12 @@ const SWEEP_NANOS: u64 = 10_000_000_000;
 /// No connection carries as many bytes; sums of positions and lengths stay far from overflow.
 const MAX_POSITION: u64 = 1 << 62;
 
-/// After this long a connection is forgotten of which only messages were reported: it may be closed long ago.
-const UNKNOWN_IDLE_NANOS: u64 = 300_000_000_000;
+/// After this long a connection is forgotten whose close may never be reported: one of which only messages were reported,
+/// or a unix socket without an open exchange.
+const UNCERTAIN_IDLE_NANOS: u64 = 300_000_000_000;
+
+/// After this long, less one sweep, a head that is not whole is given up: longer than servers wait for one by default.
+const HEAD_NANOS: u64 = 60_000_000_000;
 
 /// Turns events into measured exchanges.
 ///
@@ -42,6 +48,7 @@ pub struct Tracker {
     ends: HashMap<Ends, ConnectionId, FixedState>,
     /// Connections that wait for time to pass, earliest first.
     due: VecDeque<(KernelTime, ConnectionId)>,
+    idle: Idle,
     buffered: usize,
     next_sweep: KernelTime,
 }
@@ -83,6 +90,7 @@ impl Tracker {
             connections: HashMap::default(),
             ends: HashMap::default(),
             due: VecDeque::new(),
+            idle: Idle::default(),
             buffered: 0,
             next_sweep: KernelTime(0),
         }
@@ -105,21 +113,27 @@ impl Tracker {
 
     /// Takes one event, and a message's bytes out of it. Events come in the order of their stamps, or nearly so.
     pub fn take(&mut self, event: &mut Event, output: &mut Output) {
-        match event {
-            Event::Message(message) => {
-                let captured = Captured::taken_from(message);
-                self.message(message, captured, output);
-            }
-            other => self.handle(other, output),
-        }
+        let captured = match event {
+            Event::Message(message) => Captured::taken_from(message),
+            _ => Captured::default(),
+        };
+        self.event(event, captured, output);
     }
 
     /// Takes one event. Events come in the order of their stamps, or nearly so.
     pub fn handle(&mut self, event: &Event, output: &mut Output) {
+        let captured = match event {
+            Event::Message(message) => Captured::of(message),
+            _ => Captured::default(),
+        };
+        self.event(event, captured, output);
+    }
+
+    fn event(&mut self, event: &Event, captured: Captured, output: &mut Output) {
         match event {
             Event::ClockSynced { offset, .. } => self.shared.offset = *offset,
             Event::ProcessStarted(_) | Event::ProcessExited(_) => {}
-            Event::ConnectionOpened(opened) => self.open(opened),
+            Event::ConnectionOpened(opened) => self.open(opened, output),
             Event::ConnectionHalfClosed(event) => {
                 let time = event.stamp.time;
                 self.with(event.connection, output, |connection, tracker, output| {
@@ -131,21 +145,34 @@ impl Tracker {
                     connection.closing(event);
                 });
             }
-            Event::Message(message) => self.message(message, Captured::of(message), output),
+            Event::Message(message) => self.message(message, captured, output),
         }
+        self.bound(event.stamp().time, output);
     }
 
-    fn open(&mut self, event: &ConnectionOpened) {
+    fn open(&mut self, event: &ConnectionOpened, output: &mut Output) {
         if let Some(known) = self.connections.get_mut(&event.connection) {
             known.learn(event);
+            if let Some(policy) = known.facts.withheld.take() {
+                known.facts.tell(policy, output);
+            }
             return;
         }
-        if self.connections.len() >= self.shared.settings.max_connections {
-            return;
-        }
+        self.make_room(output);
         let mut connection = Connection::opened(event);
         self.pair_ends(event, &mut connection);
         self.connections.insert(event.connection, connection);
+    }
+
+    /// Forgets the connections that are idle for the longest until there is room for one more.
+    fn make_room(&mut self, output: &mut Output) {
+        let most = self.shared.settings.max_connections.max(1);
+        while self.connections.len() >= most {
+            let Some(id) = self.idle.pop(&self.connections) else {
+                return;
+            };
+            self.abandon(id, "exchange.connections_full", output);
+        }
     }
 
     /// Finds the other end of a loopback connection.
@@ -184,12 +211,9 @@ impl Tracker {
         if self.deliver(message, &mut captured, output) {
             return;
         }
-        if self.connections.len() >= self.shared.settings.max_connections {
-            let messages = &self.shared.ledger.messages;
-            messages.drop_for("stream.connections_full", 1);
-            return;
-        }
-        // Its opening was lost or is late.
+        // Its opening was lost, or it was forgotten: what is known of it is asked for.
+        self.make_room(output);
+        output.policies.push((id, CapturePolicy::Forgotten));
         let connection = Connection::unknown(id, message.stamp.time);
         self.connections.insert(id, connection);
         self.deliver(message, &mut captured, output);
@@ -197,39 +221,47 @@ impl Tracker {
 
     /// Hands a message to its connection; `false` if there is none.
     fn deliver(&mut self, message: &Message, captured: &mut Captured, output: &mut Output) -> bool {
-        let limit = self.shared.settings.max_buffered_bytes_per_connection;
-        let total_limit = self.shared.settings.max_buffered_bytes;
-        // A message may be held twice: for the next candidate, and by the parser.
-        let cost = 2 * (captured.len() + CHUNK_OVERHEAD);
-        let buffered = self.buffered;
+        let now = message.stamp.time;
         self.with(message.connection, output, |connection, tracker, output| {
             let ledger = &tracker.shared.ledger;
             if connection.is_ignored() {
                 ledger.messages.drop_for("stream.ignored", 1);
                 return;
             }
-            let before = connection.accounted;
-            if before + cost > limit || buffered + cost > total_limit {
-                let now = message.stamp.time;
-                connection.release(now, tracker.protocols, tracker.shared, output);
-                let after = connection.cost();
-                let others = buffered.saturating_sub(before);
-                if after + cost > limit || others + after + cost > total_limit {
-                    let ledger = &tracker.shared.ledger;
-                    ledger.messages.drop_for("stream.memory", 1);
-                    return;
-                }
-            }
-            connection.last_event = connection.last_event.max(message.stamp.time);
+            connection.last_event = connection.last_event.max(now);
             let captured = std::mem::take(captured);
             let (protocols, shared) = (tracker.protocols, &mut *tracker.shared);
             let new = connection.message(message, captured, protocols, shared, output);
             let ledger = &tracker.shared.ledger;
-            match new {
-                true => ledger.messages.settle(1),
-                false => ledger.messages.drop_for("stream.duplicate", 1),
+            if new {
+                ledger.messages.settle(1);
+            } else {
+                ledger.messages.drop_for("stream.duplicate", 1);
             }
         })
+    }
+
+    /// Takes memory from the connections that hold most, a quarter of all at once: each time, all are looked through.
+    fn bound(&mut self, now: KernelTime, output: &mut Output) {
+        let most = self.shared.settings.max_buffered_bytes;
+        if self.buffered <= most {
+            return;
+        }
+        let mut holders: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.accounted > 0)
+            .map(|(id, connection)| (Reverse(connection.accounted), connection.last_event, *id))
+            .collect();
+        holders.sort_unstable();
+        for (.., id) in holders {
+            if self.buffered <= most - most / 4 {
+                return;
+            }
+            self.with(id, output, |connection, tracker, output| {
+                connection.shed(now, tracker.protocols, tracker.shared, output);
+            });
+        }
     }
 
     /// Works on one connection and does what follows from it; `false` if there is none.
@@ -249,13 +281,15 @@ impl Tracker {
         work(connection, &mut parts, output);
         let done = connection.is_done();
         if done {
-            connection.finish_close(self.protocols, &mut self.shared, output);
+            connection.finish_close(parts.protocols, parts.shared, output);
         } else if !connection.scheduled && connection.wants_settle() {
             connection.scheduled = true;
-            let settle = self.shared.settings.settle.as_nanos() as u64;
+            let settle = parts.shared.settings.settle.as_nanos() as u64;
             let due = connection.last_event.0.saturating_add(settle);
             self.due.push_back((KernelTime(due), id));
         }
+        let now = connection.last_event;
+        bound_one(connection, now, &mut parts, output);
         account(&mut self.buffered, connection);
         if done {
             self.forget(id);
@@ -294,11 +328,17 @@ impl Tracker {
                 let due = KernelTime(now.0.saturating_add(settle));
                 self.due.push_back((due, id));
             }
+            let mut parts = Parts {
+                shared: &mut self.shared,
+                protocols: self.protocols,
+            };
+            bound_one(connection, now, &mut parts, output);
             account(&mut self.buffered, connection);
             if done {
                 self.forget(id);
             }
         }
+        self.bound(now, output);
         if now >= self.next_sweep {
             self.next_sweep = KernelTime(now.0.saturating_add(SWEEP_NANOS));
             self.sweep(now, output);
@@ -307,20 +347,27 @@ impl Tracker {
 
     fn sweep(&mut self, now: KernelTime, output: &mut Output) {
         let idle = self.shared.settings.idle_timeout.as_nanos() as u64;
-        let mut ids: Vec<_> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| {
-                let known = connection.facts.peer != Endpoint::Unknown;
-                let limit = if known {
-                    idle
-                } else {
-                    idle.min(UNKNOWN_IDLE_NANOS)
-                };
-                now.since(connection.last_event) >= limit
-            })
-            .map(|(id, _)| *id)
-            .collect();
+        let head = KernelTime(now.0.saturating_sub(HEAD_NANOS));
+        let mut ids = Vec::new();
+        for (id, connection) in &mut self.connections {
+            if connection.accounted > 0 {
+                connection.give_up_heads(head, &mut self.shared, output);
+                account(&mut self.buffered, connection);
+            }
+            let facts = &connection.facts;
+            let certain = match facts.transport {
+                Transport::Unix => connection.accounted > 0,
+                Transport::Tcp => facts.peer != Endpoint::Unknown,
+            };
+            let limit = if certain {
+                idle
+            } else {
+                idle.min(UNCERTAIN_IDLE_NANOS)
+            };
+            if now.since(connection.last_event) >= limit {
+                ids.push(*id);
+            }
+        }
         ids.sort_unstable();
         for id in ids {
             self.abandon(id, "exchange.idle", output);
@@ -332,18 +379,39 @@ impl Tracker {
         let mut ids: Vec<_> = self.connections.keys().copied().collect();
         ids.sort_unstable();
         for id in ids {
-            self.abandon(id, "exchange.unfinished", output);
+            self.drop_connection(id, "exchange.unfinished", output);
         }
         self.due.clear();
     }
 
+    /// Forgets a connection that may go on: the kernel side is to announce it again then.
     fn abandon(&mut self, id: ConnectionId, reason: &'static str, output: &mut Output) {
+        let alive = self.connections.get(&id).is_some_and(Connection::is_alive);
+        self.drop_connection(id, reason, output);
+        if alive {
+            output.policies.push((id, CapturePolicy::Forgotten));
+        }
+    }
+
+    fn drop_connection(&mut self, id: ConnectionId, reason: &'static str, output: &mut Output) {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
         connection.abandon(reason, self.protocols, &mut self.shared, output);
         account(&mut self.buffered, connection);
         self.forget(id);
+    }
+}
+
+/// Lets go of what a connection holds if that is too much.
+fn bound_one(
+    connection: &mut Connection,
+    now: KernelTime,
+    parts: &mut Parts<'_>,
+    output: &mut Output,
+) {
+    if connection.cost() > parts.shared.settings.max_buffered_bytes_per_connection {
+        connection.shed(now, parts.protocols, parts.shared, output);
     }
 }
 
@@ -368,176 +436,5 @@ fn address(endpoint: &Endpoint) -> Option<SocketAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::fixture;
-    use crate::http1::Http1Protocol;
-    use crate::protocol::{Close, Context, Detection, Facts, Parser, Sign, Verdict};
-    use crate::stream::Item;
-    use spandrel_model::{CapturePolicy, Direction, Stamp};
-
-    /// Takes everything for its own, and finds after two messages that it is not.
-    struct Eager;
-
-    struct EagerParser(u32);
-
-    impl Protocol for Eager {
-        fn name(&self) -> &'static str {
-            "eager"
-        }
-
-        fn detect(&self, _: &[u8]) -> Detection {
-            Detection::found(255, Sign::Request)
-        }
-
-        fn open(&self, _: &Facts, _: Direction) -> Box<dyn Parser> {
-            Box::new(EagerParser(0))
-        }
-    }
-
-    impl Parser for EagerParser {
-        fn item(&mut self, _: &mut Context<'_>, _: Direction, _: Item) {
-            self.0 += 1;
-        }
-        fn half_closed(&mut self, _: &mut Context<'_>, _: Direction, _: KernelTime) {}
-        fn closed(&mut self, _: &mut Context<'_>, _: Close) {}
-        fn settle(&mut self, _: &mut Context<'_>, _: KernelTime) {}
-        fn wants_settle(&self) -> bool {
-            false
-        }
-        fn abandon(&mut self, _: &mut Context<'_>, _: &'static str) {}
-        fn cost(&self) -> usize {
-            0
-        }
-        fn verdict(&self) -> Verdict {
-            if self.0 < 2 {
-                Verdict::Open
-            } else {
-                Verdict::Refuted
-            }
-        }
-    }
-
-    static EAGER_FIRST: &[&dyn Protocol] = &[&Eager, &Http1Protocol];
-    static EAGER_LAST: &[&dyn Protocol] = &[&Http1Protocol, &Eager];
-
-    fn exchange(connection: u64) -> [Event; 2] {
-        let mut request = fixture::message(0, b"GET / HTTP/1.1\r\n\r\n");
-        request.connection = ConnectionId(connection);
-        let mut response = fixture::message(0, b"HTTP/1.1 204 No Content\r\n\r\n");
-        response.connection = ConnectionId(connection);
-        response.direction = Direction::Egress;
-        [Event::Message(request), Event::Message(response)]
-    }
-
-    fn opened(connection: u64) -> Event {
-        Event::ConnectionOpened(ConnectionOpened {
-            stamp: Stamp::default(),
-            connection: ConnectionId(connection),
-            origin: Origin::Observed,
-            transport: spandrel_model::Transport::Tcp,
-            role: Some(Role::Server),
-            local: Endpoint::Unknown,
-            peer: Endpoint::Unknown,
-            netns: 0,
-            connect_started: None,
-            process: None,
-        })
-    }
-
-    #[test]
-    fn bytes_that_a_wrong_candidate_has_seen_go_to_the_next_one() {
-        for protocols in [EAGER_FIRST, EAGER_LAST] {
-            let ledger = Arc::new(Ledger::default());
-            let mut tracker =
-                Tracker::with_protocols(Settings::default(), 1, Arc::clone(&ledger), protocols);
-            let mut output = Output::default();
-            tracker.handle(&opened(1), &mut output);
-            for event in exchange(1) {
-                tracker.handle(&event, &mut output);
-            }
-            assert_eq!(output.measured.len(), 1);
-            let policies: Vec<_> = output.policies.iter().map(|(_, policy)| *policy).collect();
-            assert_eq!(policies, [CapturePolicy::Headers]);
-        }
-    }
-
-    #[test]
-    fn messages_of_more_connections_than_allowed_are_counted() {
-        let settings = Settings {
-            max_connections: 2,
-            ..Settings::default()
-        };
-        let ledger = Arc::new(Ledger::default());
-        let mut tracker = Tracker::new(settings, 1, Arc::clone(&ledger));
-        let mut output = Output::default();
-        for connection in 1..=3 {
-            tracker.handle(&opened(connection), &mut output);
-            for event in exchange(connection) {
-                tracker.handle(&event, &mut output);
-            }
-        }
-        assert_eq!(output.measured.len(), 2);
-        let messages = ledger.messages.snapshot();
-        assert_eq!(messages.settled, 4);
-        assert_eq!(messages.dropped["stream.connections_full"], 2);
-    }
-
-    #[test]
-    fn what_one_connection_holds_is_bounded_and_what_does_not_fit_is_counted() {
-        let settings = Settings {
-            max_buffered_bytes_per_connection: 4096,
-            ..Settings::default()
-        };
-        let ledger = Arc::new(Ledger::default());
-        let mut tracker = Tracker::new(settings, 1, Arc::clone(&ledger));
-        let mut output = Output::default();
-        tracker.handle(&opened(1), &mut output);
-        let connect = fixture::message(0, b"CONNECT x:1 HTTP/1.1\r\n\r\n");
-        let mut position = connect.end();
-        tracker.handle(&Event::Message(connect), &mut output);
-        for _ in 0..100 {
-            // Bytes that wait for the answer to CONNECT.
-            let message = fixture::message(position, &[7; 100]);
-            position = message.end();
-            tracker.handle(&Event::Message(message), &mut output);
-            assert!(tracker.buffered_bytes() <= 4096);
-        }
-        let messages = ledger.messages.snapshot();
-        assert_eq!(messages.settled + messages.dropped["stream.memory"], 101);
-    }
-
-    #[test]
-    fn a_position_that_cannot_be_is_refused() {
-        let ledger = Arc::new(Ledger::default());
-        let mut tracker = Tracker::new(Settings::default(), 1, Arc::clone(&ledger));
-        let mut output = Output::default();
-        // Found by the property test: the head's position overflowed.
-        for position in [u64::MAX, u64::MAX - 3, MAX_POSITION + 1] {
-            let message = fixture::message(position, b"HTTP/1.1 200 OK\r\n\r\n");
-            tracker.handle(&Event::Message(message), &mut output);
-        }
-        let messages = ledger.messages.snapshot();
-        assert_eq!(messages.dropped["stream.impossible_position"], 3);
-    }
-
-    #[test]
-    fn an_idle_connection_is_forgotten_and_its_exchange_counted() {
-        let settings = Settings {
-            idle_timeout: Duration::from_secs(60),
-            ..Settings::default()
-        };
-        let ledger = Arc::new(Ledger::default());
-        let mut tracker = Tracker::new(settings, 1, Arc::clone(&ledger));
-        let mut output = Output::default();
-        let [request, _] = exchange(1);
-        tracker.handle(&request, &mut output);
-        tracker.tick(KernelTime(59_000_000_000), &mut output);
-        assert_eq!(tracker.connections(), 1);
-        tracker.tick(KernelTime(70_000_000_000), &mut output);
-        assert_eq!(tracker.connections(), 0);
-        assert_eq!(ledger.exchanges.snapshot().dropped["exchange.idle"], 1);
-    }
-}
+#[path = "tracker_tests.rs"]
+mod tests;

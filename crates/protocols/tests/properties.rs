@@ -258,13 +258,23 @@ proptest! {
     }
 }
 
+/// Runs each file of the fuzzer's committed corpus; the number of them.
+fn seeds(target: &str, drive: impl Fn(&[u8])) -> usize {
+    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds");
+    let files = std::fs::read_dir(format!("{seeds}/{target}")).unwrap();
+    files
+        .map(|entry| drive(&std::fs::read(entry.unwrap().path()).unwrap()))
+        .count()
+}
+
 #[test]
-fn the_seeds_of_the_fuzzer_are_survived() {
-    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/stream");
-    let mut count = 0;
-    for entry in std::fs::read_dir(seeds).unwrap() {
-        stream::drive(&std::fs::read(entry.unwrap().path()).unwrap());
-        count += 1;
-    }
-    assert!(count >= 8, "{count} seeds in {seeds}");
+fn the_fuzzers_seeds_of_streams_are_survived() {
+    let count = seeds("stream", stream::drive);
+    assert!(count >= 8, "{count} seeds");
+}
+
+#[test]
+fn the_fuzzers_seeds_of_events_are_survived_within_bounds() {
+    let count = seeds("tracker", drive::drive);
+    assert!(count >= 1, "{count} seeds");
 }

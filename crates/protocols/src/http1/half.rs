@@ -121,6 +121,15 @@ impl Half {
             .any(|byte| !matches!(byte, b'\r' | b'\n'))
     }
 
+    /// Whether a head began before this time and is not whole.
+    pub(crate) fn head_began_before(&self, time: KernelTime) -> bool {
+        self.has_partial_head()
+            && self
+                .start
+                .as_ref()
+                .is_some_and(|start| start.meta.time < time)
+    }
+
     pub(crate) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }

@@ -244,6 +244,20 @@ impl Parser for Http1 {
                 && self.requests == Direction::Ingress
     }
 
+    fn give_up_heads(&mut self, cx: &mut Context<'_>, before: KernelTime, reason: &'static str) {
+        if self.request.head_began_before(before) {
+            cx.shared.ledger.exchanges.see(1);
+            cx.shared.ledger.exchanges.drop_for(reason, 1);
+            self.request.lose();
+        }
+        if self.response.head_began_before(before) {
+            self.give_up_response(reason);
+            self.response.lose();
+        }
+        self.pump(cx);
+        self.emit(cx);
+    }
+
     fn abandon(&mut self, cx: &mut Context<'_>, reason: &'static str) {
         self.settled = KernelTime(u64::MAX);
         self.pump(cx);

@@ -44,14 +44,10 @@ fn settings() -> Settings {
     settings
 }
 
-/// What one step may add to what is held before a limit is looked at again: a head, doubled by the growth of
-/// its buffer, and the exchanges of one message.
-const SLACK: usize = 16 * 1024;
-
 /// Feeds the tracker with events made from `data`, and checks what must hold for any input.
 pub(crate) fn drive(data: &[u8]) {
     let settings = settings();
-    let most = settings.max_buffered_bytes + SLACK;
+    let most = settings.max_buffered_bytes;
     let max_connections = settings.max_connections;
     let ledger = Arc::new(Ledger::default());
     let mut tracker = Tracker::new(settings, 1, Arc::clone(&ledger));
@@ -105,6 +101,7 @@ pub(crate) fn drive(data: &[u8]) {
             }
             3 => {
                 tracker.tick(KernelTime(now), &mut output);
+                assert!(tracker.buffered_bytes() <= most);
                 continue;
             }
             kind => {
