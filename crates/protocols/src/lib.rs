@@ -16,6 +16,7 @@ mod idle;
 mod protocol;
 mod registry;
 pub mod route;
+mod route_tree;
 mod stream;
 mod trace_context;
 mod tracker;

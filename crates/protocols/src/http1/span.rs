@@ -11,7 +11,7 @@ use super::metric::measurements;
 use super::query::{QueryValues, push_redacted};
 use super::target::{Target, split_authority};
 use crate::protocol::Context;
-use crate::route::{Route, ServiceKey};
+use crate::route::{Evidence, Route, ServiceKey, shows_a_route};
 use crate::trace_context;
 
 pub(super) fn seconds(nanos: u64) -> f64 {
@@ -139,7 +139,11 @@ fn locate(
             port: cx.facts.local.port().unwrap_or(0),
         };
         let prefix = name_of_method(&method);
-        cx.shared.routes.route(service, &prefix, path)
+        let evidence = Evidence {
+            exists: status.is_some_and(shows_a_route),
+            time: end,
+        };
+        cx.shared.routes.route(service, &prefix, path, evidence)
     });
     let version = exchange
         .response
