@@ -8,6 +8,7 @@ use spandrel_model::{
 use crate::protocol::{
     Close, Context, Detection, Facts, Output, Parser, Protocol, Shared, Sign, Verdict,
 };
+use crate::socks::{Handshake, Step};
 use crate::stream::{Accepted, Captured, Chunk, Item, Stream};
 
 /// Bytes of each direction that detection looks at.
@@ -21,6 +22,8 @@ const MAX_FOREIGN_MIDSTREAM: u32 = 64;
 enum Phase {
     /// Not known yet.
     Detecting { foreign: u32 },
+    /// A SOCKS handshake may be in front.
+    Fronted(Box<Handshake>),
     /// A candidate is at work.
     Parsing(Box<dyn Parser>),
     /// Not ours.
@@ -40,6 +43,8 @@ pub(crate) struct Connection {
     ingress: Stream,
     egress: Stream,
     phase: Phase,
+    /// Its first bytes were looked at for a layer in front.
+    looked_at: bool,
     tried: Vec<&'static str>,
     retained: Vec<(Direction, Item)>,
     retained_cost: usize,
@@ -92,6 +97,7 @@ impl Connection {
             ingress: Stream::default(),
             egress: Stream::default(),
             phase: Phase::Detecting { foreign: 0 },
+            looked_at: false,
             tried: Vec::new(),
             retained: Vec::new(),
             retained_cost: 0,
@@ -117,6 +123,7 @@ impl Connection {
     pub(crate) fn cost(&self) -> usize {
         let parser = match &self.phase {
             Phase::Parsing(parser) => parser.cost(),
+            Phase::Fronted(handshake) => handshake.cost(),
             Phase::Detecting { .. } | Phase::Ignored => 0,
         };
         self.ingress.cost() + self.egress.cost() + self.retained_cost + parser
@@ -174,8 +181,17 @@ impl Connection {
         shared: &mut Shared,
         output: &mut Output,
     ) {
+        self.begin_front(direction, &item);
         match &mut self.phase {
             Phase::Ignored => {}
+            Phase::Fronted(handshake) => {
+                if let Step::Next(items) = handshake.take(direction, item) {
+                    self.phase = Phase::Detecting { foreign: 0 };
+                    for (direction, item) in items {
+                        self.item(direction, item, protocols, shared, output);
+                    }
+                }
+            }
             Phase::Detecting { .. } => {
                 self.retained_cost += item.cost();
                 self.retained.push((direction, item));
@@ -199,6 +215,20 @@ impl Connection {
                 parser.item(&mut cx, direction, item);
                 self.judge(protocols, shared, output);
             }
+        }
+    }
+
+    /// Looks for a SOCKS handshake in the first bytes of a connection.
+    fn begin_front(&mut self, direction: Direction, item: &Item) {
+        if self.looked_at {
+            return;
+        }
+        self.looked_at = true;
+        if let (Origin::Observed, Some(role), Item::Chunk(first)) =
+            (self.facts.origin, self.facts.role, item)
+            && let Some(handshake) = Handshake::begin(role, direction, first.head())
+        {
+            self.phase = Phase::Fronted(Box::new(handshake));
         }
     }
 

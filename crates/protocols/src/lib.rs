@@ -17,6 +17,7 @@ mod protocol;
 mod registry;
 pub mod route;
 mod route_tree;
+mod socks;
 mod stream;
 mod trace_context;
 mod tracker;

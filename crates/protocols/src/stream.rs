@@ -185,8 +185,8 @@ impl Chunk {
         }
     }
 
-    /// Forgets the first `count` bytes: another message had them already.
-    fn trim(&mut self, count: u64) {
+    /// Forgets the first `count` bytes: another message had them already, or they belong to a layer in front.
+    pub(crate) fn trim(&mut self, count: u64) {
         let count = count.min(self.length);
         if count == 0 {
             return;

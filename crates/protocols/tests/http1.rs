@@ -149,10 +149,7 @@ write 1 4000 "HTTP/1.1 204 No Content\r\n\r\n"
     );
     assert_eq!(
         outcome.lines(),
-        [
-            "Server PUT 417 1000..2000",
-            "Server GET /b 204 3000..4000"
-        ]
+        ["Server PUT 417 1000..2000", "Server GET /b 204 3000..4000"]
     );
 }
 
