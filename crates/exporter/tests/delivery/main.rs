@@ -312,8 +312,9 @@ async fn retry_info_makes_the_whole_destination_wait() {
 
 #[tokio::test]
 async fn retry_after_is_honoured_in_seconds_and_as_a_date() {
-    let date = httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(3));
-    for (status, value, least) in [(503, "1".to_owned(), 1000), (429, date, 1000)] {
+    let date = || httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(3));
+    for (status, is_date, least) in [(503, false, 1000), (429, true, 1000)] {
+        let value = if is_date { date() } else { "1".to_owned() };
         let answer = Answer::Http(status, vec![("retry-after", value)], Vec::new());
         let server = Server::http(vec![answer]).await;
         let mut running = Running::start(settings(http(&server)));
