@@ -92,6 +92,8 @@ fn with_always_off_the_histograms_count_all_and_no_span_leaves() {
     assert_eq!((outcome.measured(), outcome.spans.len()), (2, 0));
     assert_eq!(outcome.exemplars(), Vec::<String>::new());
     assert_eq!(outcome.ledger.count("spans", "made"), 2);
+    // Duration and sizes of two requests.
+    assert_eq!(outcome.ledger.count("measurements", "aggregated"), 6);
     assert_eq!(outcome.ledger.dropped("spans", "sampling.not_sampled"), 2);
 }
 

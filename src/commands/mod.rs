@@ -263,6 +263,11 @@ fn close_ledger(ledger: &Ledger, file: Option<&Path>) -> anyhow::Result<()> {
             describe(&account.snapshot(), settled)
         ));
     }
+    let measurements = ledger.measurements.snapshot();
+    if !measurements.dropped.is_empty() {
+        let text = describe(&measurements, "aggregated");
+        say(format_args!("ledger: measurements: {text}"));
+    }
     let lost = ledger.lost();
     if !lost.is_empty() {
         let rows: Vec<String> = lost

@@ -136,8 +136,14 @@ impl OtlpSink {
 
     /// Takes a request into the metrics, and leaves its span to others.
     pub fn measure(&mut self, resource: &Arc<Resource>, measured: &Measured) {
-        for view in &mut self.views {
+        for (index, view) in self.views.iter_mut().enumerate() {
             view.aggregator.record(resource, measured);
+            let last_points = view.aggregator.take_last_points();
+            if let Some(exporter) = &mut self.exporter {
+                for batch in last_points {
+                    exporter.export_view(index, batch);
+                }
+            }
         }
     }
 
@@ -193,7 +199,7 @@ impl Sink for OtlpSink {
         self.collect(None, unix);
         for report in self.overflow_reports() {
             let overflows = report.read();
-            if overflows.overflowed > 0 {
+            if !overflows.is_nothing() {
                 tracing::warn!("in this run {overflows}");
             }
         }

@@ -38,6 +38,16 @@ impl Ledger {
                 .sum();
             assert_eq!(seen, rest, "{account} do not add up: {}", self.0);
         }
+        if self.0.get("measurements").is_some() {
+            let count = |key| self.count("measurements", key);
+            let rest = count("aggregated") + count("dropped");
+            assert_eq!(
+                count("seen"),
+                rest,
+                "measurements do not add up: {}",
+                self.0
+            );
+        }
     }
 
     /// A number, for example `count("spans", "exported")`; 0 where it is not named.

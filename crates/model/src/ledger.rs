@@ -124,6 +124,8 @@ pub struct Ledger {
     pub exchanges: Account,
     /// Spans: seen = made; settled = exported (acknowledged).
     pub spans: Account,
+    /// Measurements, once for each view of the metrics: seen = measured; settled = added to a series.
+    pub measurements: Account,
     /// Metric points: seen = made; settled = exported (acknowledged).
     pub metric_points: Account,
     /// Log records: seen = made; settled = exported (acknowledged).
@@ -229,6 +231,10 @@ impl Ledger {
         );
         let exported = ("made", "exported");
         put("spans".into(), &self.spans, exported, true);
+        if self.measurements.snapshot().seen > 0 {
+            let words = ("seen", "aggregated");
+            put("measurements".into(), &self.measurements, words, false);
+        }
         put("metric_points".into(), &self.metric_points, exported, true);
         if self.log_records.snapshot().seen > 0 {
             put("log_records".into(), &self.log_records, exported, true);
@@ -264,6 +270,7 @@ impl Ledger {
             &self.messages,
             &self.exchanges,
             &self.spans,
+            &self.measurements,
             &self.metric_points,
             &self.log_records,
         ]
@@ -316,6 +323,21 @@ mod tests {
         assert_eq!(
             ledger.to_json()["messages_lost_by_cgroup"],
             json!({"7": 3, "others": 2})
+        );
+    }
+
+    #[test]
+    fn measurements_that_are_left_out_keep_the_ledger_open_until_they_are_counted() {
+        let ledger = Ledger::default();
+        assert_eq!(ledger.to_json().get("measurements"), None);
+        ledger.measurements.see(3);
+        ledger.measurements.settle(2);
+        assert!(!ledger.is_closed());
+        ledger.measurements.drop_for("metrics.invalid_value", 1);
+        assert!(ledger.is_closed());
+        assert_eq!(
+            ledger.to_json()["measurements"],
+            json!({"seen": 3, "aggregated": 2, "dropped": {"metrics.invalid_value": 1}})
         );
     }
 

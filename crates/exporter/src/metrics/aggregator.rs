@@ -1,7 +1,7 @@
 //! Adds measurements up by resource, instrument and set of attributes.
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use foldhash::fast::RandomState;
@@ -9,10 +9,11 @@ use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 use spandrel_model::{
     Attribute, AttributeSet, Instrument, InstrumentKind, Ledger, Measured, Measurement, Resource,
-    SpanRecord, UnixTime, Value,
+    SpanRecord, UnixTime, Value, ledger::Reason,
 };
 
 use super::cardinality::{OverflowReport, Watch};
+use super::recent::Recent;
 use super::series::{Entry, Series};
 use super::{ExplicitBounds, Metric, MetricData, MetricsBatch, ResourceMetrics, Temporality};
 use crate::observed::Timings;
@@ -49,7 +50,7 @@ pub struct AggregatorSettings {
     pub temporality: Temporality,
     /// Most series of one instrument and resource, the overflow series included.
     pub cardinality_limit: usize,
-    /// Most series in all, overflow series included; bounds the memory.
+    /// Most series in all, overflow series included; bounds the memory. Beyond it the longest idle ones end.
     pub max_series: usize,
     /// Whether points carry the span behind their greatest value.
     pub exemplars: bool,
@@ -76,44 +77,65 @@ pub struct AggregatorStats {
     pub resources: usize,
     /// Measurements that went into an overflow series.
     pub overflowed: u64,
-    /// Measurements left out: negative, not finite, or `max_series` was reached.
+    /// Measurements left out: negative or not finite.
     pub refused: u64,
-    /// Series given up because their resource is gone or, with delta, because nothing was measured.
+    /// Series that ended because their resource is gone or, with delta, because nothing was measured.
+    pub ended: u64,
+    /// Series that ended for want of room while their resource was there.
     pub evicted: u64,
 }
 
+/// From the points of a series to the next ones, so that between them there is a millisecond at which it can begin anew: there
+/// are backends that count in milliseconds.
+pub(super) const APART: u64 = 2_000_000;
+/// Why a measurement is not counted: it is negative or no finite number.
+const INVALID_VALUE: Reason = "metrics.invalid_value";
+
 #[derive(Debug)]
-struct ResourceState {
-    resource: Arc<Resource>,
-    counts: SmallVec<[(&'static Instrument, usize); 4]>,
+pub(super) struct ResourceState {
+    /// Not held: several aggregators and the owner of the resource must not wait for each other.
+    pub(super) resource: Weak<Resource>,
+    pub(super) counts: SmallVec<[(&'static Instrument, usize); 4]>,
 }
 
 /// The aggregator. Order of output is the order of first appearance, so equal input gives equal output.
 #[derive(Debug)]
 pub struct Aggregator {
-    settings: AggregatorSettings,
+    pub(super) settings: AggregatorSettings,
     max_size: usize,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     hasher: RandomState,
-    entries: Vec<Entry>,
-    index: HashTable<usize>,
-    recent: Recent,
-    resources: HashMap<u64, ResourceState, RandomState>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) index: HashTable<usize>,
+    pub(super) recent: Recent,
+    pub(super) resources: HashMap<u64, ResourceState, RandomState>,
     overflow: [Attribute; 1],
     /// Start of the window that runs; unknown in the first one.
     window_start: Option<UnixTime>,
     /// The earliest start of a span in the first window.
     first_seen: UnixTime,
+    /// The latest end of a span.
+    pub(super) latest: UnixTime,
+    /// The last time that points were made for; what is new begins after it.
+    pub(super) told_until: Option<UnixTime>,
+    /// How many sets of measurements there were: the order in which entries were used.
+    uses: u64,
     /// How many series there are.
-    held: usize,
-    stats: AggregatorStats,
-    watch: Watch,
+    pub(super) held: usize,
+    pub(super) stats: AggregatorStats,
+    /// Measurements since the last collection, and those of them that were left out.
+    measured: u64,
+    refused: u64,
+    pub(super) last_points: Vec<MetricsBatch>,
+    pub(super) watch: Watch,
     collections: Timings,
 }
 
 impl Aggregator {
     /// An empty aggregator. Points are counted in the ledger when they are made.
     pub fn new(mut settings: AggregatorSettings, ledger: Arc<Ledger>) -> Self {
+        // Room for one series at least, or nothing could ever be counted.
+        settings.max_series = settings.max_series.max(1);
         let mut bound = usize::MAX;
         if let HistogramSettings::Exponential {
             max_size,
@@ -136,8 +158,14 @@ impl Aggregator {
             overflow: [Attribute::new("otel.metric.overflow", true)],
             window_start: None,
             first_seen: UnixTime(u64::MAX),
+            latest: UnixTime(0),
+            told_until: None,
+            uses: 0,
             held: 0,
             stats: AggregatorStats::default(),
+            measured: 0,
+            refused: 0,
+            last_points: Vec::new(),
             watch: Watch::default(),
             collections: Timings::default(),
         }
@@ -184,12 +212,15 @@ impl Aggregator {
         if self.window_start.is_none() {
             self.first_seen = self.first_seen.min(span.start);
         }
+        self.latest = self.latest.max(span.end);
+        self.uses += 1;
+        self.measured += measurements.len() as u64;
         let example = (self.settings.exemplars && span.trace_flags & 1 == 1).then_some(span);
         let mut known = self.recent.get(resource.id(), set.id());
         for measurement in measurements {
             let value = measurement.value;
             if !(value.is_finite() && value >= 0.0) {
-                self.stats.refused += 1;
+                self.refused += 1;
                 continue;
             }
             let instrument = measurement.instrument;
@@ -205,14 +236,24 @@ impl Aggregator {
                         known = Some(entry);
                         Some((entry, series))
                     }
-                    (entry, _) => self.add(resource, hash, attributes, instrument, entry),
+                    (entry, _) => {
+                        // What makes room for it may move the others.
+                        known = None;
+                        self.add(resource, hash, attributes, instrument, entry)
+                    }
                 }
             });
-            let series = place
-                .and_then(|(entry, series)| self.entries.get_mut(entry)?.series.get_mut(series));
-            match series {
-                Some(series) => series.record(value, self.max_size, example),
-                None => self.stats.refused += 1,
+            let Some((entry, series)) =
+                place.and_then(|(entry, series)| Some((self.entries.get_mut(entry)?, series)))
+            else {
+                continue;
+            };
+            entry.used = self.uses;
+            if entry.held.is_none() {
+                entry.held = Some(Arc::clone(resource));
+            }
+            if let Some(series) = entry.series.get_mut(series) {
+                series.record(value, self.max_size, example);
             }
         }
     }
@@ -226,41 +267,69 @@ impl Aggregator {
     }
 
     fn collect_until(&mut self, now: UnixTime) -> Option<MetricsBatch> {
-        let start = self.window_start.unwrap_or(self.first_seen.min(now));
-        let now = now.max(start);
-        let resources = self.points((start, now));
-        let (overflowed, refused) = (self.stats.overflowed, self.stats.refused);
-        let limit = self.settings.cardinality_limit;
-        self.watch.publish(overflowed, refused, limit);
-        self.evict();
+        let start = self.start_of_window(now);
+        // Whatever the clock does.
+        let earliest = self.told_until.map_or(start.0.saturating_add(1), |told| {
+            told.0.saturating_add(APART)
+        });
+        let now = now.max(UnixTime(earliest));
+        let cumulative = self.settings.temporality == Temporality::Cumulative;
+        let resources = self.points((start, now), |_, series| series.touched || cumulative);
+        self.account();
+        self.end_window();
         self.window_start = Some(now);
+        self.told_until = Some(now);
         if resources.is_empty() {
             return None;
         }
         Some(MetricsBatch::new(resources, Arc::clone(&self.ledger)))
     }
 
-    fn points(&mut self, window: (UnixTime, UnixTime)) -> Vec<ResourceMetrics> {
+    /// When the window began, if it ends at `now`.
+    pub(super) fn start_of_window(&self, now: UnixTime) -> UnixTime {
+        self.window_start.unwrap_or(self.first_seen.min(now))
+    }
+
+    /// Counts and reports what has come in since the last collection.
+    fn account(&mut self) {
+        let (measured, refused) = (
+            std::mem::take(&mut self.measured),
+            std::mem::take(&mut self.refused),
+        );
+        let account = &self.ledger.measurements;
+        account.see(measured);
+        account.settle(measured.saturating_sub(refused));
+        account.drop_for(INVALID_VALUE, refused);
+        self.stats.refused += refused;
+        self.watch.publish(&self.stats, &self.settings);
+    }
+
+    /// The points of the window of those series for which `is_due` says so, by the place of their entry.
+    pub(super) fn points(
+        &mut self,
+        window: (UnixTime, UnixTime),
+        is_due: impl Fn(usize, &Series) -> bool,
+    ) -> Vec<ResourceMetrics> {
         let temporality = self.settings.temporality;
         let mut positions: HashMap<u64, usize, RandomState> = HashMap::default();
         let mut out: Vec<ResourceMetrics> = Vec::new();
-        for entry in &mut self.entries {
-            let Some(state) = self.resources.get(&entry.resource_id) else {
+        for (place, entry) in self.entries.iter_mut().enumerate() {
+            let weak = self.resources.get(&entry.resource_id);
+            let resource = match &entry.held {
+                Some(held) => Some(Arc::clone(held)),
+                None => weak.and_then(|state| state.resource.upgrade()),
+            };
+            // Of a resource that is gone everything is told: it was held while there was something new.
+            let Some(resource) = resource else {
                 continue;
             };
             for series in &mut entry.series {
-                let gone = Arc::strong_count(&state.resource) == 1;
-                let due = match temporality {
-                    Temporality::Delta => series.touched,
-                    // The last point of a resource that is gone was sent already.
-                    Temporality::Cumulative => series.touched || !gone,
-                };
-                if !due {
+                if !is_due(place, series) {
                     continue;
                 }
                 let at = *positions.entry(entry.resource_id).or_insert_with(|| {
                     out.push(ResourceMetrics {
-                        resource: Arc::clone(&state.resource),
+                        resource: Arc::clone(&resource),
                         metrics: Vec::new(),
                     });
                     out.len() - 1
@@ -272,49 +341,6 @@ impl Aggregator {
             }
         }
         out
-    }
-
-    /// Ends the window: forgets what will not be told again and starts the others anew.
-    fn evict(&mut self) {
-        let delta = self.settings.temporality == Temporality::Delta;
-        let settings = &self.settings.histogram;
-        let mut evicted = 0_usize;
-        for entry in &mut self.entries {
-            let Some(state) = self.resources.get_mut(&entry.resource_id) else {
-                continue;
-            };
-            let gone = Arc::strong_count(&state.resource) == 1;
-            entry.series.retain_mut(|series| {
-                let keep = series.touched || !(delta || gone);
-                if keep && delta {
-                    series.reset(settings);
-                }
-                series.touched = false;
-                if !keep {
-                    evicted += 1;
-                    if let Some(count) = count_of(&mut state.counts, series.instrument) {
-                        *count = count.saturating_sub(1);
-                    }
-                }
-                keep
-            });
-        }
-        if evicted == 0 {
-            return;
-        }
-        self.stats.evicted += evicted as u64;
-        self.held = self.held.saturating_sub(evicted);
-        self.entries.retain(|entry| !entry.series.is_empty());
-        self.resources
-            .retain(|_, state| state.counts.iter().any(|(_, count)| *count > 0));
-        self.index.clear();
-        self.recent = Recent::default();
-        let entries = &self.entries;
-        for (at, entry) in entries.iter().enumerate() {
-            self.index.insert_unique(entry.hash, at, |other| {
-                entries.get(*other).map_or(0, |entry| entry.hash)
-            });
-        }
     }
 
     #[inline]
@@ -403,15 +429,17 @@ impl Aggregator {
         instrument: &'static Instrument,
         entry: Option<usize>,
     ) -> Option<(usize, usize)> {
+        let mut entry = entry;
         if self.held >= self.settings.max_series {
-            return None;
+            self.make_room();
+            entry = self.find(hash, resource.id(), attributes, instrument).0;
         }
         self.held += 1;
         let state = self
             .resources
             .entry(resource.id())
             .or_insert_with(|| ResourceState {
-                resource: Arc::clone(resource),
+                resource: Arc::downgrade(resource),
                 counts: SmallVec::new(),
             });
         match count_of(&mut state.counts, instrument) {
@@ -423,6 +451,8 @@ impl Aggregator {
             self.entries.push(Entry {
                 hash,
                 resource_id: resource.id(),
+                held: None,
+                used: self.uses,
                 attributes: attributes.into(),
                 series: Vec::with_capacity(2),
             });
@@ -435,38 +465,10 @@ impl Aggregator {
         let entry = self.entries.get_mut(at)?;
         entry.series.push(Series::new(
             instrument,
-            self.window_start,
+            self.told_until,
             &self.settings.histogram,
         ));
         Some((at, entry.series.len() - 1))
-    }
-}
-
-/// Pairs of resource and set of attributes whose entry is known without a look at the attributes.
-#[derive(Debug, Default)]
-struct Recent(Vec<(u64, u64, usize)>);
-
-impl Recent {
-    const PLACES: usize = 1024;
-
-    #[inline]
-    fn place(resource: u64, set: u64) -> usize {
-        // Both are numbers in the order of their making: neighbours stay apart by themselves.
-        (resource.wrapping_mul(37) ^ set) as usize % Self::PLACES
-    }
-
-    #[inline]
-    fn get(&self, resource: u64, set: u64) -> Option<usize> {
-        let (of, with, entry) = self.0.get(Self::place(resource, set))?;
-        (*of == resource && *with == set).then_some(*entry)
-    }
-
-    fn put(&mut self, resource: u64, set: u64, entry: usize) {
-        // No resource and no set has the number 0.
-        self.0.resize(Self::PLACES, (0, 0, 0));
-        if let Some(place) = self.0.get_mut(Self::place(resource, set)) {
-            *place = (resource, set, entry);
-        }
     }
 }
 
@@ -480,7 +482,7 @@ fn position_of(series: &[Series], instrument: &'static Instrument) -> Option<usi
     })
 }
 
-fn count_of<'a>(
+pub(super) fn count_of<'a>(
     counts: &'a mut SmallVec<[(&'static Instrument, usize); 4]>,
     instrument: &'static Instrument,
 ) -> Option<&'a mut usize> {

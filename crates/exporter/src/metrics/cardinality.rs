@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use foldhash::quality::FixedState;
 use spandrel_model::{Attribute, Instrument, Resource, Text, Value};
 
-/// Most metrics of resources that are looked at; overflows of more are only counted.
+use super::aggregator::{AggregatorSettings, AggregatorStats};
+
+/// Most metrics of services that are looked at; of more, those that overflowed last.
 const MAX_OFFENDERS: usize = 64;
 /// Most attributes of one of them.
 const MAX_KEYS: usize = 16;
@@ -59,8 +61,29 @@ pub struct Overflows {
     pub offenders: Vec<Offender>,
     /// Measurements in overflow series, in all.
     pub overflowed: u64,
-    /// Measurements left out: not finite, negative, or beyond the number of series in all.
+    /// Measurements left out: not finite or negative.
     pub refused: u64,
+    /// Series of running processes that ended for want of room.
+    pub evicted: u64,
+    /// Most series in all.
+    pub max_series: usize,
+}
+
+impl Overflows {
+    /// Whether everything that was measured is in a series of its own that goes on.
+    pub fn is_nothing(&self) -> bool {
+        self.overflowed == 0 && self.refused == 0 && self.evicted == 0
+    }
+
+    /// What has come since, in numbers.
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            overflowed: self.overflowed - before.overflowed,
+            refused: self.refused - before.refused,
+            evicted: self.evicted - before.evicted,
+            ..self.clone()
+        }
+    }
 }
 
 /// Shares the [`Overflows`] of an aggregator with other threads.
@@ -81,13 +104,35 @@ impl OverflowReport {
 
 impl fmt::Display for Overflows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} measurements went into series with otel.metric.overflow",
-            self.overflowed
-        )?;
-        let worst = self.offenders.iter().take(NAMED);
-        worst.into_iter().try_for_each(|one| write!(f, "; {one}"))
+        let mut between = "";
+        if self.evicted > 0 {
+            write!(
+                f,
+                "{} metric series of running processes ended for want of room (there are {} at most), and begin anew when \
+                 they are measured again",
+                self.evicted, self.max_series
+            )?;
+            between = "; ";
+        }
+        if self.refused > 0 {
+            write!(
+                f,
+                "{between}{} measurements were left out, as they are negative or no finite number",
+                self.refused
+            )?;
+            between = "; ";
+        }
+        if self.overflowed > 0 {
+            write!(
+                f,
+                "{between}{} measurements went into series with otel.metric.overflow, because of too many attribute sets: \
+                 raise cardinality_limits or drop the attribute",
+                self.overflowed
+            )?;
+            let worst = self.offenders.iter().take(NAMED);
+            worst.into_iter().try_for_each(|one| write!(f, "; {one}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -97,15 +142,17 @@ pub(super) struct Watch {
     tracked: Vec<Tracked>,
     hasher: FixedState,
     report: OverflowReport,
-    told: u64,
+    /// How many measurements overflowed, those of metrics that are not tracked included.
+    overflows: u64,
 }
 
 #[derive(Debug)]
 struct Tracked {
     instrument: &'static Instrument,
-    resource_id: u64,
     service: String,
     overflowed: u64,
+    /// Which overflow of all was its last one.
+    last: u64,
     keys: Vec<(Text, Distinct)>,
 }
 
@@ -122,19 +169,25 @@ impl Watch {
         attributes: &[Attribute],
         held: impl FnOnce() -> I,
     ) {
+        self.overflows += 1;
+        let service = resource.service_name();
         let found = self
             .tracked
             .iter()
-            .position(|one| one.resource_id == resource.id() && one.instrument == instrument);
+            .position(|one| one.instrument == instrument && one.service == service);
         let at = match found {
             Some(at) => at,
-            None if self.tracked.len() >= MAX_OFFENDERS => return,
             None => {
+                if self.tracked.len() >= MAX_OFFENDERS {
+                    let all = self.tracked.iter().enumerate();
+                    let oldest = all.min_by_key(|(_, one)| one.last).map(|(at, _)| at);
+                    oldest.map(|at| self.tracked.swap_remove(at));
+                }
                 let mut new = Tracked {
                     instrument,
-                    resource_id: resource.id(),
-                    service: resource.service_name().to_owned(),
+                    service: service.to_owned(),
                     overflowed: 0,
+                    last: 0,
                     keys: Vec::new(),
                 };
                 held().for_each(|attributes| new.see(&self.hasher, attributes));
@@ -144,25 +197,27 @@ impl Watch {
         };
         if let Some(tracked) = self.tracked.get_mut(at) {
             tracked.overflowed += 1;
+            tracked.last = self.overflows;
             tracked.see(&self.hasher, attributes);
         }
     }
 
-    /// Makes the report, and says in the log what has overflowed since the last one.
-    pub(super) fn publish(&mut self, overflowed: u64, refused: u64, limit: usize) {
+    /// Makes the report, and says in the log what has come since the last one.
+    pub(super) fn publish(&mut self, stats: &AggregatorStats, settings: &AggregatorSettings) {
+        let limit = settings.cardinality_limit;
         let mut offenders: Vec<Offender> =
             self.tracked.iter().map(|one| one.offender(limit)).collect();
         offenders.sort_by_key(|one| Reverse(one.overflowed));
         let now = Overflows {
             offenders,
-            overflowed,
-            refused,
+            overflowed: stats.overflowed,
+            refused: stats.refused,
+            evicted: stats.evicted,
+            max_series: settings.max_series,
         };
-        if now.overflowed > self.told {
-            self.told = now.overflowed;
-            tracing::warn!(
-                "too many attribute sets: {now}; raise cardinality_limits or drop the attribute"
-            );
+        let news = now.since(&self.report.lock());
+        if !news.is_nothing() {
+            tracing::warn!("{news}");
         }
         *self.report.lock() = now;
     }

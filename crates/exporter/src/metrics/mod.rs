@@ -2,8 +2,10 @@
 
 mod aggregator;
 mod cardinality;
+mod eviction;
 mod explicit;
 mod exponential;
+mod recent;
 mod series;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use spandrel_model::{Attribute, Instrument, InstrumentKind, SpanRecord, UnixTime, Value};
+use spandrel_model::{
+    Attribute, Instrument, InstrumentKind, Resource, SpanRecord, UnixTime, Value,
+};
 
 use super::aggregator::HistogramSettings;
 use super::explicit::Explicit;
@@ -11,6 +13,8 @@ use super::{
     Exemplar, ExponentialPoint, HistogramPoint, MetricData, Number, NumberPoint, PointHead,
     Summary, Temporality,
 };
+
+const MILLISECOND: u64 = 1_000_000;
 
 const EMPTY: Summary = Summary {
     count: 0,
@@ -24,6 +28,10 @@ const EMPTY: Summary = Summary {
 pub(super) struct Entry {
     pub(super) hash: u64,
     pub(super) resource_id: u64,
+    /// From the first measurement of a window to its end, so that a resource that goes meanwhile is told once more.
+    pub(super) held: Option<Arc<Resource>>,
+    /// When it was measured last, as the aggregator counts.
+    pub(super) used: u64,
     pub(super) attributes: Arc<[Attribute]>,
     pub(super) series: Vec<Series>,
 }
@@ -59,7 +67,9 @@ enum Buckets {
 #[derive(Debug)]
 pub(super) struct Series {
     pub(super) instrument: &'static Instrument,
-    /// `None` in the window in which the aggregator itself began.
+    /// The last time that points were made for when it was made; `None` in the aggregator's first window.
+    after: Option<UnixTime>,
+    /// Of a cumulative series, once it has been told.
     start: Option<UnixTime>,
     summary: Summary,
     buckets: Buckets,
@@ -71,7 +81,7 @@ pub(super) struct Series {
 impl Series {
     pub(super) fn new(
         instrument: &'static Instrument,
-        start: Option<UnixTime>,
+        after: Option<UnixTime>,
         settings: &HistogramSettings,
     ) -> Self {
         let buckets = match (instrument.kind, settings) {
@@ -85,7 +95,8 @@ impl Series {
         };
         Self {
             instrument,
-            start,
+            after,
+            start: None,
             summary: EMPTY,
             buckets,
             exemplar: None,
@@ -117,7 +128,8 @@ impl Series {
         }
     }
 
-    /// Adds this series' point to the points of its instrument.
+    /// Adds this series' point to the points of its instrument. Before the first point of a cumulative series comes one of
+    /// zero at its start: backends that know no start times see by it that the first value is an increase.
     pub(super) fn collect(
         &mut self,
         attributes: &Arc<[Attribute]>,
@@ -125,16 +137,65 @@ impl Series {
         temporality: Temporality,
         data: &mut MetricData,
     ) {
-        let start = match temporality {
-            Temporality::Delta => window.0,
-            Temporality::Cumulative => *self.start.get_or_insert(window.0),
-        };
-        let head = PointHead {
+        let head = |start, time, exemplars| PointHead {
             attributes: Arc::clone(attributes),
             start,
-            time: window.1,
-            exemplars: self.exemplar.take().into_iter().collect(),
+            time,
+            exemplars,
         };
+        let start = match (temporality, self.start) {
+            (Temporality::Delta, _) => self.after.map_or(window.0, |after| after.max(window.0)),
+            (Temporality::Cumulative, Some(start)) => start,
+            (Temporality::Cumulative, None) => {
+                let start = self.begin(window.0);
+                self.start = Some(start);
+                self.push_zero(head(start, start, Vec::new()), data);
+                start
+            }
+        };
+        let exemplars = self.exemplar.take().into_iter().collect();
+        self.push(head(start, window.1, exemplars), data);
+    }
+
+    /// When a new series began. Not at the time of the points before it: the last one of a series that ended and came back may
+    /// be among them.
+    fn begin(&self, start: UnixTime) -> UnixTime {
+        self.after
+            .map_or(start, |after| UnixTime(after.0.saturating_add(MILLISECOND)))
+    }
+
+    fn push_zero(&self, head: PointHead, data: &mut MetricData) {
+        let summary = EMPTY;
+        match (&self.buckets, data) {
+            (Buckets::Exponential(histogram), MetricData::ExponentialHistogram(_, points)) => {
+                points.push(ExponentialPoint {
+                    head,
+                    summary,
+                    // That of the value which follows: a finer one would look like another beginning.
+                    scale: histogram.scale(),
+                    zero_count: 0,
+                    offset: 0,
+                    counts: Vec::new(),
+                });
+            }
+            (Buckets::Explicit(histogram), MetricData::Histogram(_, points)) => {
+                points.push(HistogramPoint {
+                    head,
+                    summary,
+                    bounds: Arc::clone(&histogram.bounds),
+                    counts: vec![0; histogram.counts.len()],
+                });
+            }
+            (Buckets::Counter, MetricData::Sum(_, _, points)) => points.push(NumberPoint {
+                head,
+                value: Number::I64(0),
+            }),
+            // The aggregator makes all its series and all its metrics of the same kind.
+            _ => {}
+        }
+    }
+
+    fn push(&self, head: PointHead, data: &mut MetricData) {
         let summary = self.summary;
         match (&self.buckets, data) {
             (Buckets::Exponential(histogram), MetricData::ExponentialHistogram(_, points)) => {
@@ -155,12 +216,10 @@ impl Series {
                     counts: histogram.counts.clone(),
                 });
             }
-            (Buckets::Counter, MetricData::Sum(_, _, points)) => {
-                points.push(NumberPoint {
-                    head,
-                    value: Number::I64(i64::try_from(summary.count).unwrap_or(i64::MAX)),
-                });
-            }
+            (Buckets::Counter, MetricData::Sum(_, _, points)) => points.push(NumberPoint {
+                head,
+                value: Number::I64(i64::try_from(summary.count).unwrap_or(i64::MAX)),
+            }),
             // The aggregator makes all its series and all its metrics of the same kind.
             _ => {}
         }

@@ -198,6 +198,7 @@ entries! {
     LEDGER_MESSAGES: Counter, "spandrel.ledger.messages", "{message}", STATE, LEDGER;
     LEDGER_EXCHANGES: Counter, "spandrel.ledger.exchanges", "{exchange}", STATE, LEDGER;
     LEDGER_SPANS: Counter, "spandrel.ledger.spans", "{span}", STATE, LEDGER;
+    LEDGER_MEASUREMENTS: Counter, "spandrel.ledger.measurements", "{measurement}", STATE, LEDGER;
     LEDGER_POINTS: Counter, "spandrel.ledger.metric_points", "{data_point}", STATE, LEDGER;
     LEDGER_RECORDS: Counter, "spandrel.ledger.log_records", "{log_record}", STATE, LEDGER;
     LEDGER_IN_FLIGHT: UpDownCounter, "spandrel.ledger.in_flight", "{item}", &["spandrel.account"],
@@ -211,7 +212,9 @@ entries! {
         &["spandrel.metric.name", "spandrel.service.name"],
         "Measurements in overflow series, by metric and service.";
     REFUSED: Counter, "spandrel.metric.refused", "{measurement}", &[],
-        "Measurements left out: no finite number, or too many series in all.";
+        "Measurements left out: negative, or no finite number.";
+    EVICTED: Counter, "spandrel.metric.evicted", "{series}", &[],
+        "Series of running processes that ended for want of room; they begin anew when they are measured again.";
     CPU_TIME: Counter, names::PROCESS_CPU_TIME, "s", &["cpu.mode"],
         "CPU time of the agent.";
     MEMORY: UpDownCounter, names::PROCESS_MEMORY_USAGE, "By", &[],

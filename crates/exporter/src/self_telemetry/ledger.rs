@@ -11,10 +11,13 @@ use super::catalogue::{self, Entry};
 type Select = fn(&Ledger) -> &Account;
 
 /// The accounts with their short names.
-const ACCOUNTS: [(&str, Entry, Select); 5] = [
+const ACCOUNTS: [(&str, Entry, Select); 6] = [
     ("messages", catalogue::LEDGER_MESSAGES, |l| &l.messages),
     ("exchanges", catalogue::LEDGER_EXCHANGES, |l| &l.exchanges),
     ("spans", catalogue::LEDGER_SPANS, |l| &l.spans),
+    ("measurements", catalogue::LEDGER_MEASUREMENTS, |l| {
+        &l.measurements
+    }),
     ("metric_points", catalogue::LEDGER_POINTS, |l| {
         &l.metric_points
     }),

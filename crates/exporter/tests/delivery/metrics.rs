@@ -193,6 +193,32 @@ fn overflowing(ledger: &Arc<Ledger>) -> Aggregator {
     aggregator
 }
 
+/// An aggregator with room for one series, in which the first of two ended and two measurements are no numbers.
+fn too_small(ledger: &Arc<Ledger>) -> Aggregator {
+    let settings = AggregatorSettings {
+        max_series: 1,
+        ..AggregatorSettings::default()
+    };
+    let mut aggregator = Aggregator::new(settings, Arc::clone(ledger));
+    let shops = [resource("shop"), resource("shop")];
+    for (shop, value) in [(0, 1.0), (1, 1.0), (1, f64::NAN), (1, f64::INFINITY)] {
+        let measured = Measured {
+            span: span("GET"),
+            metric_attributes: [].into_iter().collect(),
+            measurements: [Measurement {
+                instrument: &DURATION,
+                value,
+            }]
+            .into_iter()
+            .collect(),
+            edge: None,
+        };
+        aggregator.record(&shops[shop], &measured);
+    }
+    aggregator.collect(UnixTime(2));
+    aggregator
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_is_told_as_metrics_of_the_agent_itself() {
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
@@ -228,7 +254,8 @@ async fn the_ledger_is_told_as_metrics_of_the_agent_itself() {
         };
         let telemetry = SelfTelemetry::start(settings, &ledger, &Handle::current()).unwrap();
         let overflow = overflowing(&Arc::default()).overflow_report();
-        telemetry.observe_overflows(vec![overflow]);
+        let other = too_small(&ledger).overflow_report();
+        telemetry.observe_overflows(vec![overflow, other]);
         tokio::task::spawn_blocking(move || telemetry.shutdown(Duration::from_secs(30)))
             .await
             .unwrap()
@@ -276,11 +303,17 @@ async fn the_ledger_is_told_as_metrics_of_the_agent_itself() {
                 5,
             ),
             (
+                "spandrel.ledger.measurements",
+                "spandrel.reason=metrics.invalid_value,spandrel.state=dropped",
+                2,
+            ),
+            (
                 "spandrel.metric.overflow",
                 "spandrel.metric.name=http.server.request.duration,spandrel.service.name=shop",
                 4,
             ),
-            ("spandrel.metric.refused", "", 0),
+            ("spandrel.metric.refused", "", 2),
+            ("spandrel.metric.evicted", "", 1),
         ] {
             let expected = (name.to_owned(), attributes.to_owned(), value);
             assert!(

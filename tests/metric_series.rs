@@ -1,0 +1,184 @@
+//! From when to when metric series are told: a recording through the whole agent, into files.
+#![allow(clippy::unwrap_used)] // a failure in a test is a panic
+
+mod support;
+
+use std::fs;
+use std::process::Stdio;
+
+use support::agent::command;
+use support::ledger::Ledger;
+use support::otlp::MetricPoint;
+use tempfile::TempDir;
+
+const SECOND: u64 = 1_000_000_000;
+/// Unix time less the kernel's, in the recording.
+const OFFSET: u64 = 1_700_000_000 * SECOND;
+
+/// A recording that is made up event by event.
+#[derive(Default)]
+struct Recording {
+    lines: Vec<String>,
+    connections: u64,
+}
+
+impl Recording {
+    fn event(&mut self, event: &str, at: u64, rest: &str) {
+        let sequence = self.lines.len();
+        self.lines.push(format!(
+            r#"{{"event":"{event}","time":{at},"cpu":0,"sequence":{sequence},{rest}}}"#
+        ));
+    }
+
+    fn started(&mut self, pid: u32, at: u64) {
+        let rest = format!(
+            r#""process":{{"tgid":{pid},"started":1}},"parent":1,"comm":"shop-{pid}","filename":null,"cgroup":0"#
+        );
+        self.event("process_started", at, &rest);
+    }
+
+    fn exited(&mut self, pid: u32, at: u64) {
+        let rest = format!(r#""process":{{"tgid":{pid},"started":1}}"#);
+        self.event("process_exited", at, &rest);
+    }
+
+    /// A connection with one request that a process answers within 10 ms.
+    fn request(&mut self, pid: u32, at: u64) {
+        self.connections += 1;
+        let connection = self.connections;
+        let opened = format!(
+            r#""connection":{connection},"origin":"observed","transport":"tcp","role":"server","local":{{"socket":"192.0.2.1:8080"}},"peer":{{"socket":"192.0.2.9:50000"}},"netns":1,"connect_started":null,"process":null"#
+        );
+        self.event("connection_opened", at, &opened);
+        for (direction, after, text) in [
+            ("ingress", 0, r"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"),
+            (
+                "egress",
+                SECOND / 100,
+                r"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            ),
+        ] {
+            let length = text.len() - 2 * text.matches(r"\r\n").count();
+            let rest = format!(
+                r#""connection":{connection},"direction":"{direction}","position":0,"length":{length},"payload":{{"text":"{text}"}},"process":{{"tgid":{pid},"started":1}},"tid":{pid},"lineage":{pid},"cgroup":0,"srtt_us":300,"retransmits":0"#
+            );
+            self.event("message", at + after, &rest);
+        }
+        let closed = format!(
+            r#""connection":{connection},"reset":false,"ingress_bytes":37,"egress_bytes":40"#
+        );
+        self.event("connection_closed", at + SECOND / 50, &closed);
+    }
+}
+
+/// What a replay writes into the files of readers, each given by its interval in milliseconds and its temporality.
+fn replayed(recording: &Recording, readers: &[(u64, &str)]) -> Vec<Vec<MetricPoint>> {
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let files: Vec<_> = (0..readers.len())
+        .map(|at| path(&format!("points-{at}")))
+        .collect();
+    let mut config = "file_format: \"1.1\"\nmeter_provider:\n  readers:\n".to_owned();
+    for (file, (interval, temporality)) in files.iter().zip(readers) {
+        config += &format!(
+            "    - {{periodic: {{interval: {interval}, exporter: {{otlp_file/development: {{output_stream: \"file://{file}\", temporality_preference: {temporality}}}}}}}}}\n"
+        );
+    }
+    let header = format!(
+        r#"{{"spandrel_recording":1,"clock_offset":{OFFSET},"id_seed":42,"written_by":"a test"}}"#
+    );
+    let lines: Vec<_> = [header].iter().chain(&recording.lines).cloned().collect();
+    let (file, ledger) = (path("recording"), path("ledger"));
+    fs::write(&file, lines.join("\n")).unwrap();
+    fs::write(path("config"), config).unwrap();
+    let config = path("config");
+    let arguments = ["replay", &file, "--config", &config, "--ledger", &ledger];
+    let output = command(&arguments).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    Ledger::read(ledger.as_ref()).assert_closed();
+    let read = |file: &String| {
+        let text = fs::read_to_string(file).unwrap();
+        let points = text.lines().flat_map(MetricPoint::of_line);
+        points
+            .filter(|point| point.name == "http.server.request.duration")
+            .collect()
+    };
+    files.iter().map(read).collect()
+}
+
+fn nanos(point: &MetricPoint, key: &str) -> u64 {
+    point.point[key].as_str().unwrap().parse().unwrap()
+}
+
+/// Start, end and count of the points of a process, in the order in which they were written.
+fn told(points: &[MetricPoint], pid: u32) -> Vec<(u64, u64, u64)> {
+    points
+        .iter()
+        .filter(|point| point.resource["process.pid"] == pid)
+        .map(|point| {
+            let since = |key| nanos(point, key) - OFFSET;
+            (
+                since("startTimeUnixNano"),
+                since("timeUnixNano"),
+                point.count,
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn series_of_an_ended_process_end_at_every_destination() {
+    let mut recording = Recording::default();
+    recording.started(200, SECOND);
+    recording.request(200, 2 * SECOND);
+    recording.exited(200, 3 * SECOND);
+    recording.started(201, 4 * SECOND);
+    for at in (5..120).step_by(5) {
+        recording.request(201, at * SECOND);
+    }
+    // Something that is seen to start or to end is what lets the agent forget those that ended before.
+    recording.started(202, 60 * SECOND);
+    let files = replayed(
+        &recording,
+        &[(10_000, "cumulative"), (15_000, "cumulative")],
+    );
+    for points in &files {
+        let last = |pid| told(points, pid).last().unwrap().1;
+        assert!(last(201) > 110 * SECOND, "{}", last(201));
+        assert!(
+            last(200) < 80 * SECOND,
+            "told {} s after the process ended",
+            last(200) / SECOND - 3
+        );
+    }
+}
+
+#[test]
+fn a_cumulative_series_begins_with_zero_at_its_start_and_a_delta_series_does_not() {
+    let mut recording = Recording::default();
+    recording.started(200, SECOND);
+    for at in [2, 5, 12, 25, 31] {
+        recording.request(200, at * SECOND);
+    }
+    recording.started(201, 13 * SECOND);
+    recording.request(201, 14 * SECOND);
+    let files = replayed(&recording, &[(10_000, "cumulative"), (10_000, "delta")]);
+    for (pid, requests) in [(200, 5), (201, 1)] {
+        let cumulative = told(&files[0], pid);
+        let (start, time, count) = cumulative[0];
+        assert_eq!((time, count), (start, 0), "{cumulative:?}");
+        assert!(cumulative.iter().all(|point| point.0 == start));
+        assert!(cumulative.is_sorted_by(|left, right| left.1 < right.1));
+        assert_eq!(cumulative.last().unwrap().2, requests);
+
+        let delta = told(&files[1], pid);
+        assert!(delta.iter().all(|point| point.0 < point.1 && point.2 > 0));
+        assert_eq!(delta.iter().map(|point| point.2).sum::<u64>(), requests);
+    }
+    let first_requests = [2 * SECOND, 14 * SECOND];
+    for (pid, first) in [200, 201].into_iter().zip(first_requests) {
+        let start = told(&files[0], pid)[0].0;
+        assert!(start <= first && first - start < 15 * SECOND, "{start}");
+    }
+}
