@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use spandrel_container_runtime::Names;
 use spandrel_model::{ProcessKey, Resource};
+use spandrel_probes::{CaptureSettings, URING, URING_RECEIVES, URING_SENDS};
 
 use super::load;
 use crate::agent;
@@ -69,6 +70,9 @@ pub(super) fn execute(arguments: &Explain) -> anyhow::Result<Exit> {
     }
     writeln!(out, "  encryption    {}", encryption(pid))?;
     writeln!(out, "  sockets       {}", sockets(pid))?;
+    if let Some(rings) = io_uring(pid, &settings::capture(&config)?) {
+        writeln!(out, "  io_uring      {rings}")?;
+    }
     writeln!(out, "resource attributes")?;
     for attribute in resource.attributes() {
         let value = serde_json::to_string(&attribute.value)?;
@@ -99,6 +103,42 @@ fn encryption(pid: u32) -> String {
         || "no TLS library is loaded (a program may still carry its own)".to_owned(),
         |name| format!("{name} is loaded: what it encrypts is not seen"),
     )
+}
+
+/// For a process with a ring: how much of what it says by it is seen on this machine.
+fn io_uring(pid: u32, settings: &CaptureSettings) -> Option<String> {
+    let has_ring = fs::read_dir(format!("/proc/{pid}/fd"))
+        .ok()?
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .any(|target| target.to_string_lossy().contains("[io_uring]"));
+    if !has_ring {
+        return None;
+    }
+    let status = match spandrel_probes::features(settings) {
+        Ok(status) => status,
+        Err(error) => return Some(format!("is used; whether it is seen is unknown: {error}")),
+    };
+    let lacks = |wanted: &str| {
+        status
+            .features
+            .iter()
+            .find(|feature| feature.feature == wanted && !feature.available)
+            .map(|feature| feature.reason.as_str())
+    };
+    if let Some(reason) = lacks(URING) {
+        return Some(format!(
+            "is used, and what goes through it is not seen: {reason}"
+        ));
+    }
+    let part = |what: &str, feature| match lacks(feature) {
+        None => format!("{what} it are seen"),
+        Some(reason) => format!("{what} it have only their lengths ({reason})"),
+    };
+    Some(format!(
+        "is used: {}, {}; registered buffers and RECV_ZC leave only lengths",
+        part("bytes received by", URING_RECEIVES),
+        part("bytes sent by", URING_SENDS)
+    ))
 }
 
 fn sockets(pid: u32) -> String {

@@ -23,6 +23,8 @@ mod skeleton;
 pub use capture::Capture;
 pub use control::{Control, ControlError, GoroutineLayout, Verdict};
 pub use counters::Counters;
-pub use load::{Backend, CaptureError, Feature, Status};
+pub use load::{
+    Backend, CaptureError, Feature, Status, URING, URING_RECEIVES, URING_SENDS, features,
+};
 pub use preflight::{Finding, preflight};
 pub use settings::{BackendChoice, CaptureSettings};

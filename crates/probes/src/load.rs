@@ -111,11 +111,7 @@ const SHARED: &[Program] = &[
         "btf_trace_tcp_destroy_sock",
         "close in an interrupt of another close",
     ),
-    program(
-        "send_start",
-        "btf_trace_tcp_sendmsg_locked",
-        "start of sends",
-    ),
+    program("send_start", "btf_trace_tcp_sendmsg_locked", SENDS),
     program(
         "data_ready",
         "btf_trace_sk_data_ready",
@@ -136,8 +132,15 @@ const SHARED: &[Program] = &[
         "bpf_iter_tcp",
         "connections older than the agent",
     ),
+    program("uring_copy", "bpf_dynptr_from_skb", URING_RECEIVES),
     program("who_calls", "", "process ids across pid namespaces"),
 ];
+
+/// What io_uring receives is seen with its bytes.
+pub const URING_RECEIVES: &str = "bytes that io_uring receives";
+/// What io_uring sends is, by the program that sees the start of sends: the kernel shows it there what is sent.
+pub const URING_SENDS: &str = "bytes that io_uring sends";
+const SENDS: &str = "start of sends";
 
 const SOCKET: &[Program] = &[
     program("socket_send", "btf_trace_sock_send_length", "messages"),
@@ -149,7 +152,7 @@ const FEXIT: &[Program] = &[
 ];
 /// More programs of backend `fexit`: what this kernel needs of them, and in place of tracepoints.
 const FEXIT_MORE: &[Program] = &[
-    program("fexit_start", "tcp_sendmsg", "start of sends"),
+    program("fexit_start", "tcp_sendmsg", SENDS),
     program(
         "fexit_ready",
         "sock_def_readable",
@@ -177,6 +180,14 @@ const SYSCALL_READ: &[Program] = &[program(
     "messages",
 )];
 
+/// Backend `syscall` sees what system calls do; io_uring does it later.
+const SYSCALL_MORE: &[Program] = &[
+    program("uring_send", "btf_trace_sock_send_length", URING),
+    program("uring_recv", "btf_trace_sock_recv_length", URING),
+];
+/// It is seen at all.
+pub const URING: &str = "messages of io_uring";
+
 /// A loaded object with its attached programs.
 pub(crate) struct Loaded<'obj> {
     pub(crate) skeleton: CaptureSkel<'obj>,
@@ -201,8 +212,8 @@ fn ladder(choice: BackendChoice) -> Vec<Rung> {
     };
     let socket = rung(Backend::Socket, SOCKET, &[]);
     let fexit = rung(Backend::Fexit, FEXIT, FEXIT_MORE);
-    let syscall = rung(Backend::Syscall, SYSCALL, &[]);
-    let syscall_read = rung(Backend::Syscall, SYSCALL_READ, &[]);
+    let syscall = rung(Backend::Syscall, SYSCALL, SYSCALL_MORE);
+    let syscall_read = rung(Backend::Syscall, SYSCALL_READ, SYSCALL_MORE);
     match choice {
         BackendChoice::Auto => vec![socket, fexit, syscall, syscall_read],
         BackendChoice::Socket => vec![socket],
@@ -216,7 +227,7 @@ const fn slots(backend: Backend) -> u32 {
     match backend {
         Backend::Socket => 2,
         Backend::Fexit => 6,
-        Backend::Syscall => 1,
+        Backend::Syscall => 3,
     }
 }
 
@@ -345,6 +356,12 @@ pub(crate) fn load<'obj>(
     Err(CaptureError::NoBackend(refused.join("; ")))
 }
 
+/// What a capture with these settings can do on this machine. Nothing is attached.
+pub fn features(settings: &CaptureSettings) -> Result<Status, CaptureError> {
+    let mut places = [const { MaybeUninit::uninit() }; ATTEMPTS];
+    load(settings, &mut places).map(|loaded| loaded.status)
+}
+
 fn status<'a>(
     choice: BackendChoice,
     backend: Backend,
@@ -359,6 +376,13 @@ fn status<'a>(
         _ => "asked for".to_owned(),
     };
     features.extend(taken.map(|program| feature(program, String::new())));
+    let sends = features.iter().find(|feature| feature.feature == SENDS);
+    if let Some(sends) = sends.cloned() {
+        features.push(Feature {
+            feature: URING_SENDS,
+            ..sends
+        });
+    }
     Status {
         backend,
         why,
@@ -461,7 +485,7 @@ pub(crate) fn attach(loaded: &mut Loaded<'_>) -> Result<(), CaptureError> {
         .collect();
     programs.sort_by_key(|program| {
         let name = program.name().to_string_lossy();
-        ["socket_", "fexit_", "syscall_"]
+        ["socket_", "fexit_", "syscall_", "uring_"]
             .iter()
             .any(|prefix| name.starts_with(prefix))
     });

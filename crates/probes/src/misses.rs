@@ -21,8 +21,8 @@ pub(crate) struct Missed {
 impl Missed {
     /// Whether each run of the program may be a message.
     pub(crate) fn are_messages(&self) -> bool {
-        let no_message = ["fexit_start", "fexit_ready"];
-        ["socket_", "fexit_", "syscall_"]
+        let no_message = ["fexit_start", "fexit_ready", "uring_copy"];
+        ["socket_", "fexit_", "syscall_", "uring_"]
             .iter()
             .any(|prefix| self.program.starts_with(prefix))
             && !no_message.contains(&self.program.as_str())

@@ -13,6 +13,7 @@
 #include "connection.h"
 #include "own.h"
 #include "payload.h"
+#include "uring.h"
 #include "lineage.h"
 #include "message.h"
 #include "syscall.h"
@@ -23,6 +24,7 @@
 #include "fexit.bpf.c"
 #include "processes.bpf.c"
 #include "syscall.bpf.c"
+#include "uring.bpf.c"
 #include "existing.bpf.c"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

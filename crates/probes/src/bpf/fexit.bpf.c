@@ -5,9 +5,9 @@
  */
 
 SEC("fentry/tcp_sendmsg")
-int BPF_PROG(fexit_start, struct sock *sk)
+int BPF_PROG(fexit_start, struct sock *sk, struct msghdr *message)
 {
-	on_send_start(sk);
+	on_send_start(sk, message);
 	return 0;
 }
 

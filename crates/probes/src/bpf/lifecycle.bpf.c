@@ -146,11 +146,13 @@ int BPF_PROG(tcp_destroy_twin, struct sock *sk)
 }
 
 /* Fires for each segment of a send, with the socket locked: the first one since the last send's end counts. */
-static __always_inline void on_send_start(struct sock *sk)
+static __always_inline void on_send_start(struct sock *sk, struct msghdr *message)
 {
 	struct connection *c = find_connection(sk);
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 
+	if (uses_uring(task) && !in_socket_call(task))
+		begin_sending(task, sk, message);
 	if (!c || c->ignored || (c->send_started && c->send_tid == task->pid))
 		return;
 	c->send_tid = task->pid;
@@ -158,9 +160,9 @@ static __always_inline void on_send_start(struct sock *sk)
 }
 
 SEC("tp_btf/tcp_sendmsg_locked")
-int BPF_PROG(send_start, struct sock *sk)
+int BPF_PROG(send_start, struct sock *sk, struct msghdr *message)
 {
-	on_send_start(sk);
+	on_send_start(sk, message);
 	return 0;
 }
 

@@ -31,6 +31,20 @@ static __always_inline struct pt_regs *saved_registers(struct task_struct *task)
 	return (struct pt_regs *)bpf_task_pt_regs((void *)task);
 }
 
+/* Whether the thread is in a call about a socket: what it sends or receives then is that call's. */
+static __always_inline bool in_socket_call(struct task_struct *task)
+{
+	struct pt_regs *regs;
+
+	/* It does not return to user space from any call. */
+	if (task->flags & PF_IO_WORKER)
+		return false;
+	regs = saved_registers(task);
+	if (!IN_CALL(regs))
+		return false;
+	return IS_COMPAT(regs) || classify(CALL_NUMBER(regs)) != CALL_OTHER;
+}
+
 /*
  * The user buffer of the call that the current thread is in. Also to be asked for messages that fail or are empty: they
  * count among several of one call.
@@ -75,17 +89,21 @@ static __always_inline int on_socket_length(__u32 slot, struct sock *sk, int ret
 	struct task_struct *task;
 	struct connection *c;
 	__u64 time = 0;
+	bool by_uring;
 
 	read_facts(sk, &facts);
 	if (!is_ours(&facts, sk->sk_type))
 		return 0;
+	task = (void *)bpf_get_current_task_btf();
+	by_uring = uses_uring(task) && !in_socket_call(task);
+	if (by_uring)
+		source_of_uring(&source, task, sk, direction, ret, flags);
 	if (direction == DIRECTION_INGRESS && (flags & (MSG_PEEK | MSG_ERRQUEUE)))
 		return 0;
 	c = find_connection(sk);
-	task = (void *)bpf_get_current_task_btf();
 	if (c && direction == DIRECTION_EGRESS)
 		time = take_start(c, task);
-	if (direction == DIRECTION_EGRESS || !(flags & MSG_TRUNC))
+	if (!by_uring && (direction == DIRECTION_EGRESS || !(flags & MSG_TRUNC)))
 		source_of_current(&source, task, sk, direction, ret, flags);
 	if (ret <= 0)
 		return 0;

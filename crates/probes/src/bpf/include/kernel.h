@@ -41,6 +41,16 @@ enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_SK_STORAGE_GET_F_CREATE = 1, BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 enum { BPF_RB_AVAIL_DATA = 0 };
+enum iter_type { ITER_IOVEC, ITER_UBUF };
+
+struct bpf_dynptr {
+	__u64 opaque[2];
+} __attribute__((aligned(8)));
+
+/* Complete, or libbpf takes a function with a pointer to it for another one. */
+struct __sk_buff {
+	__u32 len;
+};
 
 #define AF_UNIX 1
 #define AF_INET 2
@@ -56,6 +66,7 @@ enum { BPF_RB_AVAIL_DATA = 0 };
 #define MSG_ERRQUEUE 0x2000
 #define PF_IO_WORKER 0x00000010
 #define PF_KTHREAD 0x00200000
+#define TCP_FLAG_SYN 0x02
 
 enum tcp_state {
 	STATE_ESTABLISHED = 1,
@@ -241,6 +252,7 @@ struct task_struct {
 	struct pid *thread_pid;
 	struct files_struct *files;
 	struct signal_struct *signal;
+	struct io_uring_task *io_uring;
 	struct css_set *cgroups;
 	char comm[16];
 #if defined(__TARGET_ARCH_x86)
@@ -252,9 +264,38 @@ struct linux_binprm {
 	const char *filename;
 };
 
-struct msghdr;
+struct iovec;
+
+struct iov_iter {
+	__u8 iter_type;
+	unsigned long iov_offset;
+	union {
+		const struct iovec *__iov;
+		void *ubuf;
+	};
+	unsigned long nr_segs;
+};
+
+/* Before kernel 6.4. */
+struct iov_iter___old {
+	const struct iovec *iov;
+};
+
+struct msghdr {
+	struct iov_iter msg_iter;
+};
+
 struct page;
-struct sk_buff;
+
+struct sk_buff {
+	struct sock *sk;
+	char cb[48];
+};
+
+struct tcp_skb_cb {
+	__u32 seq;
+	__u8 tcp_flags;
+};
 
 struct bpf_iter_meta {
 	__u64 session_id;

@@ -99,7 +99,10 @@ enum program_slot {
 	SLOT_SPLICE,
 	SLOT_UNIX_SEND,
 	SLOT_UNIX_RECV,
-	SLOTS
+	/* Of backend `syscall`. */
+	SLOT_URING_SEND = 1,
+	SLOT_URING_RECV,
+	SLOTS = SLOT_UNIX_RECV + 1
 };
 
 struct {

@@ -263,7 +263,10 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	s->message.direction = direction;
 	limit = copy_limit(c, direction, length);
 	if (source->kind != SOURCE_NONE) {
-		copy_payload(s, source, length, limit);
+		if (source->kind == SOURCE_RECEIVED)
+			copy_received(s, length, limit);
+		else
+			copy_payload(s, source, length, limit);
 		if (limit && !s->message.payload_length) {
 			struct counters *own = own_counters();
 

@@ -2,7 +2,14 @@
 /* Where a message's bytes are in the program's memory, and copying the wanted ones of them. */
 #pragma once
 
-enum source_kind { SOURCE_NONE, SOURCE_BUFFER, SOURCE_VECTOR };
+enum source_kind {
+	SOURCE_NONE,
+	SOURCE_BUFFER,
+	SOURCE_VECTOR,
+	SOURCE_SEGMENTS, /* a vector that is the kernel's own */
+	SOURCE_RECEIVED, /* what is kept of packets */
+	SOURCE_UNKNOWN,
+};
 
 #define VECTOR_MAX 32
 
@@ -10,6 +17,8 @@ struct source {
 	__u64 address; /* of the bytes, or of an array of struct user_iovec */
 	__u32 count;
 	__u32 kind;
+	__u32 skip; /* bytes of the first segment that are no part of it */
+	__u32 pad;
 };
 
 /*
@@ -58,6 +67,14 @@ __noinline int gather_segment(struct scratch *s)
 	return 0;
 }
 
+static __always_inline long read_segments(void *to, __u32 size, const struct source *source, __u32 first)
+{
+	void *from = (void *)(source->address + first * sizeof(struct user_iovec));
+
+	return source->kind == SOURCE_SEGMENTS ? bpf_probe_read_kernel(to, size, from) :
+						 bpf_probe_read_user(to, size, from);
+}
+
 static __always_inline void gather_vector(struct scratch *s, const struct source *source)
 {
 	struct gather *g = &s->gather;
@@ -65,8 +82,12 @@ static __always_inline void gather_vector(struct scratch *s, const struct source
 
 	/* Each reading of user memory costs much, whatever its size. */
 	BOUND(first, VECTOR_FIRST);
-	if (bpf_probe_read_user(g->first, first * sizeof(g->first[0]), (void *)source->address))
+	if (read_segments(g->first, first * sizeof(g->first[0]), source, 0))
 		return;
+	if (source->skip) {
+		g->first[0].base += source->skip;
+		g->first[0].length -= source->skip;
+	}
 	for (__u32 i = 0; i < VECTOR_MAX; i++) {
 		struct user_iovec segment;
 
@@ -74,8 +95,7 @@ static __always_inline void gather_vector(struct scratch *s, const struct source
 			break;
 		if (i < VECTOR_FIRST)
 			segment = g->first[i];
-		else if (bpf_probe_read_user(&segment, sizeof(segment),
-					     (void *)(source->address + i * sizeof(segment))))
+		else if (read_segments(&segment, sizeof(segment), source, i))
 			break;
 		if (!segment.length)
 			continue;
@@ -104,7 +124,7 @@ static __always_inline void copy_payload(struct scratch *s, const struct source 
 		s->message.payload_length = want;
 		if (tail && !bpf_probe_read_user(&s->data[want], tail, (void *)(source->address + length - tail)))
 			s->message.tail_length = tail;
-	} else if (source->kind == SOURCE_VECTOR) {
+	} else if (source->kind == SOURCE_VECTOR || source->kind == SOURCE_SEGMENTS) {
 		struct gather *g = &s->gather;
 
 		__builtin_memset(g, 0, __builtin_offsetof(struct gather, first));

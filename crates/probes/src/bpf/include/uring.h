@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/*
+ * Bytes that io_uring receives and sends. It works for a thread in whichever system call that is, so the call's registers
+ * say nothing of them. What is received is taken from the packets while the kernel copies it to the reader, and kept with
+ * the thread until the message's end tells how long it was; what is sent is where the message's iterator begins.
+ */
+#pragma once
+
+#define RECEIVED_MAX 16384
+/* Of each packet but the first. */
+#define PIECE_MAX 4096
+
+struct received {
+	__u64 sk; /* 0: nothing is kept */
+	__u32 length; /* of all pieces */
+	__u32 copied; /* first bytes of them */
+	__u32 tail; /* last bytes of them */
+	__u32 pad;
+	__u8 last[TAIL_MAX];
+	__u8 data[RECEIVED_MAX + PIECE_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct received);
+} received SEC(".maps");
+
+/* The send that a thread is at. */
+struct sending {
+	__u64 sk; /* 0: none */
+	__u64 address;
+	__u32 count;
+	__u32 skip; /* bytes of the first segment that are sent already */
+	__u32 kind;
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct sending);
+} sending SEC(".maps");
+
+/* A thread that has made or entered a ring, or works for one. */
+static __always_inline bool uses_uring(struct task_struct *task)
+{
+	if (task->flags & PF_IO_WORKER)
+		return true;
+	return bpf_core_field_exists(task->io_uring) && task->io_uring;
+}
+
+/* Where a send begins. Also called for its later segments. */
+static __always_inline void begin_sending(struct task_struct *task, struct sock *sk, struct msghdr *message)
+{
+	struct sending *s = bpf_task_storage_get(&sending, (void *)task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	__u8 type;
+
+	if (!s || s->sk == (__u64)sk)
+		return;
+	s->sk = (__u64)sk;
+	s->kind = SOURCE_NONE;
+	s->skip = BPF_CORE_READ(message, msg_iter.iov_offset);
+	type = BPF_CORE_READ(message, msg_iter.iter_type);
+	if (bpf_core_enum_value_exists(enum iter_type, ITER_UBUF) &&
+	    type == bpf_core_enum_value(enum iter_type, ITER_UBUF)) {
+		s->kind = SOURCE_BUFFER;
+		s->address = (__u64)BPF_CORE_READ(message, msg_iter.ubuf) + s->skip;
+	} else if (type == bpf_core_enum_value(enum iter_type, ITER_IOVEC)) {
+		struct iov_iter___old *old = (void *)message + bpf_core_field_offset(message->msg_iter);
+
+		s->kind = SOURCE_SEGMENTS;
+		s->count = BPF_CORE_READ(message, msg_iter.nr_segs);
+		if (bpf_core_field_exists(message->msg_iter.__iov))
+			s->address = (__u64)BPF_CORE_READ(message, msg_iter.__iov);
+		else
+			s->address = (__u64)BPF_CORE_READ(old, iov);
+	}
+}
+
+/*
+ * The bytes of a message that is sent or received now. Ends what is kept of it, so it is also called for messages that
+ * fail or are only looked at.
+ */
+static __always_inline void source_of_uring(struct source *source, struct task_struct *task, struct sock *sk,
+					    __u8 direction, int ret, int flags)
+{
+	bool discarded = direction == DIRECTION_INGRESS && flags & MSG_TRUNC;
+
+	/* Where nothing is known the message counts as one whose bytes could not be read. */
+	source->kind = discarded ? SOURCE_NONE : SOURCE_UNKNOWN;
+	if (direction == DIRECTION_EGRESS) {
+		struct sending *s = bpf_task_storage_get(&sending, (void *)task, 0, 0);
+
+		if (!s)
+			return;
+		if (s->sk == (__u64)sk && s->kind != SOURCE_NONE) {
+			source->kind = s->kind;
+			source->address = s->address;
+			source->count = s->count;
+			source->skip = s->skip;
+		}
+		s->sk = 0;
+	} else {
+		/* Made at the first attempt to read, before there is anything. */
+		struct received *r = bpf_task_storage_get(&received, (void *)task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+		if (!r)
+			return;
+		if (r->sk == (__u64)sk && ret > 0 && r->length == (__u32)ret && !discarded)
+			source->kind = SOURCE_RECEIVED;
+		r->sk = 0;
+	}
+}
+
+/* Copies up to `want` first bytes and the tail behind them into the scratch. */
+static __always_inline void copy_received(struct scratch *s, __u64 length, __u64 want)
+{
+	struct received *r = bpf_task_storage_get(&received, (void *)bpf_get_current_task_btf(), 0, 0);
+	__u64 tail, from;
+
+	if (!r)
+		return;
+	if (want > r->copied)
+		want = r->copied;
+	BOUND(want, COPY_MAX);
+	if (want && bpf_probe_read_kernel(s->data, want, r->data))
+		return;
+	s->message.payload_length = want;
+	tail = length - want;
+	if (r->copied == length) {
+		BOUND(tail, TAIL_MAX);
+		from = length - tail;
+		BOUND(from, RECEIVED_MAX);
+		if (tail && !bpf_probe_read_kernel(&s->data[want], tail, &r->data[from]))
+			s->message.tail_length = tail;
+		return;
+	}
+	if (tail > r->tail)
+		tail = r->tail;
+	BOUND(tail, TAIL_MAX);
+	from = r->tail - tail;
+	BOUND(from, TAIL_MAX);
+	if (tail && !bpf_probe_read_kernel(&s->data[want], tail, &r->last[from]))
+		s->message.tail_length = tail;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* io_uring: the packets whose bytes it receives, and its messages where only ends of system calls are seen. */
+
+int bpf_dynptr_from_skb(struct __sk_buff *skb, __u64 flags, struct bpf_dynptr *dynptr) __ksym __weak;
+
+/*
+ * For each packet of which bytes are copied to a reader. `copied_seq` moves afterwards. With MSG_PEEK it is not the place
+ * that is read: what is kept then is thrown away at the message's end.
+ */
+SEC("tp_btf/skb_copy_datagram_iovec")
+int BPF_PROG(uring_copy, struct sk_buff *skb, int length)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct bpf_dynptr bytes;
+	struct tcp_skb_cb *control;
+	struct received *r;
+	struct tcp_sock *tcp;
+	struct sock *sk;
+	__u32 offset, at, n;
+
+	if (!uses_uring(task) || in_socket_call(task) || length <= 0)
+		return 0;
+	sk = skb->sk;
+	if (!sk || sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	r = bpf_task_storage_get(&received, (void *)task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!r)
+		return 0;
+	if (r->sk != (__u64)sk) {
+		r->sk = (__u64)sk;
+		r->length = 0;
+		r->copied = 0;
+	}
+	at = r->length;
+	r->length = at + length;
+	r->tail = 0;
+	tcp = CAST(sk, struct tcp_sock);
+	control = (struct tcp_skb_cb *)skb->cb;
+	offset = tcp->copied_seq - control->seq;
+	/* A SYN with data counts as a byte of its own. */
+	if (control->tcp_flags & TCP_FLAG_SYN)
+		offset--;
+	if (!bpf_dynptr_from_skb((void *)skb, 0, &bytes)) {
+		n = length;
+		if (!at) {
+			BOUND(n, RECEIVED_MAX);
+			if (n && !bpf_dynptr_read(r->data, n, &bytes, offset, 0))
+				r->copied = n;
+		} else if (r->copied == at && at < RECEIVED_MAX) {
+			BOUND(n, PIECE_MAX);
+			BOUND(at, RECEIVED_MAX);
+			if (n && !bpf_dynptr_read(&r->data[at], n, &bytes, offset, 0))
+				r->copied = at + n;
+		}
+		n = length;
+		BOUND(n, TAIL_MAX);
+		if (n && !bpf_dynptr_read(r->last, n, &bytes, offset + length - n, 0))
+			r->tail = n;
+	}
+	return 0;
+}
+
+/* Backend `syscall` sees what calls about a socket send and receive. */
+static __always_inline int on_uring_length(__u32 slot, struct sock *sk, int ret, int flags, __u8 direction)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+
+	if (!uses_uring(task) || in_socket_call(task))
+		return 0;
+	return on_socket_length(slot, sk, ret, flags, direction);
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(uring_send, struct sock *sk, int ret, int flags)
+{
+	return on_uring_length(SLOT_URING_SEND, sk, ret, flags, DIRECTION_EGRESS);
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(uring_recv, struct sock *sk, int ret, int flags)
+{
+	return on_uring_length(SLOT_URING_RECV, sk, ret, flags, DIRECTION_INGRESS);
+}
