@@ -129,18 +129,6 @@ impl Chunk {
         }
     }
 
-    /// No bytes.
-    pub(crate) fn empty(meta: Meta) -> Self {
-        Self {
-            position: 0,
-            length: 0,
-            payload: Bytes::new(),
-            tail: Bytes::new(),
-            whole: false,
-            meta,
-        }
-    }
-
     pub(crate) fn end(&self) -> u64 {
         self.position.saturating_add(self.length)
     }

@@ -77,7 +77,7 @@ fn a_handshake_that_is_refused_or_none_leaves_the_connection_to_detection() {
     ] {
         let text = format!(
             "open 1 server 10.0.0.1:80 10.0.0.2:4000\nread 1 1000 \"{}\"\nwrite 1 2000 \"{}\"\n\
-             read 1 3000 \"GET /b HTTP/1.1\\r\\n\\r\\n\"\nwrite 1 4000 \"HTTP/1.1 204 x\\r\\n\\r\\n\"\n",
+             read 1 3000 \"GET /b HTTP/1.1\\r\\n\\r\\n\"\nwrite 1 4000 \"HTTP/1.1 204 x\\r\\n\\r\\n\"\ntick 300000",
             escaped(bytes),
             escaped(answer)
         );

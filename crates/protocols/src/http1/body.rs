@@ -47,6 +47,16 @@ impl Chunked {
         }
     }
 
+    /// Whether nothing of it has been read.
+    pub(crate) fn is_at_start(&self) -> bool {
+        self.step
+            == Step::Size {
+                value: 0,
+                digits: 0,
+            }
+            && self.data == 0
+    }
+
     /// Bytes of chunk data so far.
     pub(crate) fn data(&self) -> u64 {
         self.data
@@ -145,13 +155,37 @@ impl Chunked {
     }
 }
 
-/// Whether a message ends as a chunked body does: the last chunk, perhaps trailers, and an empty line.
+/// Whether bytes end as a chunked body does: the last chunk, perhaps with extensions, perhaps trailers, an empty line.
 ///
-/// `from_start` tells that `ending` is the whole message. Without it a `0` may be the end of another number.
+/// `from_start` tells that `ending` begins where a chunk may. Without it a `0` may be the end of another number.
 pub(crate) fn ends_with_last_chunk(ending: &[u8], from_start: bool) -> bool {
-    ending.ends_with(b"\r\n\r\n")
-        && (from_start && ending.starts_with(b"0\r\n")
-            || memchr::memmem::rfind(ending, b"\r\n0\r\n").is_some())
+    let Some(rest) = ending.strip_suffix(b"\r\n\r\n") else {
+        return false;
+    };
+    let mut lines = rest.rsplit(|&byte| byte == b'\n').peekable();
+    while let Some(line) = lines.next() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let is_whole = from_start || lines.peek().is_some();
+        if is_whole && is_last_chunk(line) {
+            return true;
+        }
+        if !is_trailer(line) {
+            return false;
+        }
+    }
+    false
+}
+
+/// `0`, in any number of digits, and extensions.
+fn is_last_chunk(line: &[u8]) -> bool {
+    let zeros = line.iter().take_while(|&&byte| byte == b'0').count();
+    let rest = line.get(zeros..).unwrap_or_default().trim_ascii_start();
+    zeros > 0 && (rest.is_empty() || rest.starts_with(b";"))
+}
+
+fn is_trailer(line: &[u8]) -> bool {
+    let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+    name.len() < line.len() && !name.is_empty() && name.iter().all(u8::is_ascii_graphic)
 }
 
 #[cfg(test)]
@@ -213,5 +247,17 @@ mod tests {
         assert!(!ends_with_last_chunk(b"0\r\n\r\n", false));
         assert!(!ends_with_last_chunk(b"\r\n10\r\n\r\n", false));
         assert!(!ends_with_last_chunk(b"\r\n0\r\n", false));
+        assert!(ends_with_last_chunk(b"ab\r\n0;x=y\r\n\r\n", false));
+        assert!(ends_with_last_chunk(
+            b"ab\r\n000\r\nA: b\r\nB:\r\n\r\n",
+            false
+        ));
+        assert!(ends_with_last_chunk(b"0 ; x\r\n\r\n", true));
+        assert!(!ends_with_last_chunk(b"ab\r\n0x\r\n\r\n", false));
+        // What follows the last chunk is nothing but trailers.
+        assert!(!ends_with_last_chunk(
+            b"ab\r\n0\r\nno trailer\r\n\r\n",
+            false
+        ));
     }
 }

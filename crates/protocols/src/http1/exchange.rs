@@ -3,6 +3,7 @@
 use spandrel_model::KernelTime;
 
 use super::head::{RequestHead, ResponseHead};
+use super::pairing::Gap;
 use crate::stream::Meta;
 
 /// What holding an exchange costs besides its texts.
@@ -42,7 +43,12 @@ pub(crate) enum Ending {
     /// Not yet.
     Open,
     /// With its last byte, in this message; and the body's size where it can be told.
-    Whole { last: Meta, body: Option<u64> },
+    Whole {
+        last: Meta,
+        body: Option<u64>,
+        /// That it was the last byte of the response is certain, and not only that no more came.
+        end_known: bool,
+    },
     /// With the connection.
     Broken { time: KernelTime, cause: Broken },
     /// It cannot be told: the exchange is counted under a reason.
@@ -60,8 +66,16 @@ pub(crate) struct Exchange {
     /// That message begins with the request: its arrival is the request's.
     pub(crate) arrival_known: bool,
     pub(crate) request_body: RequestBody,
-    /// Requests may have been lost before this one.
-    pub(crate) after_gap: bool,
+    /// The time of the message before, in the direction of the requests.
+    pub(crate) request_before: KernelTime,
+    /// Requests may have stood before this one that were not seen.
+    pub(super) gap: Option<Gap>,
+    /// Its response may be another's: it waits for evidence.
+    pub(super) doubtful: bool,
+    /// `100 Continue` was sent: the body comes.
+    pub(crate) continued: bool,
+    /// Its first line is none of a request: it is one if it is answered.
+    pub(crate) malformed: bool,
     pub(crate) response: Option<ResponseHead>,
     pub(crate) ending: Ending,
 }
@@ -74,6 +88,7 @@ impl Exchange {
 
     pub(crate) fn is_complete(&self) -> bool {
         match self.ending {
+            Ending::Whole { .. } if self.doubtful => false,
             Ending::Open => false,
             Ending::Whole { .. } => self.request_body != RequestBody::Coming,
             Ending::Broken { .. } | Ending::Dropped(_) => true,

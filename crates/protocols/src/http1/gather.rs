@@ -1,5 +1,6 @@
 //! Puts a head together from the messages that carry it.
 
+use super::detect;
 use super::half::{Half, HeadStart, Piece};
 use super::head::{self, Read};
 use crate::protocol::Detection;
@@ -14,7 +15,8 @@ pub(super) enum Gathered<T> {
     Cut(Vec<u8>, Option<HeadStart>),
     /// A head may be here, but was not copied.
     Hidden,
-    Invalid,
+    /// What is here is none.
+    Invalid(Option<HeadStart>),
 }
 
 /// Reads a head from the piece and what earlier messages brought of it.
@@ -38,13 +40,12 @@ pub(super) fn gather<T>(
     let old = half.buffer.len();
     if old == 0 {
         if piece.chunk.position + piece.offset == 0
-            && let Some(length) = head::proxy_header(bytes)
+            && let Some(length) = detect::proxy_header(bytes)
         {
             piece.offset += length as u64;
             return Gathered::More;
         }
-        let blank = |byte: &&u8| matches!(byte, b'\r' | b'\n');
-        let blanks = bytes.iter().take_while(blank).count();
+        let blanks = head::blanks(bytes);
         piece.offset += blanks as u64;
         let bytes = bytes.get(blanks..).unwrap_or_default();
         if bytes.is_empty() {
@@ -54,13 +55,18 @@ pub(super) fn gather<T>(
             position: piece.chunk.position + piece.offset,
             meta: piece.chunk.meta,
             arrival_known: piece.offset == blanks as u64 && piece.chunk.whole,
+            before: if piece.offset == blanks as u64 {
+                half.before
+            } else {
+                piece.chunk.meta.time
+            },
         };
         match read(bytes) {
             Read::Head(head, length) => {
                 piece.offset += length as u64;
                 return Gathered::Head(head, start);
             }
-            Read::Invalid => return Gathered::Invalid,
+            Read::Invalid => return Gathered::Invalid(Some(start)),
             Read::Partial => {}
         }
         half.start = Some(Box::new(start));
@@ -69,7 +75,7 @@ pub(super) fn gather<T>(
     } else {
         half.buffer.extend_from_slice(bytes);
         // A head that is not one shows in its first bytes: ask again while it is short.
-        let short = old < 64 && head::detect(&half.buffer) == Detection::No;
+        let short = old < 64 && detect::detect(&half.buffer) == Detection::No;
         if short || head::head_end(&half.buffer, old).is_some() {
             return match read(&half.buffer) {
                 Read::Head(head, length) => {
@@ -77,10 +83,13 @@ pub(super) fn gather<T>(
                     half.buffer.clear();
                     match half.start.take() {
                         Some(start) => Gathered::Head(head, *start),
-                        None => Gathered::Invalid,
+                        None => Gathered::Invalid(None),
                     }
                 }
-                Read::Partial | Read::Invalid => Gathered::Invalid,
+                Read::Partial | Read::Invalid => {
+                    half.buffer.clear();
+                    Gathered::Invalid(half.start.take().map(|start| *start))
+                }
             };
         }
         piece.offset += bytes.len() as u64;

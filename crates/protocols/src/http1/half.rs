@@ -5,7 +5,19 @@ use std::collections::VecDeque;
 use spandrel_model::KernelTime;
 
 use super::body::{Chunked, ends_with_last_chunk};
+use super::detect::{self, Begins};
+use super::head;
+use crate::protocol::Sign;
 use crate::stream::{Chunk, Item, Meta, Region};
+
+/// Bytes of messages that may begin a head which are kept until it shows.
+const MAX_SEARCHED: usize = 512;
+
+/// Bytes at the end of a body that are kept to recognise its last chunk: trailers are among them.
+const ENDING: usize = 256;
+
+/// Stands for a time that is not known.
+pub(super) const UNKNOWN: KernelTime = KernelTime(u64::MAX);
 
 /// Where the next byte is.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +49,12 @@ pub(crate) struct Piece {
     pub(crate) offset: u64,
 }
 
+impl Piece {
+    pub(crate) fn is_at_start(&self) -> bool {
+        self.offset == 0 && self.chunk.whole
+    }
+}
+
 /// An item that waits for the other direction.
 #[derive(Debug)]
 pub(crate) enum Waiting {
@@ -66,37 +84,43 @@ pub(crate) struct HeadStart {
     pub(crate) position: u64,
     pub(crate) meta: Meta,
     pub(crate) arrival_known: bool,
+    /// The time of the message before.
+    pub(crate) before: KernelTime,
 }
 
 /// One direction.
 #[derive(Debug)]
 pub(crate) struct Half {
     pub(crate) state: State,
-    /// The part of a head that came in earlier messages.
+    /// The part of a head that came in earlier messages, or what may be one while the place is lost.
     pub(crate) buffer: Vec<u8>,
     pub(crate) start: Option<Box<HeadStart>>,
+    /// The place was lost: what looks like a head need not be one.
+    pub(crate) searched: bool,
+    /// The last bytes of a body whose end is looked for.
+    ending: Vec<u8>,
+    /// The time of the message before the one that is read; the latest there is where that is not known.
+    pub(crate) before: KernelTime,
     waiting: VecDeque<Waiting>,
     waiting_cost: usize,
-    /// Heads may have been lost: what comes next need not belong to what came before.
-    pub(crate) after_gap: bool,
-    /// Bytes have been passed over in the search for a head.
-    pub(crate) skipped: bool,
     pub(crate) half_closed: Option<KernelTime>,
 }
 
 impl Half {
-    pub(crate) fn new(synchronised: bool) -> Self {
+    pub(crate) fn new(from_start: bool) -> Self {
         Self {
-            state: match synchronised {
-                true => State::Head,
-                false => State::Resync,
+            state: if from_start {
+                State::Head
+            } else {
+                State::Resync
             },
             buffer: Vec::new(),
             start: None,
+            searched: !from_start,
+            ending: Vec::new(),
+            before: if from_start { KernelTime(0) } else { UNKNOWN },
             waiting: VecDeque::new(),
             waiting_cost: 0,
-            after_gap: !synchronised,
-            skipped: false,
             half_closed: None,
         }
     }
@@ -104,8 +128,6 @@ impl Half {
     /// Loses its place.
     pub(crate) fn lose(&mut self) {
         self.state = State::Resync;
-        self.after_gap = true;
-        self.skipped = true;
         self.forget_head();
     }
 
@@ -116,9 +138,11 @@ impl Half {
 
     /// Whether a head has begun, blank lines aside.
     pub(crate) fn has_partial_head(&self) -> bool {
-        self.buffer
-            .iter()
-            .any(|byte| !matches!(byte, b'\r' | b'\n'))
+        matches!(self.state, State::Head)
+            && self
+                .buffer
+                .iter()
+                .any(|byte| !matches!(byte, b'\r' | b'\n'))
     }
 
     /// Whether a head began before this time and is not whole.
@@ -151,17 +175,89 @@ impl Half {
     }
 
     pub(crate) fn cost(&self) -> usize {
-        self.waiting_cost + self.buffer.capacity()
+        self.waiting_cost + self.buffer.capacity() + self.ending.capacity()
+    }
+
+    /// Looks for a head while the place is lost; one that is found is read as any other from here on.
+    pub(super) fn search(&mut self, piece: &Piece, sign: Sign) -> Search {
+        let bytes = piece.chunk.head();
+        let near = bytes.get(..bytes.len().min(MAX_SEARCHED)).unwrap_or(bytes);
+        let captured = piece.chunk.is_captured() && bytes.len() <= MAX_SEARCHED;
+        if !self.buffer.is_empty() && piece.offset == 0 {
+            // One head may come in any pieces: a server that reads a byte ahead makes two of one message.
+            let joined = [&self.buffer[..], near].concat();
+            match detect::begins(&joined, sign) {
+                Begins::Yes => {
+                    self.state = State::Head;
+                    self.searched = true;
+                    return Search::Found;
+                }
+                Begins::Perhaps if captured && joined.len() <= MAX_SEARCHED => {
+                    self.buffer = joined;
+                    return Search::Kept;
+                }
+                Begins::Perhaps | Begins::No => self.forget_head(),
+            }
+        }
+        if !piece.is_at_start() {
+            self.forget_head();
+            return Search::Passed;
+        }
+        match detect::begins(near, sign) {
+            Begins::Yes => {
+                self.state = State::Head;
+                self.searched = true;
+                return Search::Found;
+            }
+            Begins::Perhaps if captured => {
+                let blanks = head::blanks(bytes);
+                if let Some(first @ [_, ..]) = bytes.get(blanks..) {
+                    self.buffer = first.to_vec();
+                    self.start = Some(Box::new(HeadStart {
+                        position: piece.chunk.position + blanks as u64,
+                        meta: piece.chunk.meta,
+                        arrival_known: true,
+                        before: self.before,
+                    }));
+                    return Search::Kept;
+                }
+            }
+            Begins::Perhaps | Begins::No => {}
+        }
+        Search::Passed
+    }
+
+    /// Enters, or goes on in, a body whose end is not delimited, with this chunk.
+    pub(super) fn pass_open(&mut self, piece: &Piece) {
+        let chunk = &piece.chunk;
+        let first = !matches!(self.state, State::Open { .. });
+        if first || !chunk.is_captured() {
+            self.ending.clear();
+        }
+        let from_start = chunk.is_captured() && self.ending.is_empty();
+        let known = chunk.ending();
+        let known = known
+            .get(known.len().saturating_sub(ENDING)..)
+            .unwrap_or(known);
+        let excess = (self.ending.len() + known.len()).saturating_sub(ENDING);
+        self.ending.drain(..excess.min(self.ending.len()));
+        self.ending.extend_from_slice(known);
+        self.state = State::Open {
+            last: chunk.meta,
+            ended: ends_with_last_chunk(&self.ending, from_start),
+        };
     }
 }
 
-/// The state of a body whose end is not delimited, after this chunk.
-pub(super) fn open(piece: &Piece) -> State {
-    let chunk = &piece.chunk;
-    State::Open {
-        last: chunk.meta,
-        ended: ends_with_last_chunk(chunk.ending(), chunk.is_captured()),
-    }
+/// What a message is to a direction that has lost its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    /// A head begins here, or began in the messages before.
+    Found,
+    /// It may be the beginning of one, and is kept.
+    Kept,
+    /// Nothing that can be told: a head may be anywhere in it.
+    Passed,
 }
 
 /// How many bytes were read and whether the body is done; `None` where a chunk head is hidden or malformed.

@@ -6,18 +6,16 @@ use std::sync::Arc;
 use httparse::{Header, ParserConfig};
 use spandrel_model::Text;
 
+use super::detect::{MAX_METHOD, detect};
 use super::fields::{Body, RequestFields, text};
 use super::known::KnownHeads;
 use crate::protocol::{Detection, Sign};
 
-/// Header fields of one head; a head with more is treated as cut.
+/// Header fields that are read without memory of their own.
 const MAX_FIELDS: usize = 128;
 
-/// Longest unknown method token.
-const MAX_METHOD: usize = 32;
-
 /// Methods of the semantic conventions' default list: all others are `_OTHER`.
-const METHODS: [&str; 10] = [
+pub(super) const METHODS: [&str; 10] = [
     "GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE", "QUERY",
 ];
 
@@ -47,9 +45,16 @@ pub(crate) struct RequestHead {
     pub(crate) framing: Framing,
     /// `CONNECT`, or an `Upgrade` field: what follows may be another protocol.
     pub(crate) may_switch: bool,
+    /// Not all fields were seen.
+    pub(crate) cut: bool,
 }
 
 impl RequestHead {
+    /// A first line of which nothing can be told.
+    pub(crate) fn malformed() -> Self {
+        bare("", None, None)
+    }
+
     pub(crate) fn cost(&self) -> usize {
         let target = self.target.as_ref().map_or(0, |target| target.len());
         target + self.fields.cost() + self.method.len()
@@ -131,6 +136,7 @@ fn request_head(
             .body
             .framing(version, Framing::Empty, Framing::Unknown),
         may_switch: method == "CONNECT" || fields.upgrades,
+        cut: false,
         fields,
     })
 }
@@ -160,8 +166,7 @@ pub(crate) fn read_request(bytes: &[u8], known: &mut KnownHeads) -> Read<Request
     ) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Read::Partial,
-        // The start line may be sound although a field is not: the server answers such a request too.
-        Err(_) => return read_start_line_only(bytes),
+        Err(_) => return read_unusual_request(bytes),
     };
     let fields = Arc::new(RequestFields::new(parsed.headers));
     if let Some((hash, block)) = hashed
@@ -197,27 +202,28 @@ pub(crate) fn read_response(
     ) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Read::Partial,
-        Err(_) => {
-            return match (detect(bytes), head_end(bytes, 0), cut_response(bytes)) {
-                (Detection::More, None, _) => Read::Partial,
-                (
-                    Detection::Found {
-                        sign: Sign::Response,
-                        ..
-                    },
-                    None,
-                    _,
-                ) => Read::Partial,
-                (_, Some(length), Some(head)) => Read::Head(head, length),
-                _ => Read::Invalid,
-            };
-        }
+        Err(_) => return read_unusual_response(bytes, method),
     };
     let (Some(status), Some(version)) = (parsed.code, parsed.version) else {
         return Read::Invalid;
     };
+    let fields = ResponseFields {
+        status,
+        version,
+        body: body_of(parsed.headers),
+    };
+    if let Some((hash, block)) = hashed
+        && block.len() == length
+    {
+        known.responses.learn(hash, block, || fields);
+    }
+    Read::Head(fields.head(method), length)
+}
+
+/// What a response's fields say of its body.
+fn body_of(fields: &[Header<'_>]) -> Body {
     let mut body = Body::default();
-    for field in parsed.headers.iter() {
+    for field in fields {
         match field.name.len() {
             14 if field.name.eq_ignore_ascii_case("content-length") => {
                 body.content_length(field.value);
@@ -228,26 +234,18 @@ pub(crate) fn read_response(
             _ => {}
         }
     }
-    let fields = ResponseFields {
-        status,
-        version,
-        body,
-    };
-    if let Some((hash, block)) = hashed
-        && block.len() == length
-    {
-        known.responses.learn(hash, block, || fields);
-    }
-    Read::Head(fields.head(method), length)
+    body
+}
+
+/// How many line ends stand before a head.
+pub(crate) fn blanks(bytes: &[u8]) -> usize {
+    let blank = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+    bytes.iter().take_while(blank).count()
 }
 
 /// Length of the head that begins here, if its end is among the bytes; `old` bytes were searched before.
 pub(crate) fn head_end(bytes: &[u8], old: usize) -> Option<usize> {
-    let leading = bytes
-        .iter()
-        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-        .count();
-    let from = old.saturating_sub(3).max(leading);
+    let from = old.saturating_sub(3).max(blanks(bytes));
     let new = bytes.get(from..)?;
     memchr::memchr_iter(b'\n', new).find_map(|at| match new.get(at + 1..)? {
         [b'\n', ..] => Some(from + at + 2),
@@ -256,38 +254,92 @@ pub(crate) fn head_end(bytes: &[u8], old: usize) -> Option<usize> {
     })
 }
 
-/// A request whose fields are unsound still is one if its start line is sound: the server answers it too.
-fn read_start_line_only(bytes: &[u8]) -> Read<RequestHead> {
-    match (detect(bytes), head_end(bytes, 0)) {
-        (
-            Detection::Found {
+/// A head that the strict grammar refuses: servers answer many of them.
+struct Unusual<'a> {
+    line: &'a [u8],
+    /// The fields and the empty line behind them.
+    block: &'a [u8],
+    length: usize,
+}
+
+/// Splits a whole head; `None` where its end is not there.
+fn split_head(bytes: &[u8]) -> Option<Unusual<'_>> {
+    let length = head_end(bytes, 0)?;
+    let head = bytes.get(blanks(bytes)..length)?;
+    let end = memchr::memchr(b'\n', head)?;
+    Some(Unusual {
+        line: head.get(..end)?,
+        block: head.get(end + 1..)?,
+        length,
+    })
+}
+
+/// The fields of a block, of any number; `None` where one of them is unsound.
+fn read_fields<T>(block: &[u8], read: impl FnOnce(&[Header<'_>]) -> T) -> Option<T> {
+    let mut storage = vec![httparse::EMPTY_HEADER; memchr::memchr_iter(b'\n', block).count()];
+    match httparse::parse_headers(block, &mut storage) {
+        Ok(httparse::Status::Complete((_, fields))) => Some(read(fields)),
+        Ok(httparse::Status::Partial) | Err(_) => None,
+    }
+}
+
+/// A request whose start line or fields are unusual, or that has very many fields. Where a field is unsound the start
+/// line counts, and nothing is known of the body.
+fn read_unusual_request(bytes: &[u8]) -> Read<RequestHead> {
+    if matches!(
+        detect(bytes),
+        Detection::No
+            | Detection::Found {
                 sign: Sign::Response,
                 ..
             }
-            | Detection::No,
-            _,
-        ) => Read::Invalid,
-        (_, None) => Read::Partial,
-        (_, Some(length)) => {
-            let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
-            let line = start
-                .and_then(|start| bytes.get(start..))
-                .unwrap_or_default();
-            let end = memchr::memchr(b'\n', line).unwrap_or(line.len());
-            match line.get(..end).and_then(start_line) {
-                Some(head) => Read::Head(head, length),
-                None => Read::Invalid,
-            }
-        }
+    ) {
+        return Read::Invalid;
     }
+    let Some(head) = split_head(bytes) else {
+        return Read::Partial;
+    };
+    let Some(mut request) = start_line(head.line) else {
+        return Read::Invalid;
+    };
+    request.cut = false;
+    if let Some(fields) = read_fields(head.block, RequestFields::new) {
+        let version = request.version.unwrap_or(1);
+        request.framing = fields
+            .body
+            .framing(version, Framing::Empty, Framing::Unknown);
+        request.may_switch |= fields.upgrades;
+        request.fields = Arc::new(fields);
+    }
+    Read::Head(request, head.length)
+}
+
+fn read_unusual_response(bytes: &[u8], method: &str) -> Read<ResponseHead> {
+    let Some(head) = split_head(bytes) else {
+        return match detect(bytes) {
+            Detection::No
+            | Detection::Found {
+                sign: Sign::Request,
+                ..
+            } => Read::Invalid,
+            _ => Read::Partial,
+        };
+    };
+    let Some(status_line) = cut_response(bytes) else {
+        return Read::Invalid;
+    };
+    let fields = read_fields(head.block, |fields| ResponseFields {
+        status: status_line.status,
+        version: status_line.version,
+        body: body_of(fields),
+    });
+    let response = fields.map_or(status_line, |fields| fields.head(method));
+    Read::Head(response, head.length)
 }
 
 /// What a head that was cut still says: the start line and the whole fields. Its framing is unknown.
 pub(crate) fn cut_request(bytes: &[u8]) -> Option<RequestHead> {
-    let start = bytes
-        .iter()
-        .position(|byte| !matches!(byte, b'\r' | b'\n'))?;
-    let bytes = bytes.get(start..)?;
+    let bytes = bytes.get(blanks(bytes)..)?;
     let Some(line_end) = memchr::memchr(b'\n', bytes) else {
         // Not even the start line is whole. The path is, if the query has begun.
         let (method, rest) = split_method(bytes)?;
@@ -298,33 +350,34 @@ pub(crate) fn cut_request(bytes: &[u8]) -> Option<RequestHead> {
     let last = memchr::memrchr(b'\n', bytes).unwrap_or(line_end);
     let mut closed = bytes.get(..=last)?.to_vec();
     closed.extend_from_slice(b"\r\n");
-    let mut storage = fields();
-    let mut parsed = httparse::Request::new(&mut []);
-    let sound = ParserConfig::default()
-        .parse_request_with_uninit_headers(&mut parsed, &closed, &mut storage)
-        .is_ok_and(|status| status.is_complete());
-    if !sound {
-        return start_line(bytes.get(..line_end)?);
-    }
     match read_request(&closed, &mut KnownHeads::default()) {
         Read::Head(mut head, _) => {
             head.framing = Framing::Unknown;
+            head.cut = true;
             Some(head)
         }
+        Read::Partial | Read::Invalid => start_line(bytes.get(..line_end)?),
+    }
+}
+
+/// The minor version that `HTTP/1.x` names: RFC 9112 section 2.3 has all of them read as 1.1.
+fn minor_version(text: &[u8]) -> Option<u8> {
+    match text.strip_prefix(b"HTTP/1.")? {
+        [digit @ b'0'..=b'9'] => Some(digit - b'0'),
         _ => None,
     }
 }
 
-fn start_line(line: &[u8]) -> Option<RequestHead> {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let (method, rest) = split_method(line)?;
-    let space = memchr::memchr(b' ', rest)?;
-    let version = match rest.get(space + 1..)? {
-        b"HTTP/1.1" => 1,
-        b"HTTP/1.0" => 0,
-        _ => return None,
-    };
-    Some(bare(method, Some(text(rest.get(..space)?)), Some(version)))
+/// The target is what stands between the method and the version, blanks within it included.
+pub(super) fn start_line(line: &[u8]) -> Option<RequestHead> {
+    let (method, rest) = split_method(line.trim_ascii_end())?;
+    let space = memchr::memrchr2(b' ', b'\t', rest)?;
+    let version = minor_version(rest.get(space + 1..)?)?;
+    let target = rest.get(..space)?.trim_ascii();
+    if target.is_empty() {
+        return None;
+    }
+    Some(bare(method, Some(text(target)), Some(version)))
 }
 
 fn bare(method: &str, target: Option<Text>, version: Option<u8>) -> RequestHead {
@@ -335,10 +388,11 @@ fn bare(method: &str, target: Option<Text>, version: Option<u8>) -> RequestHead 
         fields: Arc::default(),
         framing: Framing::Unknown,
         may_switch: method == "CONNECT",
+        cut: true,
     }
 }
 
-fn split_method(bytes: &[u8]) -> Option<(&str, &[u8])> {
+pub(super) fn split_method(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let space = memchr::memchr(b' ', bytes.get(..bytes.len().min(MAX_METHOD + 1))?)?;
     let token = bytes.get(..space)?;
     let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
@@ -350,15 +404,11 @@ fn split_method(bytes: &[u8]) -> Option<(&str, &[u8])> {
 
 /// What a response head that was cut still says.
 pub(crate) fn cut_response(bytes: &[u8]) -> Option<ResponseHead> {
-    let start = bytes
-        .iter()
-        .position(|byte| !matches!(byte, b'\r' | b'\n'))?;
-    let line = bytes.get(start..)?;
-    let version = match line.get(..9)? {
-        b"HTTP/1.1 " => 1,
-        b"HTTP/1.0 " => 0,
-        _ => return None,
-    };
+    let line = bytes.get(blanks(bytes)..)?;
+    let version = minor_version(line.get(..8)?)?;
+    if line.get(8) != Some(&b' ') {
+        return None;
+    }
     let digits = line.get(9..12)?;
     let status = std::str::from_utf8(digits).ok()?.parse().ok()?;
     let after = line.get(12).copied().unwrap_or(b' ');
@@ -371,73 +421,4 @@ pub(crate) fn cut_response(bytes: &[u8]) -> Option<ResponseHead> {
             _ => Framing::Unknown,
         },
     })
-}
-
-/// Length of a PROXY protocol header (version 1 or 2) that a balancer puts before the first request.
-pub(crate) fn proxy_header(bytes: &[u8]) -> Option<usize> {
-    const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-    // The longest line of version 1 has 107 bytes.
-    if bytes.starts_with(b"PROXY TCP") || bytes.starts_with(b"PROXY UNKNOWN") {
-        let line = bytes.get(..bytes.len().min(107))?;
-        return memchr::memchr(b'\n', line).map(|end| end + 1);
-    }
-    let [high, low] = *bytes.strip_prefix(SIGNATURE)?.get(2..4)? else {
-        return None;
-    };
-    Some(SIGNATURE.len() + 4 + usize::from(u16::from_be_bytes([high, low])))
-}
-
-/// Whether bytes at a message's beginning can be a head.
-pub(crate) fn detect(bytes: &[u8]) -> Detection {
-    let proxied = proxy_header(bytes).unwrap_or(0);
-    let bytes = bytes.get(proxied..).unwrap_or_default();
-    let start = bytes
-        .iter()
-        .position(|byte| !matches!(byte, b'\r' | b'\n'))
-        .unwrap_or(bytes.len());
-    let bytes = bytes.get(start..).unwrap_or_default();
-    if bytes.is_empty() {
-        return Detection::More;
-    }
-    let prefix = b"HTTP/1.";
-    if bytes.starts_with(prefix) {
-        return match bytes.get(7..12) {
-            Some([b'0' | b'1', b' ', status @ ..]) if status.iter().all(u8::is_ascii_digit) => {
-                Detection::found(100, Sign::Response)
-            }
-            Some(_) => Detection::No,
-            None => Detection::More,
-        };
-    }
-    if prefix.starts_with(bytes) {
-        return Detection::More;
-    }
-    let line = memchr::memchr(b'\n', bytes).and_then(|end| bytes.get(..end));
-    if let Some(line) = line {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let sound = split_method(line).is_some()
-            && (line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0"));
-        return match sound {
-            true => Detection::found(100, Sign::Request),
-            false => Detection::No,
-        };
-    }
-    match split_method(bytes) {
-        Some((method, [])) if is_known(method) => Detection::More,
-        Some((method, [first, ..])) if is_known(method) => match first {
-            b'/' | b'*' | b'h' | b'H' => Detection::found(60, Sign::Request),
-            _ if method == "CONNECT" => Detection::More,
-            _ => Detection::No,
-        },
-        Some(_) => Detection::More,
-        None if bytes.len() <= MAX_METHOD && bytes.iter().all(u8::is_ascii_alphabetic) => {
-            Detection::More
-        }
-        None => Detection::No,
-    }
-}
-
-/// Whether a message that begins so begins a head of this kind, as far as it can be told.
-pub(crate) fn begins(bytes: &[u8], sign: Sign) -> bool {
-    matches!(detect(bytes), Detection::Found { sign: found, .. } if found == sign)
 }

@@ -1,6 +1,7 @@
 //! HTTP/1.0 and HTTP/1.1 (RFC 9112): requests and responses from the bytes of both directions.
 
 mod body;
+mod detect;
 mod exchange;
 mod fields;
 mod gather;
@@ -8,6 +9,7 @@ mod half;
 mod head;
 mod known;
 mod metric;
+mod pairing;
 mod parser;
 mod query;
 mod request;
@@ -59,7 +61,7 @@ impl Protocol for Http1Protocol {
     }
 
     fn detect(&self, bytes: &[u8]) -> Detection {
-        head::detect(bytes)
+        detect::detect(bytes)
     }
 
     fn open(&self, facts: &Facts, requests: Direction) -> Box<dyn Parser> {

@@ -3,12 +3,11 @@
 //! A response needs its request (a response to `HEAD` has no body), and what follows `CONNECT` or `Upgrade` needs
 //! the response. The direction that is ahead waits, so that the result is the same whichever was reported first.
 
-use std::collections::VecDeque;
-
 use spandrel_model::{CapturePolicy, Direction, KernelTime, Origin};
 
-use super::exchange::{Broken, Ending, Exchange, RequestBody};
+use super::exchange::{Broken, Ending};
 use super::half::{Half, State, Waiting};
+use super::pairing::{Gap, PARSE_FAILED, Pairing};
 use super::span;
 use crate::protocol::{Close, Context, Facts, Parser, Sign, Verdict};
 use crate::stream::Item;
@@ -16,24 +15,19 @@ use crate::stream::Item;
 /// Bytes of each message to copy once heads are known to be longer than the usual copy, or pipelined.
 pub(super) const FULL_COPY: u32 = 8192;
 
-pub(super) const LOST: &str = "exchange.lost_bytes";
-
 /// State of one connection.
 #[derive(Debug)]
 pub(crate) struct Http1 {
     pub(super) requests: Direction,
     pub(super) request: Half,
     pub(super) response: Half,
-    pub(super) exchanges: VecDeque<Exchange>,
-    pub(super) exchanges_cost: usize,
-    /// Exchanges at the front whose response has ended.
-    pub(super) answered: usize,
-    /// The response that is being read has been given its exchange, or none (`orphan`).
-    pub(super) paired: bool,
-    pub(super) orphan: bool,
+    pub(super) pairing: Pairing,
     /// All messages up to this time have been reported.
     pub(super) settled: KernelTime,
-    pub(super) pipelines: bool,
+    /// A message of the requests waits to be told by time whether it was answered before.
+    pub(super) awaits_answer: bool,
+    /// The last response's end was only likely.
+    pub(super) end_was_likely: bool,
     pub(super) policy: Option<CapturePolicy>,
     pub(super) failures: u32,
     pub(super) refuted: bool,
@@ -42,22 +36,27 @@ pub(crate) struct Http1 {
 
 impl Http1 {
     pub(crate) fn new(facts: &Facts, requests: Direction) -> Self {
-        let synchronised = facts.origin == Origin::Observed;
+        let from_start = facts.origin == Origin::Observed;
         Self {
             requests,
-            request: Half::new(synchronised),
-            response: Half::new(synchronised),
-            exchanges: VecDeque::new(),
-            exchanges_cost: 0,
-            answered: 0,
-            paired: false,
-            orphan: false,
+            request: Half::new(from_start),
+            response: Half::new(from_start),
+            pairing: Pairing::new(from_start),
             settled: KernelTime(0),
-            pipelines: false,
+            awaits_answer: false,
+            end_was_likely: false,
             policy: None,
             failures: 0,
             refuted: false,
             completed: 0,
+        }
+    }
+
+    fn side(&self, direction: Direction) -> Sign {
+        if direction == self.requests {
+            Sign::Request
+        } else {
+            Sign::Response
         }
     }
 
@@ -82,10 +81,13 @@ impl Http1 {
     }
 
     pub(super) fn failed(&mut self, cx: &Context<'_>, side: Sign) {
-        self.failures += 1;
+        // Where the place was lost, bytes that look like a head are often none.
+        if !self.half(side).searched || self.completed == 0 {
+            self.failures += 1;
+        }
         self.refuted |= self.failures >= cx.shared.settings.http.max_failures;
         if side == Sign::Response {
-            self.give_up_response(LOST);
+            self.pairing.give_up_response(PARSE_FAILED);
         }
         self.half(side).lose();
     }
@@ -122,7 +124,7 @@ impl Http1 {
                 None
             }
             (Sign::Response, Waiting::Lost(count)) => {
-                self.lost_response_bytes(count);
+                self.lost_response_bytes(cx, count);
                 None
             }
         }
@@ -130,12 +132,8 @@ impl Http1 {
 
     /// Hands over what is complete.
     fn emit(&mut self, cx: &mut Context<'_>) {
-        while self.exchanges.front().is_some_and(Exchange::is_complete) {
-            let Some(exchange) = self.exchanges.pop_front() else {
-                return;
-            };
-            self.exchanges_cost = self.exchanges_cost.saturating_sub(exchange.cost());
-            self.answered = self.answered.saturating_sub(1);
+        cx.shared.broken_pairings += std::mem::take(&mut self.pairing.broken);
+        while let Some(exchange) = self.pairing.pop() {
             if let Ending::Dropped(reason) = exchange.ending {
                 cx.shared.ledger.exchanges.drop_for(reason, 1);
                 continue;
@@ -144,23 +142,17 @@ impl Http1 {
             self.failures = 0;
             span::finish(cx, exchange, self.requests);
         }
-        if self.exchanges.is_empty() {
-            // Begins anew at the front: without pipelining one place is used, and it stays in the cache.
-            self.exchanges.clear();
-        }
     }
 }
 
 impl Parser for Http1 {
     fn item(&mut self, cx: &mut Context<'_>, direction: Direction, item: Item) {
-        let side = match direction == self.requests {
-            true => Sign::Request,
-            false => Sign::Response,
-        };
+        let side = self.side(direction);
         let waiting = Waiting::new(item);
-        let rest = match self.half(side).is_waiting() {
-            true => Some(waiting),
-            false => self.advance(cx, side, waiting),
+        let rest = if self.half(side).is_waiting() {
+            Some(waiting)
+        } else {
+            self.advance(cx, side, waiting)
         };
         if let Some(rest) = rest {
             self.half(side).push(rest);
@@ -170,10 +162,7 @@ impl Parser for Http1 {
     }
 
     fn half_closed(&mut self, _cx: &mut Context<'_>, direction: Direction, time: KernelTime) {
-        let side = match direction == self.requests {
-            true => Sign::Request,
-            false => Sign::Response,
-        };
+        let side = self.side(direction);
         self.half(side).half_closed = Some(time);
     }
 
@@ -181,28 +170,14 @@ impl Parser for Http1 {
         self.settled = KernelTime(u64::MAX);
         self.pump(cx);
         let missing = close.missing(self.requests.reverse());
-        self.close_response(&close, missing);
-        let lost = missing || matches!(self.response.state, State::Resync) && self.response.skipped;
-        let cause = match close.reset {
-            true => Broken::Reset,
-            false => Broken::Closed,
+        self.close_response(cx, &close, missing);
+        let cause = if close.reset {
+            Broken::Reset
+        } else {
+            Broken::Closed
         };
-        for exchange in self.exchanges.iter_mut() {
-            exchange.request_body = match exchange.request_body {
-                RequestBody::Coming => RequestBody::Unknown,
-                known => known,
-            };
-        }
-        for exchange in self.exchanges.iter_mut().skip(self.answered) {
-            exchange.ending = match lost {
-                true => Ending::Dropped(LOST),
-                false => Ending::Broken {
-                    time: close.time,
-                    cause,
-                },
-            };
-        }
-        self.answered = self.exchanges.len();
+        let settle = cx.shared.settings.settle.as_nanos() as u64;
+        self.pairing.close(close.time, cause, missing, settle);
         self.emit(cx);
         self.abandon(cx, "exchange.incomplete_head");
     }
@@ -213,7 +188,7 @@ impl Parser for Http1 {
         self.pump(cx);
         match self.response.state {
             State::Open { last, ended } if last.time <= self.settled => {
-                let next = self.exchanges.get(self.answered + 1);
+                let next = self.pairing.next();
                 if ended || next.is_some_and(|next| next.began() > last.time) {
                     self.end_open(last);
                 }
@@ -233,15 +208,23 @@ impl Parser for Http1 {
             _ => {}
         }
         self.pump(cx);
+        if !self.request.is_waiting() && !self.response.is_waiting() {
+            self.pairing.settle(self.settled, settle);
+        }
         self.emit(cx);
     }
 
     fn wants_settle(&self) -> bool {
         self.response.is_waiting()
-            || matches!(self.response.state, State::Open { .. })
-            || matches!(self.response.state, State::UntilClose { .. })
-                && self.response.half_closed.is_some()
-                && self.requests == Direction::Ingress
+            || self.awaits_answer && self.request.is_waiting()
+            || self.pairing.awaits_silence()
+            || match self.response.state {
+                State::Open { ended, .. } => ended || self.pairing.next().is_some(),
+                State::UntilClose { .. } => {
+                    self.response.half_closed.is_some() && self.requests == Direction::Ingress
+                }
+                _ => false,
+            }
     }
 
     fn give_up_heads(&mut self, cx: &mut Context<'_>, before: KernelTime, reason: &'static str) {
@@ -249,9 +232,11 @@ impl Parser for Http1 {
             cx.shared.ledger.exchanges.see(1);
             cx.shared.ledger.exchanges.drop_for(reason, 1);
             self.request.lose();
+            self.pairing.requests_unseen(Gap::Possible);
         }
         if self.response.head_began_before(before) {
-            self.give_up_response(reason);
+            self.pairing.give_up_response(reason);
+            self.pairing.responses_unseen(None, reason);
             self.response.lose();
         }
         self.pump(cx);
@@ -261,20 +246,10 @@ impl Parser for Http1 {
     fn abandon(&mut self, cx: &mut Context<'_>, reason: &'static str) {
         self.settled = KernelTime(u64::MAX);
         self.pump(cx);
-        if let State::Open { last, ended: true } = self.response.state
-            && self.paired
-        {
+        if let State::Open { last, ended: true } = self.response.state {
             self.end_open(last);
         }
-        for exchange in self.exchanges.iter_mut() {
-            if exchange.request_body == RequestBody::Coming {
-                exchange.request_body = RequestBody::Unknown;
-            }
-        }
-        for exchange in self.exchanges.iter_mut().skip(self.answered) {
-            exchange.ending = Ending::Dropped(reason);
-        }
-        self.answered = self.exchanges.len();
+        self.pairing.abandon(reason);
         self.emit(cx);
         if self.request.has_partial_head() {
             cx.shared.ledger.exchanges.see(1);
@@ -288,7 +263,7 @@ impl Parser for Http1 {
     }
 
     fn cost(&self) -> usize {
-        self.request.cost() + self.response.cost() + self.exchanges_cost
+        self.request.cost() + self.response.cost() + self.pairing.cost()
     }
 
     fn verdict(&self) -> Verdict {

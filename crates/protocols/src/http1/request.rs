@@ -3,18 +3,30 @@
 use spandrel_model::CapturePolicy;
 
 use super::body::Chunked;
+use super::detect;
 use super::exchange::{Ending, Exchange, RequestBody};
 use super::gather::{Gathered, gather};
-use super::half::{HeadStart, Piece, State, Waiting, open, read_chunked};
+use super::half::{HeadStart, Piece, Search, State, UNKNOWN, Waiting, read_chunked};
 use super::head::{self, Framing, RequestHead};
+use super::pairing::Gap;
 use super::parser::{FULL_COPY, Http1};
 use crate::protocol::{Context, Sign};
-use crate::stream::Chunk;
+
+/// Where the bytes behind a head of `Expect: 100-continue` belong.
+#[derive(PartialEq, Eq)]
+enum Withheld {
+    /// They are the body.
+    No,
+    /// They are the next request.
+    Yes,
+    /// The answer will tell.
+    NotKnown,
+}
 
 impl Http1 {
     /// Whether it depends on a response how the bytes after the last request are to be read.
     pub(super) fn is_held(&self) -> bool {
-        self.exchanges.back().is_some_and(|exchange| {
+        self.pairing.last().is_some_and(|exchange| {
             exchange.request.may_switch
                 && exchange.response.is_none()
                 && matches!(exchange.ending, Ending::Open)
@@ -22,39 +34,64 @@ impl Http1 {
         })
     }
 
+    /// Reads a message; gives back what has to wait for the other direction.
     pub(super) fn advance_request(
         &mut self,
         cx: &mut Context<'_>,
         mut piece: Piece,
     ) -> Option<Waiting> {
+        self.awaits_answer = false;
+        let waits = self.read_request_piece(cx, &mut piece);
+        if waits {
+            return Some(Waiting::Piece(piece));
+        }
+        let time = piece.chunk.meta.time;
+        self.request.before = time;
+        self.pairing.passed(Sign::Request, time);
+        None
+    }
+
+    fn read_request_piece(&mut self, cx: &mut Context<'_>, piece: &mut Piece) -> bool {
         while let Some(region) = piece.chunk.region(piece.offset) {
-            let at_start = piece.offset == 0 && piece.chunk.whole;
             let left = piece.chunk.length - piece.offset;
             match self.request.state {
-                State::Tunnel => return None,
-                _ if self.request.buffer.is_empty() && self.is_held() => {
-                    return Some(Waiting::Piece(piece));
-                }
+                State::Tunnel => return false,
+                _ if self.request.buffer.is_empty() && self.is_held() => return true,
                 State::Resync | State::Open { .. } | State::UntilClose { .. } => {
-                    if !(at_start && head::begins(piece.chunk.head(), Sign::Request)) {
-                        self.request.skipped = true;
-                        return None;
+                    match self.request.search(piece, Sign::Request) {
+                        Search::Found => {}
+                        Search::Kept => return false,
+                        Search::Passed => {
+                            self.requests_unseen(cx, Gap::Possible, left);
+                            return false;
+                        }
                     }
-                    self.request.state = State::Head;
                 }
                 State::Length { remaining, total } => {
-                    if remaining == total && at_start && self.body_was_withheld(&piece) {
-                        self.end_request_body(RequestBody::Whole(0));
-                        continue;
+                    if remaining == total {
+                        match self.is_body_withheld(piece) {
+                            Withheld::No => {}
+                            Withheld::Yes => {
+                                self.end_request_body(RequestBody::Whole(0));
+                                continue;
+                            }
+                            Withheld::NotKnown => return true,
+                        }
                     }
                     let passed = remaining.min(left);
                     piece.offset += passed;
                     self.pass_request_body(remaining - passed, total);
                 }
                 State::Chunked(mut body) => {
-                    if body.data() == 0 && at_start && self.body_was_withheld(&piece) {
-                        self.end_request_body(RequestBody::Whole(0));
-                        continue;
+                    if body.is_at_start() {
+                        match self.is_body_withheld(piece) {
+                            Withheld::No => {}
+                            Withheld::Yes => {
+                                self.end_request_body(RequestBody::Whole(0));
+                                continue;
+                            }
+                            Withheld::NotKnown => return true,
+                        }
                     }
                     match read_chunked(&mut body, &region) {
                         Some((consumed, true)) => {
@@ -67,114 +104,147 @@ impl Http1 {
                         }
                         None => {
                             self.end_request_body(RequestBody::Unknown);
-                            self.request.state = open(&piece);
-                            return None;
+                            self.request.lose();
+                            self.requests_unseen(cx, Gap::Possible, left);
+                            return false;
                         }
                     }
                 }
-                State::Head => self.request_head(cx, &mut piece)?,
+                State::Head => {
+                    if !self.request_head(cx, piece) {
+                        return false;
+                    }
+                }
             }
         }
-        None
+        false
     }
 
-    /// Reads a head or a part of it; `None` where the rest of the message is of no use.
-    pub(super) fn request_head(&mut self, cx: &mut Context<'_>, piece: &mut Piece) -> Option<()> {
+    /// Reads a head or a part of it; `false` where the rest of the message is of no use.
+    fn request_head(&mut self, cx: &mut Context<'_>, piece: &mut Piece) -> bool {
         let limit = cx.shared.settings.http.max_head_bytes;
         let known = &mut cx.shared.known_heads;
         let read = |bytes: &[u8]| head::read_request(bytes, known);
-        match gather(&mut self.request, piece, limit, read) {
-            Gathered::More => Some(()),
+        let gathered = gather(&mut self.request, piece, limit, read);
+        let left = piece.chunk.length - piece.offset;
+        match gathered {
+            Gathered::More => true,
             Gathered::Head(head, start) => {
-                self.begin_exchange(cx, head, start, piece);
-                (!self.refuted).then_some(())
+                self.begin_exchange(cx, head, start);
+                true
             }
             Gathered::Cut(bytes, start) => {
                 match (head::cut_request(&bytes), start) {
-                    (Some(head), Some(start)) => self.begin_exchange(cx, head, start, piece),
+                    (Some(head), Some(start)) => self.begin_exchange(cx, head, start),
                     _ => self.failed(cx, Sign::Request),
                 }
+                self.request.lose();
+                self.requests_unseen(cx, Gap::Cut, left);
                 self.tell(cx, CapturePolicy::Full(FULL_COPY));
-                None
+                false
             }
             Gathered::Hidden => {
-                // There may be heads in what was not copied.
                 self.request.lose();
+                self.requests_unseen(cx, Gap::Cut, left);
                 self.tell(cx, CapturePolicy::Full(FULL_COPY));
-                None
+                false
             }
-            Gathered::Invalid => {
+            Gathered::Invalid(start) => {
+                if let Some(start) = start.filter(|_| !self.request.searched) {
+                    // A server may answer it.
+                    self.begin_exchange(cx, RequestHead::malformed(), start);
+                    if let Some(exchange) = self.pairing.last_mut() {
+                        exchange.malformed = true;
+                    }
+                }
                 self.failed(cx, Sign::Request);
-                None
+                self.requests_unseen(cx, Gap::Possible, left);
+                false
             }
+        }
+    }
+
+    /// Requests may have been among bytes that were passed over.
+    fn requests_unseen(&mut self, cx: &mut Context<'_>, gap: Gap, bytes: u64) {
+        if bytes > 0 {
+            cx.shared.unsearched_bytes += bytes;
+            self.pairing.requests_unseen(gap);
         }
     }
 
     /// A client that gets its final answer instead of `100 Continue` may go on without the body.
-    pub(super) fn body_was_withheld(&self, piece: &Piece) -> bool {
-        let expects = self
-            .exchanges
-            .back()
-            .is_some_and(|exchange| exchange.request.fields.expects_continue);
-        expects && head::begins(piece.chunk.head(), Sign::Request)
+    fn is_body_withheld(&mut self, piece: &Piece) -> Withheld {
+        let Some(exchange) = self.pairing.last() else {
+            return Withheld::No;
+        };
+        let reads_like_a_request = exchange.request.fields.expects_continue
+            && piece.is_at_start()
+            && detect::begins(piece.chunk.head(), Sign::Request) == detect::Begins::Yes;
+        if !reads_like_a_request || exchange.continued {
+            return Withheld::No;
+        }
+        if exchange.response.is_some() {
+            return Withheld::Yes;
+        }
+        if piece.chunk.meta.time > self.settled && matches!(exchange.ending, Ending::Open) {
+            self.awaits_answer = true;
+            return Withheld::NotKnown;
+        }
+        // Nothing was answered before: a client that is tired of waiting sends the body.
+        Withheld::No
     }
 
-    pub(super) fn begin_exchange(
-        &mut self,
-        cx: &mut Context<'_>,
-        head: RequestHead,
-        start: HeadStart,
-        piece: &Piece,
-    ) {
+    fn begin_exchange(&mut self, cx: &mut Context<'_>, head: RequestHead, start: HeadStart) {
         cx.shared.ledger.exchanges.see(1);
-        if self.exchanges.len() >= cx.shared.settings.http.max_pipelined {
+        let framing = head.framing;
+        if self.pairing.len() >= cx.shared.settings.http.max_pipelined {
             cx.shared
                 .ledger
                 .exchanges
                 .drop_for("exchange.too_many_pipelined", 1);
-            self.refuted = true;
-            return;
+            self.pairing.requests_unseen(Gap::Cut);
+        } else {
+            self.tell(cx, CapturePolicy::Headers);
+            if !start.arrival_known && self.pairing.len() > 0 {
+                self.tell(cx, CapturePolicy::Full(FULL_COPY));
+            }
+            self.pairing.push(Exchange {
+                request: head,
+                position: start.position,
+                first: start.meta,
+                arrival_known: start.arrival_known,
+                request_body: RequestBody::Coming,
+                request_before: start.before,
+                gap: None,
+                doubtful: false,
+                continued: false,
+                malformed: false,
+                response: None,
+                ending: Ending::Open,
+            });
         }
-        self.tell(cx, CapturePolicy::Headers);
-        if !start.arrival_known && !self.exchanges.is_empty() {
-            self.pipelines = true;
-            self.tell(cx, CapturePolicy::Full(FULL_COPY));
-        }
-        let framing = head.framing;
-        let exchange = Exchange {
-            request: head,
-            position: start.position,
-            first: start.meta,
-            arrival_known: start.arrival_known,
-            request_body: RequestBody::Coming,
-            after_gap: self.request.after_gap,
-            response: None,
-            ending: Ending::Open,
-        };
-        self.request.after_gap = false;
-        self.request.skipped = false;
-        self.exchanges_cost += exchange.cost();
-        self.exchanges.push_back(exchange);
+        self.request.searched = false;
         match framing {
             Framing::Empty => self.end_request_body(RequestBody::Whole(0)),
             Framing::Length(total) => self.pass_request_body(total, total),
             Framing::Chunked => self.request.state = State::Chunked(Chunked::new()),
             Framing::UntilClose | Framing::Unknown => {
                 self.end_request_body(RequestBody::Unknown);
-                self.request.state = open(piece);
+                self.request.lose();
             }
         }
     }
 
-    pub(super) fn pass_request_body(&mut self, remaining: u64, total: u64) {
-        match remaining {
-            0 => self.end_request_body(RequestBody::Whole(total)),
-            remaining => self.request.state = State::Length { remaining, total },
+    fn pass_request_body(&mut self, remaining: u64, total: u64) {
+        if remaining == 0 {
+            self.end_request_body(RequestBody::Whole(total));
+        } else {
+            self.request.state = State::Length { remaining, total };
         }
     }
 
-    pub(super) fn end_request_body(&mut self, body: RequestBody) {
-        if let Some(exchange) = self.exchanges.back_mut()
+    fn end_request_body(&mut self, body: RequestBody) {
+        if let Some(exchange) = self.pairing.last_mut()
             && exchange.request_body == RequestBody::Coming
         {
             exchange.request_body = body;
@@ -183,50 +253,32 @@ impl Http1 {
     }
 
     pub(super) fn lost_request_bytes(&mut self, cx: &mut Context<'_>, count: u64) {
+        self.request.before = UNKNOWN;
         match self.request.state {
-            State::Tunnel => {}
-            State::Length { remaining, total } => {
-                self.pass_request_body(remaining.saturating_sub(count), total);
-                if count > remaining {
-                    self.request.lose();
-                }
+            State::Tunnel => return,
+            State::Length { remaining, total } if count <= remaining => {
+                self.pass_request_body(remaining - count, total);
+                return;
             }
+            State::Length { total, .. } => self.end_request_body(RequestBody::Whole(total)),
             State::Chunked(mut body) => {
                 if body.skip(count) == count {
                     self.request.state = State::Chunked(body);
-                } else {
-                    self.end_request_body(RequestBody::Unknown);
-                    self.request.lose();
+                    return;
                 }
+                self.end_request_body(RequestBody::Unknown);
             }
-            _ => {
+            State::Head => {
                 let bytes = std::mem::take(&mut self.request.buffer);
                 if let (Some(start), Some(head)) =
                     (self.request.start.take(), head::cut_request(&bytes))
                 {
-                    self.begin_cut_exchange(cx, head, *start);
+                    self.begin_exchange(cx, head, *start);
                 }
-                self.request.lose();
             }
+            State::Resync | State::Open { .. } | State::UntilClose { .. } => {}
         }
-    }
-
-    pub(super) fn begin_cut_exchange(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut head: RequestHead,
-        start: HeadStart,
-    ) {
-        // Its body cannot be told: as if it were empty, and the direction has lost its place anyway.
-        head.framing = Framing::Empty;
-        head.may_switch = false;
-        let piece = Piece {
-            chunk: Chunk::empty(start.meta),
-            offset: 0,
-        };
-        self.begin_exchange(cx, head, start, &piece);
-        if let Some(exchange) = self.exchanges.back_mut() {
-            exchange.request_body = RequestBody::Unknown;
-        }
+        self.request.lose();
+        self.requests_unseen(cx, Gap::Possible, count);
     }
 }

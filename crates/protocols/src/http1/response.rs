@@ -1,155 +1,140 @@
-//! The direction of the responses, and which request each of them answers.
+//! The direction of the responses.
 
-use spandrel_model::{CapturePolicy, Direction, KernelTime};
+use spandrel_model::{CapturePolicy, Direction};
 
 use super::body::Chunked;
-use super::exchange::{Ending, RequestBody};
+use super::detect::{self, Begins};
+use super::exchange::RequestBody;
 use super::gather::{Gathered, gather};
-use super::half::{Piece, State, Waiting, open, read_chunked};
+use super::half::{Piece, Search, State, Waiting, read_chunked};
 use super::head::{self, Framing, ResponseHead};
-use super::parser::{FULL_COPY, Http1, LOST};
+use super::pairing::{LOST, NOT_COPIED};
+use super::parser::{FULL_COPY, Http1};
 use crate::protocol::{Close, Context, Sign};
-use crate::stream::Meta;
+use crate::stream::{Meta, Region};
 
 impl Http1 {
-    /// Gives the response that begins at `time` its exchange; `false` if that cannot be told yet.
-    pub(super) fn pair(&mut self, time: KernelTime) -> bool {
-        if self.paired {
-            return true;
-        }
-        let may_wait = time > self.settled;
-        let open = self.exchanges.len() - self.answered;
-        let first = self.exchanges.get(self.answered);
-        let uncertain = self.response.after_gap || first.is_some_and(|first| first.after_gap);
-        let known = if uncertain {
-            // Responses or requests are missing: only time tells which belong together.
-            let waiting = self.exchanges.iter().skip(self.answered);
-            let earlier = waiting.take_while(|other| other.began() <= time).count();
-            if earlier == open && may_wait {
-                return false;
-            }
-            self.choose(earlier)
-        } else {
-            if open == 0 && may_wait {
-                return false;
-            }
-            open > 0
-        };
-        self.paired = true;
-        self.orphan = !known;
-        true
-    }
-
-    /// Of `earlier` requests before a response, finds the one it answers.
-    pub(super) fn choose(&mut self, earlier: usize) -> bool {
-        let mut skip = 0;
-        if self.response.after_gap && earlier > 1 {
-            // Without pipelining the last one; the others' responses are lost.
-            skip = if self.pipelines { earlier } else { earlier - 1 };
-        }
-        for _ in 0..skip {
-            self.give_up_exchange(LOST);
-        }
-        if earlier == 0 || skip == earlier {
-            return false;
-        }
-        self.response.after_gap = false;
-        if let Some(exchange) = self.exchanges.get_mut(self.answered) {
-            exchange.after_gap = false;
-        }
-        true
-    }
-
-    pub(super) fn give_up_exchange(&mut self, reason: &'static str) {
-        if let Some(exchange) = self.exchanges.get_mut(self.answered) {
-            exchange.ending = Ending::Dropped(reason);
-            self.answered += 1;
-        }
-    }
-
-    /// The response that is being read cannot be finished.
-    pub(super) fn give_up_response(&mut self, reason: &'static str) {
-        if self.paired && !self.orphan {
-            self.give_up_exchange(reason);
-        }
-        self.paired = false;
-        self.orphan = false;
-    }
-
+    /// Reads a message; gives back what has to wait for the other direction.
     pub(super) fn advance_response(
         &mut self,
         cx: &mut Context<'_>,
         mut piece: Piece,
     ) -> Option<Waiting> {
+        if self.read_response_piece(cx, &mut piece) {
+            return Some(Waiting::Piece(piece));
+        }
+        let time = piece.chunk.meta.time;
+        self.response.before = time;
+        self.pairing.passed(Sign::Response, time);
+        None
+    }
+
+    fn read_response_piece(&mut self, cx: &mut Context<'_>, piece: &mut Piece) -> bool {
+        let settle = cx.shared.settings.settle.as_nanos() as u64;
         while let Some(region) = piece.chunk.region(piece.offset) {
-            let at_start = piece.offset == 0 && piece.chunk.whole;
             let left = piece.chunk.length - piece.offset;
             let meta = piece.chunk.meta;
             match self.response.state {
-                State::Tunnel => return None,
-                State::Resync => {
-                    if !(at_start && head::begins(piece.chunk.head(), Sign::Response)) {
-                        cx.shared.late_body_messages += u64::from(!self.response.after_gap);
-                        self.response.skipped = true;
-                        return None;
+                State::Tunnel => return false,
+                State::Resync => match self.response.search(piece, Sign::Response) {
+                    Search::Found => {}
+                    Search::Kept => return false,
+                    Search::Passed => {
+                        cx.shared.late_body_messages += u64::from(self.end_was_likely);
+                        self.responses_unseen(cx, piece, NOT_COPIED);
+                        return false;
                     }
-                    self.response.state = State::Head;
-                }
-                State::Open { last, .. } => {
-                    if !(at_start && head::begins(piece.chunk.head(), Sign::Response)) {
-                        self.response.state = open(&piece);
-                        return None;
+                },
+                State::Open { last, .. } => match self.response.search(piece, Sign::Response) {
+                    Search::Found => self.pairing.end_response(last, None, true),
+                    Search::Kept => return false,
+                    Search::Passed => {
+                        self.response.pass_open(piece);
+                        self.responses_unseen(cx, piece, NOT_COPIED);
+                        return false;
                     }
-                    self.end_response(last, None);
-                }
+                },
                 State::Length { remaining, total } => {
+                    if remaining == total && self.is_another_response(&region) {
+                        continue;
+                    }
                     let passed = remaining.min(left);
                     piece.offset += passed;
                     self.pass_response_body(remaining - passed, total, meta);
                 }
                 State::UntilClose { total, .. } => {
+                    if total == 0 && self.is_another_response(&region) {
+                        continue;
+                    }
                     let total = total.saturating_add(left);
                     self.response.state = State::UntilClose { total, last: meta };
-                    return None;
+                    return false;
                 }
-                State::Chunked(mut body) => match read_chunked(&mut body, &region) {
-                    Some((consumed, true)) => {
-                        piece.offset += consumed;
-                        self.end_response(meta, Some(body.data()));
+                State::Chunked(mut body) => {
+                    if body.is_at_start() && self.is_another_response(&region) {
+                        continue;
                     }
-                    Some((consumed, false)) => {
-                        piece.offset += consumed;
-                        self.response.state = State::Chunked(body);
+                    match read_chunked(&mut body, &region) {
+                        Some((consumed, true)) => {
+                            piece.offset += consumed;
+                            self.end_response(meta, Some(body.data()));
+                        }
+                        Some((consumed, false)) => {
+                            piece.offset += consumed;
+                            self.response.state = State::Chunked(body);
+                        }
+                        None => {
+                            self.response.pass_open(piece);
+                            self.responses_unseen(cx, piece, NOT_COPIED);
+                            return false;
+                        }
                     }
-                    None => {
-                        self.response.state = open(&piece);
-                        return None;
-                    }
-                },
+                }
                 State::Head => {
-                    if !self.pair(meta.time) {
-                        return Some(Waiting::Piece(piece));
+                    if !self.pairing.begin_response(meta.time, self.settled, settle) {
+                        return true;
                     }
-                    self.response_head(cx, &mut piece)?;
+                    if !self.response_head(cx, piece) {
+                        return false;
+                    }
                 }
             }
         }
-        None
+        false
     }
 
-    pub(super) fn response_head(&mut self, cx: &mut Context<'_>, piece: &mut Piece) -> Option<()> {
+    /// A response without a body was given a request that makes one expected: it is another request's.
+    fn is_another_response(&mut self, region: &Region<'_>) -> bool {
+        let Region::Bytes(bytes) = region else {
+            return false;
+        };
+        if self.pairing.is_certain() || detect::begins(bytes, Sign::Response) != Begins::Yes {
+            return false;
+        }
+        self.pairing.deny_body();
+        self.response.state = State::Head;
+        true
+    }
+
+    /// Responses may have been among the rest of a message.
+    fn responses_unseen(&mut self, cx: &mut Context<'_>, piece: &Piece, reason: &'static str) {
+        cx.shared.unsearched_bytes += piece.chunk.length - piece.offset;
+        let until = Some(piece.chunk.meta.time);
+        self.pairing.responses_unseen(until, reason);
+    }
+
+    /// Reads a head or a part of it; `false` where the rest of the message is of no use.
+    fn response_head(&mut self, cx: &mut Context<'_>, piece: &mut Piece) -> bool {
         let limit = cx.shared.settings.http.max_head_bytes;
-        let exchange = self.exchanges.get(self.answered);
-        let method = exchange
-            .filter(|_| !self.orphan)
-            .map_or("GET", |exchange| exchange.request.method.as_ref());
+        let exchange = self.pairing.current();
+        let method = exchange.map_or("GET", |exchange| exchange.request.method.as_ref());
         let known = &mut cx.shared.known_heads;
         let read = |bytes: &[u8]| head::read_response(bytes, method, known);
         match gather(&mut self.response, piece, limit, read) {
-            Gathered::More => Some(()),
+            Gathered::More => true,
             Gathered::Head(head, _) => {
                 self.begin_response(cx, head, piece);
-                Some(())
+                true
             }
             Gathered::Cut(bytes, _) => {
                 match head::cut_response(&bytes) {
@@ -160,53 +145,54 @@ impl Http1 {
                     }
                     None => self.failed(cx, Sign::Response),
                 }
+                self.responses_unseen(cx, piece, NOT_COPIED);
                 self.tell(cx, CapturePolicy::Full(FULL_COPY));
-                None
+                false
             }
             Gathered::Hidden => {
-                self.give_up_response(LOST);
+                self.pairing.give_up_response(NOT_COPIED);
                 self.response.lose();
+                self.responses_unseen(cx, piece, NOT_COPIED);
                 self.tell(cx, CapturePolicy::Full(FULL_COPY));
-                None
+                false
             }
-            Gathered::Invalid => {
+            Gathered::Invalid(_) => {
                 self.failed(cx, Sign::Response);
-                None
+                self.responses_unseen(cx, piece, NOT_COPIED);
+                false
             }
         }
     }
 
-    pub(super) fn begin_response(
-        &mut self,
-        cx: &mut Context<'_>,
-        head: ResponseHead,
-        piece: &Piece,
-    ) {
+    fn begin_response(&mut self, cx: &mut Context<'_>, head: ResponseHead, piece: &Piece) {
         let meta = piece.chunk.meta;
-        self.response.skipped = false;
+        self.end_was_likely = false;
+        self.response.searched = false;
         if (100..=199).contains(&head.status) && head.status != 101 {
+            if let Some(exchange) = self.pairing.current() {
+                exchange.continued |= head.status == 100;
+            }
             // The final response is still to come; a cut interim head may hide it.
             if head.framing == Framing::Unknown {
-                self.give_up_response(LOST);
+                self.pairing.give_up_response(NOT_COPIED);
                 self.response.lose();
             }
             return;
         }
-        if self.orphan {
-            cx.shared.ledger.exchanges.see(1);
-            cx.shared
-                .ledger
-                .exchanges
-                .drop_for("exchange.no_request", 1);
+        if self.pairing.is_orphan() {
+            let exchanges = &cx.shared.ledger.exchanges;
+            exchanges.see(1);
+            exchanges.drop_for("exchange.no_request", 1);
         }
-        let next = self.exchanges.get(self.answered + 1);
-        if next.is_some_and(|next| next.began() < meta.time) {
-            self.pipelines = true;
+        if self
+            .pairing
+            .next()
+            .is_some_and(|next| next.began() < meta.time)
+        {
+            self.tell(cx, CapturePolicy::Full(FULL_COPY));
         }
         let mut switches = head.status == 101;
-        if let Some(exchange) = self.exchanges.get_mut(self.answered)
-            && !self.orphan
-        {
+        if let Some(exchange) = self.pairing.current() {
             exchange.response = Some(head);
             switches |= exchange.request.method == "CONNECT" && head.status / 100 == 2;
             if switches && exchange.request_body == RequestBody::Coming {
@@ -231,30 +217,24 @@ impl Http1 {
                     last: meta,
                 };
             }
-            Framing::Unknown => self.response.state = open(piece),
+            Framing::Unknown => self.response.pass_open(piece),
         }
     }
 
-    pub(super) fn pass_response_body(&mut self, remaining: u64, total: u64, meta: Meta) {
-        match remaining {
-            0 => self.end_response(meta, Some(total)),
-            remaining => self.response.state = State::Length { remaining, total },
+    fn pass_response_body(&mut self, remaining: u64, total: u64, meta: Meta) {
+        if remaining == 0 {
+            self.end_response(meta, Some(total));
+        } else {
+            self.response.state = State::Length { remaining, total };
         }
     }
 
     pub(super) fn end_response(&mut self, last: Meta, body: Option<u64>) {
-        if let Some(exchange) = self.exchanges.get_mut(self.answered)
-            && !self.orphan
-        {
-            exchange.ending = Ending::Whole { last, body };
-            self.answered += 1;
-        }
-        self.paired = false;
-        self.orphan = false;
+        self.pairing.end_response(last, body, true);
         self.response.state = State::Head;
     }
 
-    pub(super) fn lost_response_bytes(&mut self, count: u64) {
+    pub(super) fn lost_response_bytes(&mut self, cx: &mut Context<'_>, count: u64) {
         match self.response.state {
             State::Tunnel => return,
             State::Length { remaining, total } if count < remaining => {
@@ -264,7 +244,7 @@ impl Http1 {
             }
             State::Length { remaining, .. } if count == remaining => {
                 // When the last byte went is lost with it.
-                self.give_up_response(LOST);
+                self.pairing.give_up_response(LOST);
                 self.response.state = State::Head;
                 return;
             }
@@ -279,39 +259,55 @@ impl Http1 {
             }
             _ => {}
         }
-        self.give_up_response(LOST);
+        self.pairing.give_up_response(LOST);
         self.response.lose();
+        cx.shared.unsearched_bytes += count;
+        self.pairing.responses_unseen(None, LOST);
     }
 
     /// Ends a body whose end was only likely.
     pub(super) fn end_open(&mut self, last: Meta) {
-        self.end_response(last, None);
+        self.pairing.end_response(last, None, true);
         self.response.state = State::Resync;
+        self.end_was_likely = true;
     }
 
     /// The response that was being read when the connection ended.
-    pub(super) fn close_response(&mut self, close: &Close, missing: bool) {
-        if !self.paired || self.orphan {
+    pub(super) fn close_response(&mut self, cx: &Context<'_>, close: &Close, missing: bool) {
+        let head = head::cut_response(&self.response.buffer);
+        let Some(exchange) = self.pairing.current() else {
             return;
-        }
-        if let Some(head) = head::cut_response(&self.response.buffer)
-            && head.status >= 200
-            && let Some(exchange) = self.exchanges.get_mut(self.answered)
+        };
+        if let Some(head) = head.filter(|head| head.status >= 200)
+            && exchange.response.is_none()
         {
             exchange.response = Some(head);
         }
-        match self.response.state {
-            _ if missing => self.give_up_response(LOST),
-            // A reset after this end had said that it was done takes nothing away.
-            State::UntilClose { total, last }
-                if !close.reset
-                    || self.requests == Direction::Ingress
-                        && self.response.half_closed.is_some() =>
-            {
-                self.end_response(last, Some(total));
+        let settle = cx.shared.settings.settle.as_nanos() as u64;
+        let server = self.requests == Direction::Ingress;
+        let shut = self.response.half_closed.is_some();
+        let (last, body, end_known) = match self.response.state {
+            _ if missing => return self.pairing.give_up_response(LOST),
+            // What this end wrote is whole when this end has said so; a reset after that takes nothing away.
+            State::UntilClose { total, last } if server && (shut || !close.reset) => {
+                (last, Some(total), true)
             }
-            State::Open { last, ended } if ended || !close.reset => self.end_response(last, None),
-            _ => {}
-        }
+            // What this end read is whole when the other one has said so. A reset is also how a program leaves bytes
+            // unread, and without knowledge of half closes nothing shows who ended it.
+            State::UntilClose { total, last } if !server && shut && !close.reset => {
+                (last, Some(total), true)
+            }
+            State::UntilClose { last, .. } if !server && (shut || cx.facts.role.is_none()) => {
+                (last, None, false)
+            }
+            State::Open { last, ended: true } => (last, None, true),
+            // Where the end is cannot be told. A reset right behind the last bytes has cut something off; one of a
+            // connection that was idle has not.
+            State::Open { last, .. } if !close.reset || close.time.since(last.time) >= settle => {
+                (last, None, false)
+            }
+            _ => return,
+        };
+        self.pairing.end_response(last, body, end_known);
     }
 }

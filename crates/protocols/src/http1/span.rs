@@ -21,6 +21,10 @@ pub(super) fn seconds(nanos: u64) -> f64 {
 /// Stands for all methods that the conventions do not list.
 const OTHER: &str = "_OTHER";
 
+const VERSIONS: [&str; 10] = [
+    "1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8", "1.9",
+];
+
 /// What a span's name begins with.
 fn name_of_method(method: &Text) -> Text {
     match method.as_str() {
@@ -87,7 +91,7 @@ fn locate(
         false => exchange.began(),
     };
     let (end, response_size, broken) = match exchange.ending {
-        Ending::Whole { last, body } => (last.time, body, None),
+        Ending::Whole { last, body, .. } => (last.time, body, None),
         Ending::Broken { time, cause } => (time, None, Some(cause)),
         Ending::Open | Ending::Dropped(_) => (start, None, None),
     };
@@ -149,7 +153,7 @@ fn locate(
         .response
         .map(|response| response.version)
         .or(exchange.request.version)
-        .map(|minor| if minor == 0 { "1.0" } else { "1.1" });
+        .map(|minor| VERSIONS.get(usize::from(minor)).copied().unwrap_or("1.1"));
     Spot {
         kind: match server {
             true => SpanKind::Server,
@@ -241,7 +245,7 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
         });
     };
     put("http.request.method", spot.method.clone().into());
-    if spot.method == OTHER {
+    if spot.method == OTHER && !request.method.is_empty() {
         put("http.request.method_original", request.method.into());
     }
     if let Some(status) = spot.status {
@@ -302,6 +306,15 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
         }
         None => SpanStatus::Unset,
     };
+    if request.cut {
+        put("spandrel.request.head.truncated", true.into());
+    }
+    if let Ending::Whole {
+        end_known: false, ..
+    } = exchange.ending
+    {
+        put("spandrel.response.end.unknown", true.into());
+    }
     let first = exchange.first;
     if let Some(arrived) = first.arrived().filter(|_| server && exchange.arrival_known) {
         put(
@@ -336,7 +349,8 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
     let (trace_id, parent_span_id, parent_is_remote, trace_flags) =
         match request.fields.trace_parent {
             Some(parent) => (parent.trace_id, Some(parent.parent_id), true, parent.flags),
-            None => match cx.facts.twin.filter(|_| server) {
+            // A truncated head may have carried a parent: none is made up.
+            None => match cx.facts.twin.filter(|_| server && !request.cut) {
                 Some(twin) => {
                     let (trace, parent) = trace_context::ids(seed, twin, exchange.position);
                     (trace, Some(parent), true, 1)
@@ -350,7 +364,7 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
             span_id,
             parent_span_id,
             parent_is_remote,
-            trace_begun_here: request.fields.trace_parent.is_none(),
+            trace_begun_here: request.fields.trace_parent.is_none() && !request.cut,
             trace_flags,
             trace_state: request.fields.trace_state.clone(),
             name,

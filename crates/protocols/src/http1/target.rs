@@ -57,18 +57,27 @@ fn without_user(authority: &str) -> &str {
         .unwrap_or(authority)
 }
 
+/// A port, which may be left empty (RFC 3986 section 3.2.3); `None` where it is not one.
+fn parse_port(text: &str) -> Option<Option<u16>> {
+    if text.is_empty() {
+        return Some(None);
+    }
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok().map(Some)).flatten()
+}
+
 /// Host and port of an authority; `None` where it is not one.
 pub(crate) fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, after) = rest.split_once(']')?;
         host.parse::<Ipv6Addr>().ok()?;
         return match after.strip_prefix(':') {
-            Some(port) => Some((host, Some(port.parse().ok()?))),
+            Some(port) => Some((host, parse_port(port)?)),
             None => after.is_empty().then_some((host, None)),
         };
     }
     let (host, port) = match split_at_byte(authority, b':') {
-        Some((host, port)) => (host, Some(port.parse().ok()?)),
+        Some((host, port)) => (host, parse_port(port)?),
         None => (authority, None),
     };
     let legal = |byte: u8| {
@@ -114,6 +123,9 @@ mod tests {
             ("host:80", Some(("host", Some(80)))),
             ("[2001:db8::1]:8080", Some(("2001:db8::1", Some(8080)))),
             ("[2001:db8::1]", Some(("2001:db8::1", None))),
+            ("host:", Some(("host", None))),
+            ("[2001:db8::1]:", Some(("2001:db8::1", None))),
+            ("host:+80", None),
             ("", None),
             (":80", None),
             ("host:99999", None),

@@ -256,6 +256,20 @@ pub fn run(script: &str) -> Outcome {
     run_steps(&parse(script), Settings::default())
 }
 
+/// Runs the lines after the opening of connection 1 at a server.
+pub fn server(lines: &str) -> Outcome {
+    run(&format!(
+        "open 1 server 10.0.0.1:8080 10.0.0.9:40000\n{lines}"
+    ))
+}
+
+/// Runs the lines after the opening of connection 1 at a client.
+pub fn client(lines: &str) -> Outcome {
+    run(&format!(
+        "open 1 client 10.0.0.9:40000 10.0.0.1:8080\n{lines}"
+    ))
+}
+
 impl Outcome {
     /// One line per span: kind, name, status code or error, start and end in microseconds.
     pub fn lines(&self) -> Vec<String> {

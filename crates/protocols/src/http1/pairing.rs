@@ -1,0 +1,496 @@
+//! Which response answers which request.
+//!
+//! Responses come in the order of their requests, so counting pairs them as long as every one of both is seen. Where
+//! bytes in which a head may have stood were not seen, the counts are unknown, and what follows is held as doubtful until
+//! there is evidence: silence with everything answered, or a client that has always waited for its answer.
+
+use std::collections::VecDeque;
+
+use spandrel_model::KernelTime;
+
+use super::exchange::{Broken, Ending, Exchange, RequestBody};
+use crate::protocol::Sign;
+use crate::stream::Meta;
+
+/// Not reported by the kernel side.
+pub(super) const LOST: &str = "exchange.lost_bytes";
+/// Reported, but without the bytes.
+pub(super) const NOT_COPIED: &str = "exchange.not_copied";
+/// Which response answers it cannot be told.
+pub(super) const PAIRING: &str = "exchange.pairing_broken";
+/// What stood in the place of a request was none, and nothing answered it.
+pub(super) const PARSE_FAILED: &str = "exchange.parse_failed";
+
+/// A client that has waited for its answer so many times in a row does not pipeline.
+const HABIT: u32 = 8;
+/// Answered exchanges of one connection that wait for evidence.
+const MAX_DOUBTFUL: usize = 64;
+/// Silence that shows that everything was answered, however slow the answers before were.
+const MAX_SILENCE: u64 = 1_000_000_000;
+
+/// Why requests may stand between two that are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Gap {
+    /// The connection is older than its first message here.
+    Before,
+    /// The body or the messages between them were not followed; a client that does not pipeline sends none there.
+    Possible,
+    /// Not all of a message in which a head stood was copied: it may hold many more.
+    Cut,
+}
+
+/// Responses may have stood among bytes that were not seen.
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    /// They answer requests that began until then; `None` where the time of the bytes is not known.
+    until: Option<KernelTime>,
+    reason: &'static str,
+}
+
+/// What the response that is being read answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Current {
+    /// None is being read.
+    #[default]
+    Nothing,
+    /// The first exchange that is not answered.
+    First,
+    /// A request that is not known.
+    Orphan,
+}
+
+/// The exchanges of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Pairing {
+    exchanges: VecDeque<Exchange>,
+    cost: usize,
+    /// Exchanges at the front whose response has ended, or that were given up.
+    answered: usize,
+    current: Current,
+    /// Requests may be unanswered that no exchange stands for.
+    uncounted: Option<Gap>,
+    /// Only silence is evidence: the client may pipeline.
+    needs_silence: bool,
+    /// Requests may have stood behind the last exchange.
+    gap: Option<Gap>,
+    missing: Option<Missing>,
+    /// Requests in a row that began when the response before had ended.
+    rounds: u32,
+    /// Longest wait for a response among the doubtful exchanges.
+    longest_wait: u64,
+    last_end: Option<KernelTime>,
+    last_request: KernelTime,
+    last_response: KernelTime,
+    /// How often the counts became unknown.
+    pub(super) broken: u64,
+}
+
+impl Pairing {
+    /// A connection of which the beginning was seen, or was not.
+    pub(super) fn new(from_start: bool) -> Self {
+        Self {
+            gap: (!from_start).then_some(Gap::Before),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    pub(super) fn cost(&self) -> usize {
+        self.cost
+    }
+
+    fn open(&self) -> usize {
+        self.exchanges.len() - self.answered
+    }
+
+    /// The last request.
+    pub(super) fn last(&self) -> Option<&Exchange> {
+        self.exchanges.back()
+    }
+
+    pub(super) fn last_mut(&mut self) -> Option<&mut Exchange> {
+        self.exchanges.back_mut()
+    }
+
+    /// The exchange whose response is being read.
+    pub(super) fn current(&mut self) -> Option<&mut Exchange> {
+        if self.current == Current::First {
+            self.exchanges.get_mut(self.answered)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn is_orphan(&self) -> bool {
+        self.current == Current::Orphan
+    }
+
+    /// The exchange whose response would come next after the one that is being read.
+    pub(super) fn next(&self) -> Option<&Exchange> {
+        let next = self.answered + usize::from(self.current == Current::First);
+        self.exchanges.get(next)
+    }
+
+    /// Whether it is certain which request the response that is being read answers.
+    pub(super) fn is_certain(&self) -> bool {
+        let first = self.exchanges.get(self.answered);
+        self.current == Current::First && first.is_some_and(|first| !first.doubtful)
+    }
+
+    /// A message has been read to its end.
+    pub(super) fn passed(&mut self, side: Sign, time: KernelTime) {
+        let last = match side {
+            Sign::Request => &mut self.last_request,
+            Sign::Response => &mut self.last_response,
+        };
+        *last = time.max(*last);
+    }
+
+    pub(super) fn push(&mut self, mut exchange: Exchange) {
+        exchange.gap = self.gap.take();
+        self.cost += exchange.cost();
+        self.exchanges.push_back(exchange);
+    }
+
+    /// Requests may have been in what was passed over.
+    pub(super) fn requests_unseen(&mut self, gap: Gap) {
+        if self.gap.is_none() {
+            self.broken += 1;
+        }
+        self.gap = self.gap.max(Some(gap));
+    }
+
+    /// Responses may have been in what was passed over until `until`.
+    pub(super) fn responses_unseen(&mut self, until: Option<KernelTime>, reason: &'static str) {
+        let until = match (self.missing, until) {
+            (Some(Missing { until: None, .. }), _) | (_, None) => None,
+            (Some(Missing { until: before, .. }), time) => before.max(time),
+            (None, time) => time,
+        };
+        self.missing = Some(Missing { until, reason });
+    }
+
+    /// How long a connection is to be silent until everything counts as answered.
+    fn silence(&self, settle: u64) -> u64 {
+        settle.max(self.longest_wait.saturating_mul(2).min(MAX_SILENCE))
+    }
+
+    /// Gives the response that begins at `time` its exchange; `false` if that cannot be told before all messages until
+    /// then have been reported, which is so until `settled`.
+    pub(super) fn begin_response(
+        &mut self,
+        time: KernelTime,
+        settled: KernelTime,
+        settle: u64,
+    ) -> bool {
+        if self.current != Current::Nothing {
+            return true;
+        }
+        let first_gap = match self.exchanges.get(self.answered) {
+            Some(first) => first.gap,
+            None => self.gap,
+        };
+        let counted = self.uncounted.is_none() && first_gap.is_none() && self.missing.is_none();
+        if time > settled && !(counted && self.open() > 0) {
+            return false;
+        }
+        if !counted {
+            self.weigh(time, settle);
+        }
+        let first = self.exchanges.get(self.answered);
+        let answers = first.is_some_and(|first| counted || first.began() <= time);
+        if !answers {
+            self.orphan();
+            return true;
+        }
+        self.current = Current::First;
+        self.count_round();
+        if self.uncounted.is_some() {
+            self.doubt(time);
+        }
+        true
+    }
+
+    /// Finds out what the evidence leaves of what is not counted before a response that begins at `time`.
+    fn weigh(&mut self, time: KernelTime, settle: u64) {
+        if self.is_after_silence(time, settle) {
+            self.settle_all();
+            if let Some(first) = self.exchanges.get_mut(self.answered) {
+                first.gap = None;
+            }
+        }
+        if let Some(missing) = self.missing.take() {
+            self.weigh_missing(missing, time);
+        }
+        let gap = match self.exchanges.get_mut(self.answered) {
+            Some(first) => first.gap.take(),
+            None => self.gap,
+        };
+        if let Some(gap) = gap {
+            self.uncount(gap);
+        }
+    }
+
+    /// Whether the first request came before a response at `time`, and after so long a silence that everything before
+    /// it was answered.
+    fn is_after_silence(&self, time: KernelTime, settle: u64) -> bool {
+        let Some(first) = self.exchanges.get(self.answered) else {
+            return false;
+        };
+        let began = first.began();
+        let before = first.request_before.max(self.last_response);
+        let before = before.max(self.last_end.unwrap_or(before));
+        let may_be_answered = self
+            .missing
+            .is_some_and(|missing| missing.until.is_none_or(|until| until >= began));
+        began <= time && !may_be_answered && began.since(before) >= self.silence(settle)
+    }
+
+    fn begun_until(&self, time: KernelTime) -> usize {
+        let open = self.exchanges.iter().skip(self.answered);
+        open.take_while(|exchange| exchange.began() <= time).count()
+    }
+
+    /// Some of the requests before a response may have been answered in what was not seen.
+    fn weigh_missing(&mut self, missing: Missing, time: KernelTime) {
+        let suspects = self.begun_until(missing.until.map_or(time, |until| until.min(time)));
+        if suspects == 0 {
+            self.drop_unsupported();
+            return;
+        }
+        let before = self.begun_until(time);
+        let mut gaps = self.exchanges.range(self.answered..self.answered + before);
+        let uncounted = self.uncounted.is_some()
+            || self.gap.is_some()
+            || gaps.any(|exchange| exchange.gap.is_some());
+        if uncounted {
+            self.drop_doubtful();
+            self.give_up(suspects, PAIRING);
+            self.uncount(Gap::Possible);
+        } else if self.rounds >= HABIT {
+            // A client that waits for its answers had theirs before it asked again.
+            self.give_up(suspects, missing.reason);
+        } else if before > 1 {
+            self.give_up(before, PAIRING);
+            self.uncount(Gap::Cut);
+        } else {
+            // This may be its response, or that to a request that was lost with the response.
+            self.give_up(1, PAIRING);
+        }
+    }
+
+    /// Requests that are not known may be unanswered.
+    fn uncount(&mut self, gap: Gap) {
+        if gap == Gap::Cut && self.rounds < HABIT {
+            self.needs_silence = true;
+        }
+        self.uncounted = self.uncounted.max(Some(gap));
+    }
+
+    /// Nothing is unanswered that began before: what was held for that is right.
+    fn settle_all(&mut self) {
+        if self.missing.take().is_some() {
+            self.drop_unsupported();
+        }
+        for exchange in &mut self.exchanges {
+            exchange.doubtful = false;
+        }
+        self.uncounted = None;
+        self.needs_silence = false;
+        self.longest_wait = 0;
+    }
+
+    /// Responses were not seen, and the one that would have contradicted what is doubtful may be among them.
+    fn drop_unsupported(&mut self) {
+        if self.uncounted > Some(Gap::Before) {
+            self.drop_doubtful();
+        }
+    }
+
+    fn drop_doubtful(&mut self) {
+        for exchange in self.exchanges.iter_mut().filter(|one| one.doubtful) {
+            exchange.doubtful = false;
+            exchange.ending = Ending::Dropped(PAIRING);
+        }
+    }
+
+    /// A response that no known request can have.
+    fn orphan(&mut self) {
+        self.current = Current::Orphan;
+        if self.exchanges.iter().any(|one| one.doubtful) {
+            self.contradict();
+        }
+    }
+
+    /// What was held as doubtful was wrong: the client pipelines, and some requests are not known.
+    fn contradict(&mut self) {
+        self.drop_doubtful();
+        self.rounds = 0;
+        self.needs_silence = true;
+        self.uncounted = Some(Gap::Cut);
+    }
+
+    fn count_round(&mut self) {
+        let (Some(first), Some(end)) = (self.exchanges.get(self.answered), self.last_end) else {
+            return;
+        };
+        self.rounds = if first.began() >= end {
+            self.rounds.saturating_add(1)
+        } else {
+            0
+        };
+    }
+
+    /// The first exchange is taken for the one that a response at `time` answers, until there is evidence.
+    fn doubt(&mut self, time: KernelTime) {
+        let alone = self.begun_until(time) == 1;
+        if alone && self.rounds >= HABIT && !self.needs_silence {
+            self.settle_all();
+            return;
+        }
+        let mut doubtful = self.exchanges.iter_mut().filter(|one| one.doubtful);
+        if let Some(oldest) = doubtful.next()
+            && doubtful.count() + 1 >= MAX_DOUBTFUL
+        {
+            oldest.doubtful = false;
+            oldest.ending = Ending::Dropped(PAIRING);
+        }
+        if let Some(first) = self.exchanges.get_mut(self.answered) {
+            first.doubtful = true;
+            self.longest_wait = self.longest_wait.max(time.since(first.began()));
+        }
+    }
+
+    /// What was read as a response's body is another response: the request it was given was not its own.
+    pub(super) fn deny_body(&mut self) {
+        self.contradict();
+        self.give_up_response(PAIRING);
+    }
+
+    fn give_up(&mut self, count: usize, reason: &'static str) {
+        for _ in 0..count {
+            let Some(exchange) = self.exchanges.get_mut(self.answered) else {
+                return;
+            };
+            exchange.ending = Ending::Dropped(reason);
+            exchange.doubtful = false;
+            self.answered += 1;
+        }
+    }
+
+    /// The response that is being read cannot be finished.
+    pub(super) fn give_up_response(&mut self, reason: &'static str) {
+        if self.current == Current::First {
+            self.give_up(1, reason);
+        }
+        self.current = Current::Nothing;
+    }
+
+    /// The response that is being read has ended with `last`.
+    pub(super) fn end_response(&mut self, last: Meta, body: Option<u64>, end_known: bool) {
+        if self.current == Current::First
+            && let Some(exchange) = self.exchanges.get_mut(self.answered)
+        {
+            // One that was dropped while its response was being read stays so.
+            if matches!(exchange.ending, Ending::Open) {
+                exchange.ending = Ending::Whole {
+                    last,
+                    body,
+                    end_known,
+                };
+            }
+            self.answered += 1;
+        }
+        self.last_end = Some(last.started().unwrap_or(last.time));
+        self.current = Current::Nothing;
+    }
+
+    /// Everything until `now` has been reported: silence may show that all is answered.
+    pub(super) fn settle(&mut self, now: KernelTime, settle: u64) {
+        let last = self.last_request.max(self.last_response);
+        if self.awaits_silence() && now.since(last) >= self.silence(settle) {
+            self.settle_all();
+            self.gap = None;
+        }
+    }
+
+    /// Whether answered exchanges wait for silence.
+    pub(super) fn awaits_silence(&self) -> bool {
+        self.open() == 0
+            && self.current == Current::Nothing
+            && self.exchanges.iter().any(|exchange| exchange.doubtful)
+    }
+
+    /// The connection has ended: nothing more is answered. `lost` tells that bytes of responses were.
+    pub(super) fn close(&mut self, time: KernelTime, cause: Broken, lost: bool, settle: u64) {
+        self.settle(time, settle);
+        // An end in order, with an answer for each request: there is none left for a request that is not known.
+        let in_order = cause == Broken::Closed && !lost && self.awaits_silence();
+        if in_order && self.uncounted < Some(Gap::Cut) {
+            self.settle_all();
+        }
+        self.drop_doubtful();
+        let missing = self.missing.take();
+        let begun = usize::from(self.current == Current::First);
+        for (index, exchange) in self.exchanges.iter_mut().skip(self.answered).enumerate() {
+            let suspect = missing.filter(|missing| {
+                let until = missing.until;
+                index >= begun && until.is_none_or(|until| exchange.began() <= until)
+            });
+            if matches!(exchange.ending, Ending::Dropped(_)) {
+                continue;
+            }
+            exchange.ending = if lost {
+                Ending::Dropped(LOST)
+            } else if let Some(missing) = suspect {
+                Ending::Dropped(missing.reason)
+            } else if exchange.malformed {
+                Ending::Dropped(PARSE_FAILED)
+            } else {
+                Ending::Broken { time, cause }
+            };
+        }
+        self.end();
+    }
+
+    /// No more events come.
+    pub(super) fn abandon(&mut self, reason: &'static str) {
+        for exchange in &mut self.exchanges {
+            if exchange.doubtful || matches!(exchange.ending, Ending::Open) {
+                exchange.ending = Ending::Dropped(reason);
+            }
+            exchange.doubtful = false;
+        }
+        self.end();
+    }
+
+    fn end(&mut self) {
+        for exchange in &mut self.exchanges {
+            if exchange.request_body == RequestBody::Coming {
+                exchange.request_body = RequestBody::Unknown;
+            }
+        }
+        self.answered = self.exchanges.len();
+        self.current = Current::Nothing;
+    }
+
+    /// The next exchange that is complete, in the order of the requests.
+    pub(super) fn pop(&mut self) -> Option<Exchange> {
+        let complete =
+            self.answered > 0 && self.exchanges.front().is_some_and(Exchange::is_complete);
+        if !complete {
+            return None;
+        }
+        let exchange = self.exchanges.pop_front()?;
+        self.cost = self.cost.saturating_sub(exchange.cost());
+        self.answered -= 1;
+        if self.exchanges.is_empty() {
+            // Begins anew at the front: without pipelining one place is used, and it stays in the cache.
+            self.exchanges.clear();
+        }
+        Some(exchange)
+    }
+}

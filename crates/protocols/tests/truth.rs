@@ -1,0 +1,284 @@
+//! Whatever is not copied or lost, however messages are cut: what is said of an exchange is true.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod script;
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, any, prop_assert, prop_oneof, proptest};
+use proptest::test_runner::Config;
+use script::Step;
+use spandrel_model::{Direction, Event, KernelTime, Message, SpanKind, Value};
+use spandrel_protocols::Settings;
+
+/// One exchange of a conversation, before it is put on a connection.
+#[derive(Clone, Debug)]
+struct Plan {
+    method: &'static str,
+    /// Bytes of a field that makes the head longer.
+    request_padding: usize,
+    response_padding: usize,
+    body: usize,
+    chunked: bool,
+    /// Milliseconds until the client sends and until the server answers, once they can.
+    think: u64,
+    work: u64,
+    /// Goes into one message with the one before it, where both are sent at one time.
+    joins: (bool, bool),
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let method = prop_oneof![3 => Just("GET"), 1 => Just("POST"), 1 => Just("HEAD")];
+    let padding = || prop_oneof![3 => Just(0), 1 => 0..400_usize];
+    (
+        method,
+        padding(),
+        padding(),
+        prop_oneof![Just(0), 0..300_usize],
+        any::<bool>(),
+        prop_oneof![2 => Just(0), 1 => 0..20_u64],
+        0..20_u64,
+        any::<(bool, bool)>(),
+    )
+        .prop_map(
+            |(method, request_padding, response_padding, body, chunked, think, work, joins)| Plan {
+                method,
+                request_padding,
+                response_padding,
+                body,
+                chunked,
+                think,
+                work,
+                joins,
+            },
+        )
+}
+
+const STATUSES: [u16; 7] = [200, 404, 503, 201, 500, 403, 202];
+
+fn status(index: usize) -> u16 {
+    STATUSES[index % STATUSES.len()]
+}
+
+fn message_of(first_line: &str, padding: usize, body: Option<usize>, chunked: bool) -> Vec<u8> {
+    let mut text = format!("{first_line}\r\nHost: x\r\n");
+    if padding > 0 {
+        text += &format!("Cookie: {}\r\n", "c".repeat(padding));
+    }
+    let Some(body) = body else {
+        return (text + "\r\n").into_bytes();
+    };
+    if chunked {
+        text += "Transfer-Encoding: chunked\r\n\r\n";
+        for size in [body / 3, body - body / 3] {
+            if size > 0 {
+                text += &format!("{size:x}\r\n{}\r\n", "b".repeat(size));
+            }
+        }
+        text += "0\r\n\r\n";
+    } else {
+        text += &format!("Content-Length: {body}\r\n\r\n{}", "b".repeat(body));
+    }
+    text.into_bytes()
+}
+
+fn request(index: usize, plan: &Plan) -> Vec<u8> {
+    let line = format!("{} /p{index} HTTP/1.1", plan.method);
+    let body = (plan.method == "POST").then_some(plan.body);
+    message_of(&line, plan.request_padding, body, plan.chunked)
+}
+
+fn response(index: usize, plan: &Plan) -> Vec<u8> {
+    let line = format!("HTTP/1.1 {} Because", status(index));
+    if plan.method == "HEAD" {
+        let field = format!("{line}\r\nContent-Length: {}", plan.body);
+        return message_of(&field, plan.response_padding, None, false);
+    }
+    message_of(&line, plan.response_padding, Some(plan.body), plan.chunked)
+}
+
+/// When each request and response is sent: a client with so many requests under way, and a server that answers in turn.
+fn times(plans: &[Plan], window: usize, silences: bool) -> Vec<(u64, u64)> {
+    let mut times: Vec<(u64, u64)> = Vec::new();
+    for (index, plan) in plans.iter().enumerate() {
+        let free = index.checked_sub(window).map_or(1000, |at| times[at].1 + 1);
+        let before = times.last().map_or(0, |one| one.0);
+        let answered = times.last().map_or(0, |one| one.1);
+        let mut sent = free.max(before) + plan.think;
+        if silences && plan.think == 19 {
+            sent = answered.max(sent) + 500;
+        }
+        times.push((sent, sent.max(answered) + plan.work));
+    }
+    times
+}
+
+/// What is not seen of the messages.
+#[derive(Clone, Debug)]
+struct Blindness {
+    /// Bytes copied of each message, in turn, and whether its tail is.
+    limits: Vec<(usize, bool)>,
+    /// Every so-manieth message is not reported, beginning with this one.
+    loss: Option<(usize, usize)>,
+}
+
+fn messages(
+    sends: Vec<(u64, Vec<u8>, bool)>,
+    direction: Direction,
+    blindness: &Blindness,
+    template: &Message,
+) -> (Vec<Event>, u64) {
+    let mut joined: Vec<(u64, Vec<u8>)> = Vec::new();
+    for (time, bytes, joins) in sends {
+        match joined.last_mut() {
+            Some((last, before)) if joins && *last == time => before.extend(bytes),
+            _ => joined.push((time, bytes)),
+        }
+    }
+    let mut events = Vec::new();
+    let mut position = 0;
+    for (index, (time, bytes)) in joined.into_iter().enumerate() {
+        let (limit, tail) = blindness.limits[index % blindness.limits.len()];
+        let mut message = template.clone();
+        message.stamp.time = KernelTime(time * 1_000_000);
+        message.direction = direction;
+        message.position = position;
+        message.length = bytes.len() as u32;
+        position += bytes.len() as u64;
+        let copied = limit.min(bytes.len());
+        message.payload = Bytes::copy_from_slice(&bytes[..copied]);
+        if tail {
+            let from = copied.max(bytes.len().saturating_sub(32));
+            message.tail = Bytes::copy_from_slice(&bytes[from..]);
+        }
+        let lost = blindness
+            .loss
+            .is_some_and(|(first, every)| index >= first && (index - first).is_multiple_of(every));
+        if !lost {
+            events.push(Event::Message(message));
+        }
+    }
+    (events, position)
+}
+
+/// Everything that is said of a conversation, as index of the path and status.
+fn said(
+    plans: &[Plan],
+    window: usize,
+    server: bool,
+    blindness: (&Blindness, &Blindness),
+) -> Vec<(usize, i64)> {
+    let role = if server { "server" } else { "client" };
+    let text = format!("open 1 {role} 10.0.0.1:80 10.0.0.2:4000\nread 1 1 \"x\"\nclose 1 1");
+    let mut parts = script::parse(&text).into_iter();
+    let (Some(open), Some(Step::Event(Event::Message(template))), Some(Step::Event(close))) =
+        (parts.next(), parts.next(), parts.next())
+    else {
+        unreachable!("the script has three lines");
+    };
+    let lossless = blindness.0.loss.is_none() && blindness.1.loss.is_none();
+    let times = times(plans, window, lossless);
+    let (mut requests, mut responses) = (Vec::new(), Vec::new());
+    for (index, (plan, time)) in plans.iter().zip(&times).enumerate() {
+        requests.push((time.0, request(index, plan), plan.joins.0));
+        responses.push((time.1, response(index, plan), plan.joins.1));
+    }
+    let direction = if server {
+        Direction::Ingress
+    } else {
+        Direction::Egress
+    };
+    let (mut events, asked) = messages(requests, direction, blindness.0, &template);
+    let (answers, answered) = messages(responses, direction.reverse(), blindness.1, &template);
+    events.extend(answers);
+    events.sort_by_key(|event| event.stamp().time);
+    let end = events.last().map_or(0, |event| event.stamp().time.0);
+    let mut steps = vec![open];
+    for event in events {
+        let time = event.stamp().time;
+        steps.push(Step::Event(event));
+        steps.push(Step::Tick(time));
+    }
+    // Silence is evidence only where nothing was lost.
+    let silence = if lossless { 400_000_000 } else { 1_000_000 };
+    if let Event::ConnectionClosed(mut close) = close {
+        steps.push(Step::Tick(KernelTime(end + silence)));
+        close.stamp.time = KernelTime(end + silence);
+        (close.ingress_bytes, close.egress_bytes) = if server {
+            (asked, answered)
+        } else {
+            (answered, asked)
+        };
+        steps.push(Step::Event(Event::ConnectionClosed(close)));
+        steps.push(Step::Tick(KernelTime(end + silence + 400_000_000)));
+    }
+    let outcome = script::run_steps(&steps, Settings::default());
+    let spans = outcome.output.measured.iter().map(|one| &one.span);
+    spans
+        .filter_map(|span| {
+            let key = if span.kind == SpanKind::Server {
+                "url.path"
+            } else {
+                "url.full"
+            };
+            let Some(Value::Str(path)) = span.attribute(key) else {
+                return None;
+            };
+            let index = path.rsplit("/p").next()?.parse().ok()?;
+            match span.attribute("http.response.status_code") {
+                Some(Value::I64(status)) => Some((index, *status)),
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+fn limits() -> impl Strategy<Value = Vec<(usize, bool)>> {
+    let limit = prop_oneof![Just(0), 10..600_usize, Just(8192)];
+    vec((limit, any::<bool>()), 1..5)
+}
+
+fn blindness() -> impl Strategy<Value = Blindness> {
+    let loss = prop_oneof![2 => Just(None), 1 => (0..6_usize, 1..6_usize).prop_map(Some)];
+    (limits(), loss).prop_map(|(limits, loss)| Blindness { limits, loss })
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 1024, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn no_exchange_gets_the_status_of_another(
+        plans in vec(plan(), 1..9),
+        window in 1..5_usize,
+        server in any::<bool>(),
+        requests in blindness(),
+        responses in blindness(),
+    ) {
+        for (index, told) in said(&plans, window, server, (&requests, &responses)) {
+            prop_assert!(told == i64::from(status(index)), "/p{index} is said to be {told}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_waits_for_its_answers_loses_nothing_to_what_is_not_copied(
+        plans in vec(plan(), 1..30),
+        server in any::<bool>(),
+        limits in vec((80..600_usize, any::<bool>()), 1..5),
+    ) {
+        let blindness = Blindness { limits, loss: None };
+        // Without cut heads, which may hide requests.
+        let plans: Vec<Plan> = plans
+            .into_iter()
+            .map(|plan| Plan { request_padding: 0, response_padding: 0, ..plan })
+            .collect();
+        let whole = Blindness { limits: vec![(8192, false)], loss: None };
+        // Where both are chunked, an answer may be hidden that would say more of what the request hides.
+        let responses = if plans.iter().any(|plan| plan.chunked && plan.method == "POST") {
+            &whole
+        } else {
+            &blindness
+        };
+        let told = said(&plans, 1, server, (&blindness, responses));
+        prop_assert!(told.len() == plans.len(), "{told:?} of {}", plans.len());
+    }
+}
