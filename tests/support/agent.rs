@@ -96,6 +96,18 @@ impl Agent {
         spans
     }
 
+    /// Waits until the OTLP JSON lines of the output hold such a span.
+    pub(crate) fn wait_for_span(&self, is: impl Fn(&Span) -> bool, limit: Duration) {
+        let mut read = 0;
+        let found = self.process.stdout.wait(limit, |lines| {
+            let new = &lines[read..];
+            read = lines.len();
+            let mut spans = new.iter().flat_map(|line| Span::of_line(line));
+            spans.any(|span| is(&span)).then_some(())
+        });
+        assert!(found.is_some(), "no such span after {limit:?}");
+    }
+
     /// SIGKILL: no ledger, no drain.
     pub(crate) fn kill(mut self) {
         self.process.kill();
