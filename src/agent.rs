@@ -1,19 +1,25 @@
 //! The life of a live run: attach, say `ready`, run the pipeline, stop in order.
 
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::thread;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use rustix::time::{ClockId, clock_gettime};
+use spandrel_model::ledger::Reason;
 use spandrel_model::{
-    CapturePolicy, ClockOffset, ConnectionId, Event, KernelTime, Ledger, LossesByCgroup,
-    ProcessKey, UnixTime,
+    CapturePolicy, ClockOffset, ConnectionId, KernelTime, Ledger, LossesByCgroup, ProcessKey,
+    UnixTime,
 };
-use spandrel_probes::{Capture, CaptureSettings, Control, Counters, GoroutineLayout, Verdict};
+use spandrel_probes::{
+    Batch, Capture, CaptureSettings, Control, Counters, GoroutineLayout, Verdict,
+};
 
+use crate::alarm;
 use crate::exit::Failure;
 use crate::notify;
 use crate::pipeline::{Pipeline, Steering};
@@ -21,10 +27,12 @@ use crate::pipeline::{Pipeline, Steering};
 /// Batches between the poll thread and the pipeline. When all are full the poll thread waits, the ring fills, and the
 /// kernel side counts what it cannot place: overload is lost in one place only.
 const BATCHES: usize = 16;
-/// Longest time without a tick.
+/// How often the pipeline ticks, and how often the main thread looks whether all threads live.
 const TICK: Duration = Duration::from_millis(20);
 /// How often the kernel side's counters are read into the ledger, in ticks.
 const ACCOUNT_TICKS: u32 = 5;
+/// The time that the pipeline has beyond its own deadline.
+const LEFT_BEHIND: Duration = Duration::from_secs(5);
 
 /// Asks the run to end: set by SIGTERM, SIGINT or the end of its duration.
 #[derive(Clone, Default)]
@@ -74,14 +82,26 @@ impl Steering for Control {
     }
 }
 
-/// Captures until `stop`, or for `duration`; returns when everything captured has gone through the pipeline.
+/// When a run ends, and what it leaves.
+pub struct Life<'a> {
+    /// Ends it.
+    pub stop: &'a Stop,
+    /// Ends it after this time.
+    pub duration: Option<Duration>,
+    /// How long the pipeline may take to write and send what it has.
+    pub shutdown_timeout: Duration,
+    /// Where everything that was seen ends.
+    pub ledger: &'a Arc<Ledger>,
+}
+
+/// Captures until the end of `life`; returns when everything captured has gone through the pipeline. A thread that dies
+/// ends it as well, with an error and a closed ledger.
 pub fn capture(
     settings: CaptureSettings,
-    duration: Option<Duration>,
-    stop: &Stop,
-    ledger: &Arc<Ledger>,
+    life: &Life<'_>,
     build: impl FnOnce(Control) -> anyhow::Result<Pipeline>,
 ) -> anyhow::Result<()> {
+    alarm::arm();
     let (sender, receiver) = sync_channel(BATCHES);
     let capture = Capture::start(settings, sender).map_err(|error| {
         Failure::machine(format!(
@@ -90,56 +110,137 @@ pub fn capture(
     })?;
     let pipeline = build(capture.control())?;
     let worker = thread::Builder::new().name("pipeline".to_owned()).spawn({
-        let stop = stop.clone();
-        move || consume(pipeline, &receiver, &stop)
+        let stop = life.stop.clone();
+        move || work(pipeline, receiver, &stop)
     })?;
     let status = capture.status();
     notify::ready(&format!("backend={} ({})", status.backend, status.why));
 
-    let deadline = duration.map(|duration| Instant::now() + duration);
+    let lived = live(life, &worker, || capture.counters());
+    let counters = capture.stop();
+    let ended = join(worker, life.shutdown_timeout, LEFT_BEHIND);
+    account(life.ledger, &counters);
+    let result = lived.and(ended);
+    let died = result.as_ref().err().and_then(|error| error.downcast_ref());
+    if let Some(Died { reason, .. }) = died {
+        life.ledger.drop_rest(reason);
+    }
+    result
+}
+
+/// Waits for the end of `life`, or for a thread that dies.
+fn live(life: &Life<'_>, worker: &Worker, counters: impl Fn() -> Counters) -> anyhow::Result<()> {
+    let deadline = life.duration.map(|duration| Instant::now() + duration);
     let mut ticks = 0_u32;
-    while !stop.requested() {
+    while !life.stop.requested() {
+        if let Some(name) = alarm::raised() {
+            return Err(Died::panicked(&name).into());
+        }
+        if worker.is_finished() && !life.stop.requested() {
+            return Err(Died::ended().into());
+        }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             break;
         }
         if ticks.is_multiple_of(ACCOUNT_TICKS) {
-            account(ledger, &capture.counters());
+            account(life.ledger, &counters());
         }
         ticks = ticks.wrapping_add(1);
         thread::sleep(TICK);
     }
-    let counters = capture.stop();
-    let result = worker.join();
-    account(ledger, &counters);
-    match result {
+    Ok(())
+}
+
+type Worker = JoinHandle<anyhow::Result<()>>;
+
+/// Waits for the pipeline's end, which has its own deadline; what stands still for longer than that is left behind.
+fn join(worker: Worker, shutdown_timeout: Duration, more: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + shutdown_timeout + more;
+    while !worker.is_finished() {
+        if Instant::now() >= deadline {
+            return Err(Died::stalled(shutdown_timeout).into());
+        }
+        thread::sleep(TICK);
+    }
+    match worker.join() {
         Ok(result) => result,
-        Err(_) => anyhow::bail!("the pipeline thread panicked: please report this"),
+        Err(_) => Err(Died::panicked("pipeline").into()),
     }
 }
 
-/// Runs until the poll thread has ended and its last batch is through.
-fn consume(
-    mut pipeline: Pipeline,
-    receiver: &Receiver<Vec<Event>>,
-    stop: &Stop,
-) -> anyhow::Result<()> {
-    let mut ticked = Instant::now();
-    loop {
-        match receiver.recv_timeout(TICK) {
-            Ok(mut batch) => batch.iter_mut().for_each(|event| pipeline.take(event)),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
+/// Why a run ended before it was asked to, or without all of its parts.
+#[derive(Debug)]
+struct Died {
+    message: String,
+    reason: Reason,
+}
+
+impl Died {
+    fn panicked(thread: &str) -> Self {
+        Self {
+            message: format!(
+                "the thread `{thread}` panicked, and the agent ends, so that it can be started again: please report this"
+            ),
+            reason: "agent.panicked",
         }
-        if ticked.elapsed() >= TICK {
-            ticked = Instant::now();
-            pipeline.tick(now());
+    }
+
+    fn ended() -> Self {
+        Self {
+            message: "the capture thread has ended unasked, and so the agent ends, so that it can be started again: please report this".to_owned(),
+            reason: "agent.panicked",
+        }
+    }
+
+    fn stalled(timeout: Duration) -> Self {
+        Self {
+            message: format!(
+                "the pipeline did not end within {timeout:?} (shutdown_timeout): what it held is lost; is a disk or a reader of the output stalled?"
+            ),
+            reason: "agent.stalled",
+        }
+    }
+}
+
+impl fmt::Display for Died {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Died {}
+
+/// The pipeline's thread. After a panic what has been handed to the sink is still written and sent.
+fn work(mut pipeline: Pipeline, receiver: Receiver<Batch>, stop: &Stop) -> anyhow::Result<()> {
+    let consumed = AssertUnwindSafe(|| consume(&mut pipeline, &receiver, stop));
+    match panic::catch_unwind(consumed) {
+        Ok(()) => Ok(pipeline.finish()?),
+        Err(panicked) => {
+            drop(receiver);
+            pipeline.finish_sink()?;
+            panic::resume_unwind(panicked)
+        }
+    }
+}
+
+/// Runs until the capture thread has ended and its last batch is through.
+fn consume(pipeline: &mut Pipeline, receiver: &Receiver<Batch>, stop: &Stop) {
+    let mut ticked = KernelTime::default();
+    for mut batch in receiver {
+        batch
+            .events
+            .iter_mut()
+            .for_each(|event| pipeline.take(event));
+        // Not the time of day: what was submitted before this moment may still wait behind this batch.
+        if Duration::from_nanos(batch.until.since(ticked)) >= TICK {
+            ticked = batch.until;
+            pipeline.tick(ticked);
         }
         if pipeline.has_failed() {
-            // Go on taking batches, so that the poll thread can end and every message is accounted for.
+            // Go on taking batches, so that the capture thread can end and every message is accounted for.
             stop.request();
         }
     }
-    Ok(pipeline.finish()?)
 }
 
 /// The kernel's clock, the one that stamps events.
@@ -169,14 +270,5 @@ fn account(ledger: &Ledger, counters: &Counters) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kernel_time_with_the_offset_is_the_time_of_day() {
-        let unix = clock_offset().to_unix(now()).0;
-        let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let apart = before.as_nanos().abs_diff(u128::from(unix));
-        assert!(apart < 5_000_000_000, "{apart} ns apart");
-    }
-}
+#[path = "agent_tests.rs"]
+mod tests;

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod alarm;
 pub mod cli;
 pub mod commands;
 pub mod exit;

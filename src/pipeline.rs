@@ -189,6 +189,11 @@ impl Pipeline {
             self.place(held.since, held.measured, true);
         }
         self.tell_waiting();
+        self.finish_sink()
+    }
+
+    /// Writes and sends what the sink has, and ends the recording, without another look at anything else.
+    pub fn finish_sink(&mut self) -> io::Result<()> {
         let unix = self.unix_now();
         let result = self.sink.finish(unix);
         self.keep(result);

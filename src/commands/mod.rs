@@ -22,13 +22,13 @@ use spandrel_container_runtime::Names;
 use spandrel_model::{Ledger, ledger};
 use spandrel_protocols::Tracker;
 
-use crate::agent::{self, Stop};
+use crate::agent::{self, Life, Stop};
 use crate::cli::{Command, Output};
 use crate::exit::{Exit, Failure, say};
 use crate::kubernetes::{Hold, Kubernetes, Outcomes};
 use crate::pipeline::Pipeline;
 use crate::recorder::Recorder;
-use crate::sink::{OtlpSink, RequestJsonLines, Sink, TextConsole, TextTable};
+use crate::sink::{Lines, OtlpSink, Patience, RequestJsonLines, Sink, TextConsole, TextTable};
 use crate::{logging, settings};
 use sources::Sources;
 
@@ -101,27 +101,38 @@ fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
     Ok(loaded)
 }
 
-type Stdout = io::BufWriter<io::Stdout>;
-
-fn stdout() -> Stdout {
-    io::BufWriter::with_capacity(1 << 16, io::stdout())
+fn stdout(live: bool, config: &Config, ledger: &Arc<Ledger>) -> anyhow::Result<Lines> {
+    let patience = if live {
+        Patience::Drops(config.shutdown_timeout)
+    } else {
+        Patience::Waits
+    };
+    Lines::start(io::stdout(), patience, Arc::clone(ledger))
+        .context("cannot start the thread that writes to standard output")
 }
 
-fn table(ledger: &Arc<Ledger>) -> TextTable<Stdout> {
+fn table(live: bool, config: &Config, ledger: &Arc<Ledger>) -> anyhow::Result<TextTable> {
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    TextTable::new(stdout(), Arc::clone(ledger), colour)
+    let lines = stdout(live, config, ledger)?;
+    Ok(TextTable::new(lines, Arc::clone(ledger), colour))
 }
 
 /// The sink that a configuration describes, around the one that exports.
-fn exporting(otlp: OtlpSink, config: &Config, ledger: &Arc<Ledger>) -> Box<dyn Sink> {
+fn exporting(
+    otlp: OtlpSink,
+    live: bool,
+    config: &Config,
+    ledger: &Arc<Ledger>,
+) -> anyhow::Result<Box<dyn Sink>> {
     if settings::spans_as_text(config) {
         let others = settings::spans_beside_console(config);
-        return Box::new(TextConsole::new(table(ledger), otlp, others));
+        let table = table(live, config, ledger)?;
+        return Ok(Box::new(TextConsole::new(table, otlp, others)));
     }
-    Box::new(otlp)
+    Ok(Box::new(otlp))
 }
 
-/// The sink that prints to standard output; a `live` one writes by the clock as well.
+/// The sink that prints to standard output; a `live` one writes by the clock as well, and waits for no reader.
 fn printer(
     output: Output,
     live: bool,
@@ -129,8 +140,11 @@ fn printer(
     ledger: &Arc<Ledger>,
 ) -> anyhow::Result<Box<dyn Sink>> {
     Ok(match output {
-        Output::Text => Box::new(table(ledger)),
-        Output::Json => Box::new(RequestJsonLines::new(stdout(), Arc::clone(ledger))),
+        Output::Text => Box::new(table(live, config, ledger)?),
+        Output::Json => {
+            let lines = stdout(live, config, ledger)?;
+            Box::new(RequestJsonLines::new(lines, Arc::clone(ledger)))
+        }
         Output::OtlpJson => Box::new(OtlpSink::start(settings::console(config, live), ledger)?),
     })
 }
@@ -164,7 +178,13 @@ fn capture_into(
     };
     let asked = containers.as_ref().map(Names::counters);
     let mut names = containers.map(|names| (names, settings::container_hold(config)));
-    let result = agent::capture(settings, duration, stop, ledger, |control| {
+    let life = Life {
+        stop,
+        duration,
+        shutdown_timeout: config.shutdown_timeout,
+        ledger,
+    };
+    let result = agent::capture(settings, &life, |control| {
         let seed = settings::id_seed();
         let mut pipeline = Pipeline::new(
             Tracker::new(settings::protocols(config), seed, Arc::clone(ledger)),

@@ -108,6 +108,10 @@ impl Agent {
         assert!(found.is_some(), "no such span after {limit:?}");
     }
 
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        self.process.signal(signal);
+    }
+
     /// SIGKILL: no ledger, no drain.
     pub(crate) fn kill(mut self) {
         self.process.kill();

@@ -68,6 +68,13 @@ impl Account {
         self.in_flight.fetch_sub(n, Ordering::Relaxed);
     }
 
+    /// Whoever would have told where the rest ends has died: it ends here, for a reason.
+    pub fn drop_rest(&self, reason: Reason) {
+        let now = self.snapshot();
+        let told = now.settled + now.in_flight + now.dropped.values().sum::<u64>();
+        self.drop_for(reason, now.seen.saturating_sub(told));
+    }
+
     /// The numbers now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
@@ -189,6 +196,23 @@ impl Ledger {
         self.lock_destinations().clone()
     }
 
+    /// Closes all accounts after a thread has died: what it held ends for this reason.
+    pub fn drop_rest(&self, reason: Reason) {
+        let shared = [
+            &self.messages,
+            &self.exchanges,
+            &self.spans,
+            &self.metric_points,
+            &self.measurements,
+            &self.log_records,
+        ];
+        shared.iter().for_each(|account| account.drop_rest(reason));
+        for of in self.destinations() {
+            let own = [&of.spans, &of.metric_points, &of.log_records];
+            own.iter().for_each(|account| account.drop_rest(reason));
+        }
+    }
+
     /// Sets whose messages were lost under overload; counted by the kernel side.
     pub fn set_lost(&self, losses: LossesByCgroup) {
         *self.lock_lost() = losses;
@@ -297,6 +321,19 @@ mod tests {
         assert!(!account.snapshot().is_closed());
         account.depart(1);
         assert!(account.snapshot().is_closed());
+    }
+
+    #[test]
+    fn what_a_dead_thread_held_ends_for_a_reason_and_what_has_ended_stays() {
+        let ledger = Ledger::default();
+        ledger.exchanges.see(5);
+        ledger.exchanges.settle(2);
+        ledger.exchanges.drop_for("exchange.idle", 1);
+        ledger.destination("a").spans.see(1);
+        ledger.drop_rest("agent.panicked");
+        assert!(ledger.is_closed());
+        assert_eq!(ledger.exchanges.snapshot().dropped["agent.panicked"], 2);
+        assert_eq!(ledger.spans.snapshot().dropped.len(), 0);
     }
 
     #[test]

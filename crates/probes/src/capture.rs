@@ -5,24 +5,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle, RingBufferBuilder};
-use spandrel_model::Event;
 
+use crate::batch::Batch;
 use crate::control::{Control, Epochs, Maps};
 use crate::counters::Counters;
 use crate::handover::Handover;
 use crate::kept::Kept;
 use crate::load::{self, CaptureError, Loaded, Status};
 use crate::misses::Programs;
+use crate::ring::Emptied;
 use crate::settings::CaptureSettings;
 
 /// Longest time between two looks into the ring.
 const POLL: Duration = Duration::from_millis(10);
-
-/// Longest time for what is in the ring to be handed over at the end.
-const STOP: Duration = Duration::from_secs(5);
 
 /// A running capture. Dropping it stops it without waiting for the receiver.
 #[derive(Debug)]
@@ -38,8 +36,8 @@ pub(crate) struct Shared {
     maps: Arc<Maps>,
     /// The counters at the end of capture, when every message that they count had been taken.
     last: OnceLock<Counters>,
-    stop: AtomicBool,
-    /// Give up handing over: set when the time to stop has run out, or nobody waits for it.
+    pub(crate) stop: AtomicBool,
+    /// Give up handing over: nobody waits for it.
     pub(crate) abandon: AtomicBool,
     pub(crate) delivered: AtomicU64,
     pub(crate) receiver_gone: AtomicU64,
@@ -88,10 +86,7 @@ impl Shared {
 impl Capture {
     /// Loads and attaches the programs; events go to `sink` in batches. While `sink` is full the ring fills, and what
     /// it has no room for is counted as `kernel.ring_full`: overload loses in that one place only.
-    pub fn start(
-        settings: CaptureSettings,
-        sink: SyncSender<Vec<Event>>,
-    ) -> Result<Self, CaptureError> {
+    pub fn start(settings: CaptureSettings, sink: SyncSender<Batch>) -> Result<Self, CaptureError> {
         let (ready, started) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("capture".to_owned())
@@ -211,7 +206,7 @@ fn run(
     settings: &CaptureSettings,
     mut loaded: Loaded<'_>,
     shared: &Arc<Shared>,
-    sink: SyncSender<Vec<Event>>,
+    sink: SyncSender<Batch>,
     ready: &Ready,
 ) {
     let handover = std::cell::RefCell::new(Handover::new(sink, Arc::clone(shared)));
@@ -225,8 +220,12 @@ fn run(
         (settings.existing_connections && existing.autoload()).then(|| existing.attach());
     let mut ring = RingBufferBuilder::new();
     let added = ring.add(&loaded.skeleton.maps.events, |record| {
-        handover.borrow_mut().take(record);
-        0
+        // libbpf goes on with the ring while the callback answers 0: what it does not get, the next look does.
+        if handover.borrow_mut().take(record) {
+            0
+        } else {
+            -1
+        }
     });
     let ring = match added.map(|_| ()).and_then(|()| ring.build()) {
         Ok(ring) => ring,
@@ -260,36 +259,41 @@ fn run(
         );
     }
     drop(ready.send(Ok((Arc::clone(shared), loaded.status.clone()))));
+    let mut emptied = Emptied::default();
+    let mut put = Kept::put(&loaded);
     while !shared.stop.load(Ordering::Acquire) {
-        ring.poll_raw(POLL);
-        let put = Kept::put(&loaded);
         // Records below the wake-up threshold make no wake-up: the timer fetches them.
+        if ring.poll_raw(POLL) < 0 {
+            handover.borrow_mut().flush();
+        }
+        if emptied.needs_mark() {
+            put = Kept::put(&loaded);
+            emptied.mark(&ring);
+        }
         ring.consume_raw();
         let mut handover = handover.borrow_mut();
-        kept.take(put, |record| handover.take(record));
+        if let Some(until) = emptied.reached(&ring) {
+            kept.take(put, |record| _ = handover.take(record));
+            handover.reached(until);
+        }
         handover.sync_clock_if_due();
         handover.flush();
     }
     loaded.links.clear();
     settle();
-    let deadline = Instant::now() + STOP;
     loop {
         let put = Kept::put(&loaded);
-        ring.consume_raw();
-        kept.take(put, |record| handover.borrow_mut().take(record));
+        while ring.consume_raw() < 0 {
+            handover.borrow_mut().flush();
+        }
+        kept.take(put, |record| _ = handover.borrow_mut().take(record));
         handover.borrow_mut().flush();
         let counters = shared.counters();
-        if counters.is_closed() && counters.submitted == shared.taken() {
-            // The end is here: a program that was preempted before it was detached may still submit one message, which
-            // nobody would take any more.
+        // A program that was preempted before it was detached may still submit one message after the counters agree,
+        // which nobody would take any more.
+        let all = counters.is_closed() && counters.submitted == shared.taken();
+        if all || handover.borrow_mut().gives_up() {
             drop(shared.last.set(counters));
-            break;
-        }
-        if Instant::now() > deadline {
-            shared.abandon.store(true, Ordering::Release);
-            ring.consume_raw();
-            handover.borrow_mut().flush();
-            drop(shared.last.set(shared.counters()));
             break;
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -6,9 +6,10 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use spandrel_model::{Event, Stamp};
+use spandrel_model::{Event, KernelTime, Stamp};
 
 use crate::abi;
+use crate::batch::Batch;
 use crate::capture::Shared;
 use crate::clock;
 use crate::decode::{Place, decode};
@@ -17,6 +18,12 @@ use crate::decode::{Place, decode};
 const BATCH_EVENTS: usize = 512;
 const BATCH_BYTES: usize = 64 << 10;
 
+/// How much time passes until it is handed over without an event.
+const IDLE: Duration = Duration::from_millis(20);
+
+/// Longest time for what is in the ring to be handed over at the end.
+const STOP: Duration = Duration::from_secs(5);
+
 /// How often the clocks are compared.
 const CLOCK: Duration = Duration::from_secs(10);
 
@@ -24,7 +31,7 @@ const CLOCK: Duration = Duration::from_secs(10);
 const USER_CPU: u16 = u16::MAX;
 
 pub(crate) struct Handover {
-    sink: SyncSender<Vec<Event>>,
+    sink: SyncSender<Batch>,
     shared: Arc<Shared>,
     arena: BytesMut,
     pending: Vec<Event>,
@@ -33,10 +40,15 @@ pub(crate) struct Handover {
     /// Next sequence number of each CPU.
     sequences: Vec<u64>,
     clock_due: Instant,
+    /// Up to when everything is pending or handed over, and what was said of that last.
+    until: KernelTime,
+    told: KernelTime,
+    /// When the end began to be waited for.
+    stopping: Option<Instant>,
 }
 
 impl Handover {
-    pub(crate) fn new(sink: SyncSender<Vec<Event>>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(sink: SyncSender<Batch>, shared: Arc<Shared>) -> Self {
         Self {
             sink,
             shared,
@@ -45,11 +57,14 @@ impl Handover {
             places: Vec::with_capacity(BATCH_EVENTS),
             sequences: Vec::new(),
             clock_due: Instant::now() + CLOCK,
+            until: KernelTime::default(),
+            told: KernelTime::default(),
+            stopping: None,
         }
     }
 
-    /// Takes one record of the ring.
-    pub(crate) fn take(&mut self, record: &[u8]) {
+    /// Takes one record of the ring. Whether there is room for another one before the next [`Self::flush`].
+    pub(crate) fn take(&mut self, record: &[u8]) -> bool {
         let sequences = &mut self.sequences;
         let decoded = decode(record, &mut self.arena, |cpu| next(sequences, cpu));
         match decoded {
@@ -64,9 +79,12 @@ impl Handover {
                 }
             }
         }
-        if self.pending.len() >= BATCH_EVENTS || self.arena.len() >= BATCH_BYTES {
-            self.flush();
-        }
+        self.pending.len() < BATCH_EVENTS && self.arena.len() < BATCH_BYTES
+    }
+
+    /// Everything submitted before this time has been taken.
+    pub(crate) fn reached(&mut self, until: KernelTime) {
+        self.until = self.until.max(until);
     }
 
     /// Puts the relation of the clocks among the events.
@@ -92,9 +110,21 @@ impl Handover {
 
     /// Hands over what there is, and waits for room.
     pub(crate) fn flush(&mut self) {
+        let until = self.until;
         if self.pending.is_empty() {
+            if Duration::from_nanos(until.since(self.told)) >= IDLE {
+                let idle = Batch {
+                    events: Vec::new(),
+                    until,
+                };
+                // Who has batches to work on hears of the time with the next one.
+                if self.sink.try_send(idle).is_ok() {
+                    self.told = until;
+                }
+            }
             return;
         }
+        self.told = until;
         let arena = self.arena.split().freeze();
         let mut messages = 0;
         for (event, place) in self.pending.iter_mut().zip(self.places.drain(..)) {
@@ -107,21 +137,33 @@ impl Handover {
         let next = Vec::with_capacity(self.pending.len().next_multiple_of(64).min(BATCH_EVENTS));
         let events = std::mem::replace(&mut self.pending, next);
         self.arena.reserve(BATCH_BYTES);
-        let counter = self.send(events);
+        let counter = self.send(Batch { events, until });
         counter.fetch_add(messages, Ordering::Release);
     }
 
+    /// Whether the time to hand over has run out: capture has stopped, and a receiver that takes nothing is not waited
+    /// for longer than that.
+    pub(crate) fn gives_up(&mut self) -> bool {
+        if self.shared.abandon.load(Ordering::Acquire) {
+            return true;
+        }
+        if !self.shared.stop.load(Ordering::Acquire) {
+            return false;
+        }
+        self.stopping.get_or_insert_with(Instant::now).elapsed() >= STOP
+    }
+
     /// Which counter the batch ends in.
-    fn send(&self, mut events: Vec<Event>) -> &AtomicU64 {
+    fn send(&mut self, mut batch: Batch) -> &AtomicU64 {
         loop {
-            match self.sink.try_send(events) {
+            match self.sink.try_send(batch) {
                 Ok(()) => return &self.shared.delivered,
                 Err(TrySendError::Disconnected(_)) => return &self.shared.receiver_gone,
                 Err(TrySendError::Full(back)) => {
-                    if self.shared.abandon.load(Ordering::Acquire) {
+                    if self.gives_up() {
                         return &self.shared.abandoned;
                     }
-                    events = back;
+                    batch = back;
                     std::thread::sleep(Duration::from_millis(1));
                 }
             }

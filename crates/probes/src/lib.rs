@@ -5,6 +5,7 @@
 //! What is in the kernel, and what each program is for: `docs/probes.md`.
 
 mod abi;
+mod batch;
 mod capture;
 mod clock;
 mod control;
@@ -17,9 +18,11 @@ mod load;
 mod misses;
 mod pid_namespace;
 mod preflight;
+mod ring;
 mod settings;
 mod skeleton;
 
+pub use batch::Batch;
 pub use capture::Capture;
 pub use control::{Control, ControlError, GoroutineLayout, Verdict};
 pub use counters::Counters;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use spandrel_model::{ConnectionId, ConnectionOpened, Direction, Event, Message};
-use spandrel_probes::{BackendChoice, Capture, CaptureSettings, Control, Counters, Status};
+use spandrel_probes::{BackendChoice, Batch, Capture, CaptureSettings, Control, Counters, Status};
 
 mod backends;
 pub use backends::backends;
@@ -102,7 +102,7 @@ pub struct Seen {
 
 pub struct Running {
     pub capture: Capture,
-    receiver: Receiver<Vec<Event>>,
+    receiver: Receiver<Batch>,
     events: Vec<Event>,
 }
 

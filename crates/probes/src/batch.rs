@@ -1,0 +1,22 @@
+//! What the capture thread hands over.
+
+use spandrel_model::{Event, KernelTime};
+
+/// Events in the order in which the kernel side submitted them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// The events; there may be none where only time has passed.
+    pub events: Vec<Event>,
+    /// Everything submitted before this time is in this batch or in an earlier one. A receiver that takes this for the
+    /// present never gives up on an event that still waits in the ring or in a batch.
+    pub until: KernelTime,
+}
+
+impl IntoIterator for Batch {
+    type Item = Event;
+    type IntoIter = std::vec::IntoIter<Event>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.events.into_iter()
+    }
+}
