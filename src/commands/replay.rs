@@ -34,9 +34,10 @@ pub(super) fn execute(arguments: &Replay) -> anyhow::Result<Exit> {
     let sink: Box<dyn Sink> = match (&arguments.config, arguments.output) {
         (Some(_), None) => exporting(
             OtlpSink::start(settings::export(&config, false), &ledger)?,
+            false,
             &config,
             &ledger,
-        ),
+        )?,
         (_, output) => printer(output.unwrap_or_default(), false, &config, &ledger)?,
     };
     let mut pipeline = Pipeline::new(

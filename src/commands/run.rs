@@ -47,8 +47,9 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
             .inspect_err(|error| tracing::warn!("the agent's own metrics are off: {error}"))
             .ok()
     });
+    let sink = exporting(otlp, true, &config, &ledger)?;
     let result = capture_into(
-        exporting(otlp, &config, &ledger),
+        sink,
         &config,
         None,
         &stop,

@@ -248,7 +248,7 @@ pub fn console(config: &Config, timed: bool) -> OtlpSinkSettings {
         )),
         metrics: Some(Target::SameStream),
         queue: QueueSettings {
-            block_on_overflow: true,
+            block_on_overflow: !timed,
             ..QueueSettings::default()
         },
         // A person or a script is waiting at the other end.

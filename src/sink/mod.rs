@@ -1,5 +1,6 @@
 //! Where finished spans go: a terminal, a file of lines, or OTLP destinations.
 
+mod lines;
 mod otlp;
 mod request_json;
 mod text;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use spandrel_model::{KernelTime, Measured, Resource, UnixTime};
 
+pub use lines::{Lines, Patience};
 pub use otlp::{Deadline, MetricsView, OtlpSink, OtlpSinkSettings};
 pub use request_json::RequestJsonLines;
 pub use text::TextTable;

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use spandrel_exporter::metrics::{Aggregator, AggregatorSettings, OverflowReport};
-use spandrel_exporter::{Exporter, ExporterSettings, Observed, Timings};
+use spandrel_exporter::reason::SHUTDOWN_DEADLINE;
+use spandrel_exporter::{Exporter, ExporterSettings, Observed, Target, Timings};
+use spandrel_model::ledger::{Account, DestinationAccounts};
 use spandrel_model::{KernelTime, Ledger, Measured, Resource, UnixTime};
 use spandrel_sampling::{Decision, SamplingSettings, SpanSampler};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::Sink;
 
@@ -50,7 +52,34 @@ pub struct OtlpSink {
     views: Vec<View>,
     deadline: Deadline,
     timed: bool,
-    runtime: Arc<Runtime>,
+    /// The destinations that are streams: a reader that stands still is told of.
+    streams: Vec<Arc<DestinationAccounts>>,
+    runtime: Arc<ExportRuntime>,
+}
+
+/// The export threads. A write to a stream whose reader stands still never ends: the end does not wait for it.
+pub struct ExportRuntime {
+    handle: Handle,
+    owned: Option<Runtime>,
+}
+
+impl ExportRuntime {
+    /// To start tasks on it.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for ExportRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.owned.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn is_stream(target: Option<&Target>) -> bool {
+    matches!(target, Some(Target::Console(..) | Target::File(_)))
 }
 
 /// The time that everything on its way has after the end: it runs from the first that asks to end.
@@ -85,6 +114,11 @@ impl OtlpSink {
             .enable_all()
             .build()
             .context("cannot start the export thread")?;
+        let destinations = settings.exporter.destinations.iter();
+        let streams = destinations
+            .filter(|to| is_stream(to.traces.as_ref()) || is_stream(to.metrics.as_ref()))
+            .map(|to| ledger.destination(&to.name))
+            .collect();
         let exporter = Exporter::start(settings.exporter, Arc::clone(ledger), runtime.handle())?;
         Ok(Self {
             exporter: Some(exporter),
@@ -101,12 +135,16 @@ impl OtlpSink {
                 .collect(),
             deadline: Deadline::new(settings.shutdown_timeout),
             timed: settings.timed,
-            runtime: Arc::new(runtime),
+            streams,
+            runtime: Arc::new(ExportRuntime {
+                handle: runtime.handle().clone(),
+                owned: Some(runtime),
+            }),
         })
     }
 
     /// The runtime of the export thread.
-    pub fn runtime(&self) -> Arc<Runtime> {
+    pub fn runtime(&self) -> Arc<ExportRuntime> {
         Arc::clone(&self.runtime)
     }
 
@@ -145,6 +183,28 @@ impl OtlpSink {
                 }
             }
         }
+    }
+
+    /// A stream is read by somebody on this machine: one that stands still is a failure of this run.
+    fn streams_end(&self) -> io::Result<()> {
+        let unwritten = |account: &Account| {
+            let dropped = account.snapshot().dropped;
+            dropped.get(SHUTDOWN_DEADLINE).copied().unwrap_or(0)
+        };
+        let streams = self.streams.iter();
+        let lost: u64 = streams
+            .map(|to| unwritten(&to.spans) + unwritten(&to.metric_points))
+            .sum();
+        if lost == 0 {
+            return Ok(());
+        }
+        let timeout = self.deadline.timeout;
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!(
+                "nobody reads the output: {lost} spans and metric points were not written within {timeout:?}"
+            ),
+        ))
     }
 
     /// Hands over the points of the views that are due at `kernel`, or of all of them.
@@ -205,7 +265,7 @@ impl Sink for OtlpSink {
         }
         if let Some(exporter) = self.exporter.take() {
             let left = self.deadline.left(Instant::now());
-            let report = self.runtime.block_on(exporter.shutdown(left));
+            let report = self.runtime.handle().block_on(exporter.shutdown(left));
             // What is left on disk is not lost, and the queue has told of it.
             let lost = report.lost_spans + report.lost_points;
             if !report.drained && lost > 0 {
@@ -217,6 +277,7 @@ impl Sink for OtlpSink {
                     self.deadline.timeout
                 );
             }
+            return self.streams_end();
         }
         Ok(())
     }

@@ -1,27 +1,27 @@
 //! One JSON object a request, for scripts.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use spandrel_model::{KernelTime, Ledger, Measured, Resource, SpanKind, SpanStatus, UnixTime};
 
-use super::Sink;
+use super::{Lines, Sink};
 
 /// Writes each request as an object of its span: times in Unix nanoseconds, attributes by their names.
-pub struct RequestJsonLines<W> {
-    output: W,
+pub struct RequestJsonLines {
+    output: Lines,
     ledger: Arc<Ledger>,
 }
 
-impl<W: Write + Send> RequestJsonLines<W> {
+impl RequestJsonLines {
     /// Lines go to `output`.
-    pub fn new(output: W, ledger: Arc<Ledger>) -> Self {
+    pub fn new(output: Lines, ledger: Arc<Ledger>) -> Self {
         Self { output, ledger }
     }
 }
 
-impl<W: Write + Send> Sink for RequestJsonLines<W> {
+impl Sink for RequestJsonLines {
     fn accept(&mut self, resource: &Arc<Resource>, measured: Measured) -> io::Result<()> {
         self.ledger.spans.see(1);
         let span = &measured.span;
@@ -44,12 +44,7 @@ impl<W: Write + Send> Sink for RequestJsonLines<W> {
             "parent_span_id": span.parent_span_id.map(|id| id.to_string()),
             "attributes": attributes,
         });
-        if let Err(error) = writeln!(self.output, "{line}") {
-            self.ledger.spans.drop_for("console.write_failed", 1);
-            return Err(error);
-        }
-        self.ledger.spans.settle(1);
-        Ok(())
+        self.output.push(format!("{line}\n").as_bytes(), 1)
     }
 
     fn tick(&mut self, _kernel: KernelTime, _unix: UnixTime) -> io::Result<()> {
@@ -57,7 +52,7 @@ impl<W: Write + Send> Sink for RequestJsonLines<W> {
     }
 
     fn finish(&mut self, _unix: UnixTime) -> io::Result<()> {
-        self.output.flush()
+        self.output.finish()
     }
 }
 

@@ -1,15 +1,16 @@
 //! The live view of `spandrel trace`: a line a request, latency per operation at the end.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::fmt::Write;
+use std::io;
 use std::sync::Arc;
 
 use spandrel_model::{
     KernelTime, Ledger, Measured, Resource, SpanRecord, SpanStatus, UnixTime, Value,
 };
 
-use super::Sink;
 use super::request_json::kind_name;
+use super::{Lines, Sink};
 
 /// Operations in the summary; further ones are counted together.
 const MAX_OPERATIONS: usize = 200;
@@ -17,8 +18,8 @@ const MAX_OPERATIONS: usize = 200;
 const MAX_DURATIONS: usize = 4096;
 
 /// Writes requests as lines in columns.
-pub struct TextTable<W> {
-    output: W,
+pub struct TextTable {
+    output: Lines,
     ledger: Arc<Ledger>,
     colour: bool,
     lines: u64,
@@ -59,9 +60,9 @@ impl Latencies {
     }
 }
 
-impl<W: Write + Send> TextTable<W> {
+impl TextTable {
     /// Lines go to `output`; `colour` for a terminal.
-    pub fn new(output: W, ledger: Arc<Ledger>, colour: bool) -> Self {
+    pub fn new(output: Lines, ledger: Arc<Ledger>, colour: bool) -> Self {
         Self {
             output,
             ledger,
@@ -72,9 +73,10 @@ impl<W: Write + Send> TextTable<W> {
     }
 
     fn write_line(&mut self, resource: &Resource, span: &SpanRecord) -> io::Result<()> {
+        let mut text = String::new();
         if self.lines == 0 {
-            writeln!(
-                self.output,
+            written(writeln!(
+                text,
                 "{:<12}  {:<6}  {:<18}  {:<26}  {:<34}  {:>6}  {:>9}  {:>9}  {:>9}  {:>5}",
                 "TIME (UTC)",
                 "ROLE",
@@ -86,7 +88,7 @@ impl<W: Write + Send> TextTable<W> {
                 "QUEUED",
                 "RTT",
                 "RETR"
-            )?;
+            ))?;
         }
         self.lines += 1;
         let (on, off) = match (self.colour, &span.status, status_code(span)) {
@@ -94,8 +96,8 @@ impl<W: Write + Send> TextTable<W> {
             (true, _, Some(400..)) => ("\x1b[33m", "\x1b[0m"),
             _ => ("", ""),
         };
-        writeln!(
-            self.output,
+        written(writeln!(
+            text,
             "{on}{:<12}  {:<6}  {:<18}  {:<26}  {:<34}  {:>6}  {:>9}  {:>9}  {:>9}  {:>5}{off}",
             clock(span.start),
             kind_name(span.kind),
@@ -107,23 +109,25 @@ impl<W: Write + Send> TextTable<W> {
             seconds(span, "spandrel.queue.duration"),
             seconds(span, "spandrel.tcp.rtt"),
             integer(span, "spandrel.tcp.retransmits").map_or_else(|| "-".into(), |n| n.to_string()),
-        )
+        ))?;
+        self.output.push(text.as_bytes(), 1)
     }
 
     fn write_summary(&mut self) -> io::Result<()> {
         if self.operations.is_empty() {
             return Ok(());
         }
-        writeln!(
-            self.output,
+        let mut text = String::new();
+        written(writeln!(
+            text,
             "\n{:<18}  {:<6}  {:<40}  {:>8}  {:>7}  {:>9}  {:>9}  {:>9}  {:>9}",
             "SERVICE", "ROLE", "OPERATION", "REQUESTS", "ERRORS", "P50", "P90", "P99", "MAX"
-        )?;
+        ))?;
         for ((service, kind, name), latencies) in &self.operations {
             let mut sorted = latencies.nanos.clone();
             sorted.sort_unstable();
-            writeln!(
-                self.output,
+            written(writeln!(
+                text,
                 "{:<18}  {:<6}  {:<40}  {:>8}  {:>7}  {:>9}  {:>9}  {:>9}  {:>9}",
                 clip(service, 18),
                 kind,
@@ -134,13 +138,13 @@ impl<W: Write + Send> TextTable<W> {
                 duration(latencies.quantile(&sorted, 0.9)),
                 duration(latencies.quantile(&sorted, 0.99)),
                 duration(sorted.last().copied().unwrap_or(0)),
-            )?;
+            ))?;
         }
-        Ok(())
+        self.output.push(text.as_bytes(), 0)
     }
 }
 
-impl<W: Write + Send> Sink for TextTable<W> {
+impl Sink for TextTable {
     fn accept(&mut self, resource: &Arc<Resource>, measured: Measured) -> io::Result<()> {
         self.ledger.spans.see(1);
         let span = &measured.span;
@@ -157,12 +161,7 @@ impl<W: Write + Send> Sink for TextTable<W> {
             .entry(key)
             .or_default()
             .record(span.duration_nanos(), error);
-        if let Err(error) = self.write_line(resource, span) {
-            self.ledger.spans.drop_for("console.write_failed", 1);
-            return Err(error);
-        }
-        self.ledger.spans.settle(1);
-        Ok(())
+        self.write_line(resource, span)
     }
 
     fn tick(&mut self, _kernel: KernelTime, _unix: UnixTime) -> io::Result<()> {
@@ -171,8 +170,13 @@ impl<W: Write + Send> Sink for TextTable<W> {
 
     fn finish(&mut self, _unix: UnixTime) -> io::Result<()> {
         self.write_summary()?;
-        self.output.flush()
+        self.output.finish()
     }
+}
+
+/// Text in memory can always be written.
+fn written(result: std::fmt::Result) -> io::Result<()> {
+    result.map_err(io::Error::other)
 }
 
 fn integer(span: &SpanRecord, key: &str) -> Option<i64> {

@@ -1,6 +1,6 @@
 //! The console exporter as text: spans as a table, beside what else is exported.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 
 use spandrel_model::{KernelTime, Measured, Resource, UnixTime};
@@ -8,15 +8,15 @@ use spandrel_model::{KernelTime, Measured, Resource, UnixTime};
 use super::{OtlpSink, Sink, TextTable};
 
 /// A table on standard output beside the other destinations.
-pub struct TextConsole<W> {
-    table: TextTable<W>,
+pub struct TextConsole {
+    table: TextTable,
     others: OtlpSink,
     spans_to_others: bool,
 }
 
-impl<W: Write + Send> TextConsole<W> {
+impl TextConsole {
     /// Spans go to `table`, and are measured for the `others`, which get the spans as well if `spans_to_others`.
-    pub fn new(table: TextTable<W>, others: OtlpSink, spans_to_others: bool) -> Self {
+    pub fn new(table: TextTable, others: OtlpSink, spans_to_others: bool) -> Self {
         Self {
             table,
             others,
@@ -25,7 +25,7 @@ impl<W: Write + Send> TextConsole<W> {
     }
 }
 
-impl<W: Write + Send> Sink for TextConsole<W> {
+impl Sink for TextConsole {
     fn accept(&mut self, resource: &Arc<Resource>, measured: Measured) -> io::Result<()> {
         if self.spans_to_others {
             self.others.accept(resource, measured.clone())?;

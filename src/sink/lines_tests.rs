@@ -1,0 +1,107 @@
+//! Readers that are slow, that stop reading, and that go.
+
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::*;
+
+/// Takes a write when it is allowed to.
+struct Gate {
+    allowed: Receiver<()>,
+    written: Sender<Vec<u8>>,
+}
+
+impl Write for Gate {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        self.allowed.recv().map_err(gone)?;
+        self.written.send(bytes.to_vec()).unwrap();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn gate(patience: Patience) -> (Lines, Arc<Ledger>, Sender<()>, Receiver<Vec<u8>>) {
+    let ledger = Arc::new(Ledger::default());
+    let ((allow, allowed), (written, got)) = (channel(), channel());
+    let lines = Lines::start(Gate { allowed, written }, patience, Arc::clone(&ledger)).unwrap();
+    (lines, ledger, allow, got)
+}
+
+fn push(lines: &mut Lines, ledger: &Ledger, line: &str) -> io::Result<()> {
+    ledger.spans.see(1);
+    lines.push(line.as_bytes(), 1)
+}
+
+#[test]
+fn lines_arrive_whole_and_in_order_whatever_their_length() {
+    let ledger = Arc::new(Ledger::default());
+    let (mine, theirs) = UnixStream::pair().unwrap();
+    let reader = thread::spawn(move || io::read_to_string(theirs).unwrap());
+    let mut lines = Lines::start(mine, Patience::Waits, Arc::clone(&ledger)).unwrap();
+    let mut expected = String::new();
+    for length in [0, 1, 4095, 4096, 4097, 20_000, 8191, 7] {
+        let line = "x".repeat(length) + "\n";
+        push(&mut lines, &ledger, &line).unwrap();
+        expected += &line;
+    }
+    lines.finish().unwrap();
+    drop(lines);
+    assert_eq!(reader.join().unwrap(), expected);
+    assert_eq!(ledger.spans.snapshot().settled, 8);
+}
+
+#[test]
+fn what_a_stalled_reader_does_not_take_in_time_is_counted() {
+    let (mut lines, ledger, allow, got) = gate(Patience::Drops(Duration::from_millis(50)));
+    for line in ["one\n", "two\n", "three\n"] {
+        push(&mut lines, &ledger, line).unwrap();
+        lines.flush().unwrap();
+    }
+    allow.send(()).unwrap();
+    assert_eq!(got.recv().unwrap(), b"one\n");
+    let error = lines.finish().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    // What is written later is not counted twice.
+    for _ in 0..2 {
+        allow.send(()).unwrap_or_default();
+    }
+    let spans = ledger.spans.snapshot();
+    assert_eq!(spans.settled, 1);
+    assert_eq!(spans.dropped[SHUTDOWN_DEADLINE], 2);
+    assert!(spans.is_closed());
+}
+
+#[test]
+fn a_reader_that_goes_is_an_error_and_nothing_is_uncounted() {
+    let (mut lines, ledger, allow, _got) = gate(Patience::Drops(Duration::from_secs(60)));
+    drop(allow);
+    for _ in 0..3 {
+        push(&mut lines, &ledger, "line\n").unwrap();
+    }
+    let error = lines.finish().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    let spans = ledger.spans.snapshot();
+    assert_eq!(spans.dropped["console.write_failed"], 3);
+    assert!(spans.is_closed());
+}
+
+#[test]
+fn a_live_reader_that_does_not_keep_up_loses_lines_and_holds_nobody_up() {
+    let (mut lines, ledger, allow, _got) = gate(Patience::Drops(Duration::ZERO));
+    let line = "x".repeat(PIECE - 1) + "\n";
+    let count = u64::try_from(2 * MAX_WAITING / PIECE).unwrap();
+    for _ in 0..count {
+        push(&mut lines, &ledger, &line).unwrap();
+    }
+    lines.finish().unwrap_err();
+    drop(allow);
+    let spans = ledger.spans.snapshot();
+    assert!(spans.is_closed(), "{spans:?}");
+    assert_eq!(spans.settled, 0);
+    let dropped = spans.dropped["console.reader_slow"];
+    assert!(dropped >= count / 2 - 2, "{dropped} of {count}");
+}
