@@ -294,3 +294,47 @@ fn uploads_whose_chunk_heads_are_not_copied_are_told_when_the_connection_ends_in
     );
     assert_eq!(server(&contradicted).lines().len(), 1);
 }
+
+#[test]
+fn a_head_in_pieces_at_the_beginning_of_an_older_connection_is_seen() {
+    for pieces in [
+        &["GET ", "/a", " HTTP/1.1\\r\\n", "Host: x\\r\\n\\r\\n"][..],
+        &["G", "E", "T /a HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"],
+        &["GET /a HTTP/1.1\\r\\n", "Host: x\\r\\n", "\\r\\n"],
+    ] {
+        let writes: String = pieces
+            .iter()
+            .enumerate()
+            .map(|(at, piece)| format!("write 1 {} \"{piece}\"\n", 1000 + at))
+            .collect();
+        let outcome = script::run(&format!(
+            "open 1 client /run/client.sock /run/app.sock preexisting\n{writes}\
+             read 1 2000 \"HTTP/1.1 204 No\"\nread 1 2001 \" Content\\r\\n\\r\\n\"\ntick 300000"
+        ));
+        assert_eq!(outcome.lines(), ["Client GET 204 1000..2001"], "{pieces:?}");
+    }
+}
+
+#[test]
+fn a_message_that_only_looks_like_the_beginning_of_a_head_hides_none_behind_it() {
+    let outcome = server(
+        r#"
+read 1 1000 "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" hidden=5000
+read 1 1100 "G"
+read 1 1200 "P"
+read 1 1300 "\r\n0\r\n\r\n"
+write 1 2000 "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+read 1 200000 "P"
+read 1 200100 "GET /b HTTP/1.1\r\n\r\n"
+write 1 201000 "HTTP/1.1 204 No Content\r\n\r\n"
+tick 500000
+"#,
+    );
+    assert_eq!(
+        outcome.lines(),
+        [
+            "Server POST /a 200 1000..2000",
+            "Server GET /b 204 200100..201000"
+        ]
+    );
+}

@@ -93,6 +93,11 @@ pub(crate) fn begins(bytes: &[u8], sign: Sign) -> Begins {
     }
 }
 
+/// Whether bytes begin with a method that the conventions list.
+pub(super) fn names_known_method(bytes: &[u8]) -> bool {
+    split_method(bytes).is_some_and(|(method, _)| is_known(method))
+}
+
 /// Whether the method is a known one less its first bytes: those are elsewhere, or lost.
 fn has_torn_method(bytes: &[u8]) -> bool {
     split_method(bytes).is_some_and(|(method, _)| {

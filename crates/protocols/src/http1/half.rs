@@ -187,6 +187,12 @@ impl Half {
             // One head may come in any pieces: a server that reads a byte ahead makes two of one message.
             let joined = [&self.buffer[..], near].concat();
             match detect::begins(&joined, sign) {
+                // `P` and `GET /` are not `PGET /`.
+                Begins::Yes
+                    if detect::names_known_method(near) && !detect::names_known_method(&joined) =>
+                {
+                    self.forget_head();
+                }
                 Begins::Yes => {
                     self.state = State::Head;
                     self.searched = true;
