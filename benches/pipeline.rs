@@ -97,6 +97,7 @@ fn message(connection: u64, round: u64, direction: Direction, payload: Bytes) ->
         cgroup: 1,
         srtt_us: 100,
         retransmits: 0,
+        flags: spandrel_model::MessageFlags::default(),
     })
 }
 

@@ -212,6 +212,28 @@ pub struct Message {
     pub srtt_us: u32,
     /// Segments retransmitted on this connection since it was opened.
     pub retransmits: u32,
+    /// What is unusual about it.
+    #[serde(default, skip_serializing_if = "MessageFlags::is_plain")]
+    pub flags: MessageFlags,
+}
+
+/// What is unusual about a message; nothing about most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MessageFlags {
+    /// The rest of the read or write that the message before it belongs to: the kernel side splits a message where a
+    /// head begins within it. `started` and `arrived` are unknown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub part: bool,
+    /// A head begins or goes on here, and the copy ends before the head does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub head_cut: bool,
+}
+
+impl MessageFlags {
+    fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Message {

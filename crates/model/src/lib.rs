@@ -28,7 +28,7 @@ pub use attribute::{Attribute, AttributeSet, Value};
 pub use connection::{CapturePolicy, ConnectionId, Direction, Endpoint, Origin, Role, Transport};
 pub use event::{
     ConnectionClosed, ConnectionHalfClosed, ConnectionOpened, Event, Lineage, Message,
-    ProcessExited, ProcessStarted, Stamp,
+    MessageFlags, ProcessExited, ProcessStarted, Stamp,
 };
 pub use ledger::{Account, DestinationAccounts, Ledger};
 pub use losses::LossesByCgroup;

@@ -292,6 +292,7 @@ mod tests {
             cgroup: 3,
             srtt_us: 4,
             retransmits: 5,
+            flags: crate::MessageFlags::default(),
         })
     }
 

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bytes::{Bytes, BytesMut};
 use spandrel_model::{
     ConnectionClosed, ConnectionHalfClosed, ConnectionId, ConnectionOpened, Direction, Endpoint,
-    Event, KernelTime, Lineage, Message, Origin, ProcessExited, ProcessKey, ProcessStarted, Role,
-    Stamp, Transport,
+    Event, KernelTime, Lineage, Message, MessageFlags, Origin, ProcessExited, ProcessKey,
+    ProcessStarted, Role, Stamp, Transport,
 };
 
 use crate::abi;
@@ -237,6 +237,7 @@ fn message(
     arena.extend_from_slice(&bytes[head..head + payload + tail]);
     let tgid = at!(record.u32(Message.tgid));
     let tid = at!(record.u32(Message.tid));
+    let flags = at!(record.u8(Message.flags));
     let event = Event::Message(Message {
         stamp: stamp(),
         connection: ConnectionId(at!(record.u64(Message.connection))),
@@ -259,6 +260,10 @@ fn message(
         cgroup: at!(record.u64(Message.cgroup)),
         srtt_us: at!(record.u32(Message.srtt_us)),
         retransmits: at!(record.u32(Message.retransmits)),
+        flags: MessageFlags {
+            part: flags & abi::message_flag::PART != 0,
+            head_cut: flags & abi::message_flag::HEAD_CUT != 0,
+        },
     });
     let place = Place {
         start,

@@ -24,5 +24,6 @@ pub(crate) fn message(position: u64, payload: &'static [u8]) -> Message {
         cgroup: 1,
         srtt_us: 0,
         retransmits: 0,
+        flags: spandrel_model::MessageFlags::default(),
     }
 }

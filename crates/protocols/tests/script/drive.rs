@@ -148,6 +148,7 @@ pub(crate) fn drive(data: &[u8]) {
                     cgroup: 0,
                     srtt_us: 1,
                     retransmits: 0,
+                    flags: spandrel_model::MessageFlags::default(),
                 })
             }
         };

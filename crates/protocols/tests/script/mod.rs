@@ -158,6 +158,7 @@ pub fn parse(script: &str) -> Vec<Step> {
                     cgroup: 7,
                     srtt_us: 0,
                     retransmits: 0,
+                    flags: spandrel_model::MessageFlags::default(),
                 };
                 let (mut hidden, mut at) = (0, None);
                 for word in words.iter().skip(4) {

@@ -31,6 +31,12 @@ enum policy {
 	POLICY_FULL = 3,
 	POLICY_FORGOTTEN = 4, /* in a decision only */
 };
+
+enum message_flag {
+	MESSAGE_PART = 1, /* the rest of the message before it */
+	MESSAGE_HEAD_CUT = 2, /* a head goes on behind what was copied */
+};
+
 enum verdict { VERDICT_UNKNOWN = 0, VERDICT_ALLOW = 1, VERDICT_DENY = 2 };
 enum port_rule { PORT_INCLUDE = 1, PORT_EXCLUDE = 2 };
 
@@ -74,6 +80,8 @@ struct event_message {
 	__u16 payload_length;
 	__u8 tail_length;
 	__u8 direction;
+	__u8 flags; /* enum message_flag */
+	__u8 pad[7];
 	/* payload_length bytes, then tail_length bytes */
 };
 

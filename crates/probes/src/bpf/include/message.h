@@ -261,6 +261,7 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	s->message.payload_length = 0;
 	s->message.tail_length = 0;
 	s->message.direction = direction;
+	s->message.flags = 0;
 	limit = copy_limit(c, direction, length);
 	if (source->kind != SOURCE_NONE) {
 		if (source->kind == SOURCE_RECEIVED)
