@@ -12,7 +12,7 @@ use spandrel_config::settings::{
     Selector as SelectorConfig,
 };
 use spandrel_model::{Attribute, Value};
-use spandrel_probes::{BackendChoice, CaptureSettings};
+use spandrel_probes::{BackendChoice, CaptureSettings, HeadRule};
 use spandrel_protocols::{http1, route};
 
 pub use self::export::{
@@ -98,6 +98,8 @@ pub fn capture(config: &Config) -> anyhow::Result<CaptureSettings> {
         },
         ring_buffer_bytes: bytes("ring_buffer_bytes", capture.ring_buffer_bytes)?,
         copy_bytes: bytes("copy_bytes", capture.copy_bytes)?,
+        head_bytes: bytes("head_bytes", capture.head_bytes)?,
+        heads: heads(),
         unix_sockets: capture.unix_sockets,
         cgroup_messages_per_second: capture.cgroup_messages_per_second,
         // Only where ports are all that is asked for can the kernel side decide alone.
@@ -113,6 +115,20 @@ pub fn capture(config: &Config) -> anyhow::Result<CaptureSettings> {
         },
         ..CaptureSettings::default()
     })
+}
+
+/// The kernel side has one rule: protocols with another name for the length would need one of their own.
+fn heads() -> HeadRule {
+    let mut rule = HeadRule::default();
+    for heads in spandrel_protocols::heads() {
+        if rule.length_label.is_empty() {
+            rule.length_label = heads.length_label;
+        }
+        if rule.length_label == heads.length_label {
+            rule.signs.extend_from_slice(heads.signs);
+        }
+    }
+    rule
 }
 
 fn only_ports(selectors: &[SelectorConfig]) -> bool {

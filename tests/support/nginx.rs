@@ -28,6 +28,8 @@ pub(crate) struct Options {
     pub(crate) netns: Option<String>,
     /// Worker processes; 0 is 1.
     pub(crate) workers: usize,
+    /// More lines in its server's block.
+    pub(crate) more: String,
     /// Leaves the access log out, for load.
     pub(crate) without_log: bool,
 }
@@ -193,10 +195,12 @@ http {{
         location /files/ {{ alias {prefix}/files/; sendfile on; }}
         location /plain/ {{ alias {prefix}/files/; sendfile off; }}
         location /api/ {{ {api} }}
+        {more}
     }}
 }}
 "#,
         workers = options.workers.max(1),
+        more = options.more,
     )
 }
 

@@ -45,6 +45,8 @@ def run(arguments, first, count):
         end = now()
         with lock:
             record(method, path, status, start, end, arguments.body, len(content), error=error)
+    if arguments.hold:
+        asked_to_end.wait()
     connection.close()
 
 
@@ -57,6 +59,7 @@ def main():
     parser.add_argument("--method", action="append", default=[])
     parser.add_argument("--path", action="append", help="taken in turn; {n} becomes the request's number")
     parser.add_argument("--header", action="append", default=[], help="'Name: value'")
+    parser.add_argument("--hold", action="store_true", help="keeps idle connections open until SIGTERM")
     parser.add_argument("--body", type=int, default=0, help="bytes of the request's body")
     parser.add_argument("--chunked", action="store_true", help="send the body with Transfer-Encoding: chunked")
     arguments = parser.parse_args()

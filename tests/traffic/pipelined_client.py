@@ -11,13 +11,18 @@ parser.add_argument("--host", default="127.0.0.1")
 parser.add_argument("--port", type=int, required=True)
 parser.add_argument("--count", type=int, default=1)
 parser.add_argument("--path", default="/pipelined/{n}")
+parser.add_argument("--body", type=int, default=0, help="bytes of each request's body, which makes it a POST")
 arguments = parser.parse_args()
 
 paths = [arguments.path.replace("{n}", str(number)) for number in range(arguments.count)]
 with socket.create_connection((arguments.host, arguments.port), timeout=30) as connection:
     start = now()
-    connection.sendall(b"".join(f"GET {path} HTTP/1.1\r\nHost: {arguments.host}\r\n\r\n".encode() for path in paths))
+    method = "POST" if arguments.body else "GET"
+    length = f"Content-Length: {arguments.body}\r\n" if arguments.body else ""
+    connection.sendall(b"".join(
+        f"{method} {path} HTTP/1.1\r\nHost: {arguments.host}\r\n{length}\r\n".encode() + b"x" * arguments.body
+        for path in paths))
     responses = Responses(connection)
     for path in paths:
         status, body = responses.read()
-        record("GET", path, status, start, now(), 0, len(body))
+        record(method, path, status, start, now(), arguments.body, len(body))

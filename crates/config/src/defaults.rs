@@ -117,6 +117,7 @@ impl Default for Capture {
             backend: Backend::Auto,
             ring_buffer_bytes: 8 << 20,
             copy_bytes: 1024,
+            head_bytes: 16 << 10,
             unix_sockets: false,
             cgroup_messages_per_second: 200_000,
             include: Vec::new(),

@@ -211,6 +211,7 @@ fn capture(node: &Node, capture: &mut Capture, to: &mut Findings) {
         size(node.get("ring_buffer_bytes")),
     );
     set(&mut capture.copy_bytes, size(node.get("copy_bytes")));
+    set(&mut capture.head_bytes, size(node.get("head_bytes")));
     set(&mut capture.unix_sockets, boolean(node.get("unix_sockets")));
     set(
         &mut capture.cgroup_messages_per_second,

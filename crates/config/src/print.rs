@@ -205,6 +205,7 @@ fn spandrel(config: &Config) -> Value {
             },
             "ring_buffer_bytes": capture.ring_buffer_bytes,
             "copy_bytes": capture.copy_bytes,
+            "head_bytes": capture.head_bytes,
             "unix_sockets": capture.unix_sockets,
             "cgroup_messages_per_second": capture.cgroup_messages_per_second,
             "selectors": {

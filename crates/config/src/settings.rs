@@ -265,8 +265,10 @@ pub struct Capture {
     pub backend: Backend,
     /// Size of the ring buffer; a power of two.
     pub ring_buffer_bytes: u64,
-    /// How many bytes of a message are copied.
+    /// How many bytes of a message are copied after a change of direction.
     pub copy_bytes: u64,
+    /// Up to where a head is copied that is longer than that.
+    pub head_bytes: u64,
     /// Whether streams of `AF_UNIX` are captured.
     pub unix_sockets: bool,
     /// Messages a second that one cgroup may add.

@@ -33,7 +33,7 @@ f.yaml:6:7: error: unknown key `bakcend`
  6 |       bakcend: socket
    |       ^
    path: distribution.spandrel.capture
-   expected: one of the keys backend, ring_buffer_bytes, copy_bytes, unix_sockets, \
+   expected: one of the keys backend, ring_buffer_bytes, copy_bytes, head_bytes, unix_sockets, \
 cgroup_messages_per_second, selectors
    help: did you mean `backend`?
 the configuration has 1 error";

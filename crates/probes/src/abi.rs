@@ -118,7 +118,7 @@ pub(crate) const OUTCOMES: [&str; 11] = [
 ];
 
 /// Most bytes of one message that the kernel side copies (`COPY_MAX`).
-pub(crate) const COPY_MAX: u32 = 8192;
+pub(crate) const COPY_MAX: u32 = 28 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -30,4 +30,4 @@ pub use load::{
     Backend, CaptureError, Feature, Status, URING, URING_RECEIVES, URING_SENDS, features,
 };
 pub use preflight::{Finding, preflight};
-pub use settings::{BackendChoice, CaptureSettings};
+pub use settings::{BackendChoice, CaptureSettings, HeadRule};

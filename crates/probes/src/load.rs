@@ -8,7 +8,7 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Link, OpenObject, ProgramInput};
 
 use crate::pid_namespace;
-use crate::settings::{BackendChoice, CaptureSettings};
+use crate::settings::{BackendChoice, CaptureSettings, HeadRule};
 use crate::skeleton::{CaptureSkel, CaptureSkelBuilder};
 
 /// A backend that is in use.
@@ -451,6 +451,18 @@ fn open<'obj>(
         data.only_included_ports = !settings.ports_include.is_empty();
         data.close_at_destroy = programs.contains(&"tcp_destroy");
         data.copy_bytes = settings.copy_bytes.min(crate::abi::COPY_MAX);
+        data.head_bytes = settings.head_bytes.min(crate::abi::COPY_MAX);
+        let rule = &settings.heads;
+        for (place, sign) in data.head_signs.iter_mut().zip(&rule.signs) {
+            *place = u32::from_ne_bytes(*sign);
+        }
+        data.head_sign_count = rule.signs.len().min(HeadRule::SIGNS) as u32;
+        [
+            data.head_label,
+            data.head_label_used,
+            data.head_label_letters,
+        ] = rule.label();
+        data.head_label_length = rule.length_label.len() as u32;
         data.unknown_budget = settings.unknown_messages;
         data.ring_bytes = ring.into();
         // Each CPU and program counts on its own: less than the ring between two wake-ups on a few of them.

@@ -14,6 +14,35 @@ pub enum BackendChoice {
     Syscall,
 }
 
+/// How the heads of text protocols look: lines up to an empty one. The kernel side follows them, so that it copies a long
+/// head to its end and finds a head that comes after a body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeadRule {
+    /// The first four bytes of each head, at most [`SIGNS`](Self::SIGNS).
+    pub signs: Vec<[u8; 4]>,
+    /// Name of the line with the length of what follows the head, with its colon; in ASCII, at most 16 bytes.
+    pub length_label: &'static str,
+}
+
+impl HeadRule {
+    /// Most signs.
+    pub const SIGNS: usize = 32;
+
+    /// The label in two words: its bytes in lower case, which bytes it has, and which of them are letters.
+    pub(crate) fn label(&self) -> [[u64; 2]; 3] {
+        let mut words = [[0; 16]; 3];
+        for (index, byte) in self.length_label.bytes().take(16).enumerate() {
+            words[0][index] = byte.to_ascii_lowercase();
+            words[1][index] = 0xff;
+            words[2][index] = if byte.is_ascii_alphabetic() { 0x20 } else { 0 };
+        }
+        words.map(|bytes| {
+            let (first, second) = bytes.split_at(8);
+            [first, second].map(|half| half.try_into().map_or(0, u64::from_ne_bytes))
+        })
+    }
+}
+
 /// Settings of one capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaptureSettings {
@@ -21,8 +50,12 @@ pub struct CaptureSettings {
     pub backend: BackendChoice,
     /// Size of the ring: raised to the next power of two, at least one page.
     pub ring_buffer_bytes: u32,
-    /// Bytes copied of each message once the protocol is known.
+    /// Bytes copied of each message once the protocol is known; a head is copied to its end.
     pub copy_bytes: u32,
+    /// Up to where a head is copied, counted from its start.
+    pub head_bytes: u32,
+    /// Which heads there are.
+    pub heads: HeadRule,
     /// Also `AF_UNIX` stream sockets.
     pub unix_sockets: bool,
     /// Messages per second and container while the ring is more than a quarter full; 0: no limit.
@@ -45,6 +78,8 @@ impl Default for CaptureSettings {
             backend: BackendChoice::Auto,
             ring_buffer_bytes: 8 << 20,
             copy_bytes: 1024,
+            head_bytes: 16 << 10,
+            heads: HeadRule::default(),
             unix_sockets: false,
             cgroup_messages_per_second: 50_000,
             ports_include: Vec::new(),
@@ -57,6 +92,9 @@ impl Default for CaptureSettings {
 }
 
 impl CaptureSettings {
+    /// Most bytes that are copied of one message, which bounds both settings: what one CPU's value of a map can hold.
+    pub const COPY_MAX: u32 = crate::abi::COPY_MAX;
+
     /// The ring's size as the kernel wants it.
     pub(crate) fn ring_bytes(&self) -> u32 {
         self.ring_buffer_bytes

@@ -380,4 +380,112 @@ def queue():
     c.close(); s.close()
 
 
+def head(n, cookies, body=0, line=None):
+    line = line or b"POST /%d HTTP/1.1" % n
+    fields = b"".join(b"x-%d: %s\r\n" % (i, b"c" * 100) for i in range(cookies // 108))
+    return line + b"\r\n" + fields + b"cOnTent-lEngth:  %d\r\ntraceparent: %032x\r\n\r\n" % (body, n)
+
+
+def exchange(parts, read, write=None, wait=False):
+    """Sends heads and bodies in one write or as `write` does, and reads them with reads of this size."""
+    c, s = pair()
+    if wait:
+        c.send(b"POST / HTTP/1.1\r\n\r\n"); s.recv(100)
+        say(ready=True); go()
+    stream, heads, at = b"".join(parts), [], 19 if wait else 0
+    for part in parts:
+        if b" HTTP/" in part[:40] or part.startswith(b"HTTP/"):
+            heads.append([at, part.decode()])
+        at += len(part)
+    say(heads=heads)
+    sender = threading.Thread(target=write or (lambda c: c.sendall(stream)), args=(c,))
+    sender.start()
+    left = len(stream)
+    buffer = bytearray(read)
+    while left:
+        # Full reads, so that reads end at the same places each time.
+        left -= s.recv_into(buffer, min(read, left), socket.MSG_WAITALL)
+    sender.join()
+    c.close(); s.close()
+
+
+def bodies(count, body, cookies=0):
+    return [part for n in range(count) for part in (head(n, cookies, body), b"b" * body)]
+
+
+def segments():
+    """One writev and one readv of a thousand segments."""
+    c, s = pair()
+    text = bytes(range(48, 122)) * 200
+    pieces = [text[i * 10:i * 10 + 10] for i in range(1000)]
+    assert os.writev(c.fileno(), pieces) == 10000
+    s.recv_into(bytearray(1), 1, socket.MSG_PEEK)
+    assert os.readv(s.fileno(), [bytearray(10) for _ in range(1000)]) == 10000
+    c.close(); s.close()
+
+
+def long_head():
+    exchange([head(0, 12000), head(1, 12000, 50000), b"b" * 50000], 200000)
+
+
+def long_head_known():
+    exchange([head(0, 12000), head(1, 1300, 50000), b"b" * 50000], 200000, wait=True)
+
+
+def long_head_segments():
+    """Two segments for each field."""
+    def write(c):
+        for text in (one, two):
+            lines = text.split(b"\r\n")
+            os.writev(c.fileno(), [segment for line in lines[:-1] for segment in (line, b"\r\n")])
+    one, two = head(0, 12000), head(1, 6000)
+    exchange([one, two], 200000, write, wait=True)
+
+
+def split_head():
+    """Heads over many reads, the second one's first byte in a read with the body before it."""
+    exchange([head(0, 5000, 70000), b"b" * 70000, head(1, 5000)], 700, wait=True)
+
+
+def split_sign():
+    first = head(0, 0, 100000)
+    exchange([first, b"b" * 100000, head(1, 3000)], len(first) + 100001, wait=True)
+
+
+def pipelined_bodies():
+    exchange(bodies(20, 100000), 16384, wait=True)
+
+
+def pipelined_near_starts():
+    """Each head begins a little later in its read than the one before it."""
+    exchange(bodies(20, 100000), 99800, wait=True)
+
+
+def pipelined_large_reads():
+    exchange(bodies(20, 100000), 1 << 20, wait=True)
+
+
+def pipelined_heads():
+    exchange([head(n, 0) for n in range(200)], 1 << 20, wait=True)
+
+
+def early_answers():
+    """Each request with its body in a write of its own, read in pieces."""
+    parts = bodies(10, 300000)
+    def write(c):
+        for i in range(0, len(parts), 2):
+            c.sendall(parts[i]); c.sendall(parts[i + 1])
+    exchange(parts, 4096, write, wait=True)
+
+
+def long_body():
+    c, s = pair()
+    c.send(b"POST / HTTP/1.1\r\n\r\n"); s.recv(100)
+    say(ready=True); go()
+    buffer = bytearray(8192)
+    for _ in range(500):
+        c.send(b"b" * 8192); s.recv_into(buffer, 8192, socket.MSG_WAITALL)
+    c.close(); s.close()
+
+
 globals()[sys.argv[1]]()

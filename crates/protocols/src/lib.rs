@@ -27,7 +27,13 @@ mod fixture;
 
 use std::time::Duration;
 
-pub use protocol::Output;
+/// How the heads of the protocols look, each with its own name for the length.
+pub fn heads() -> impl Iterator<Item = Heads> {
+    let all = registry::PROTOCOLS.iter().map(|protocol| protocol.heads());
+    all.filter(|heads| !heads.signs.is_empty())
+}
+
+pub use protocol::{Heads, Output};
 pub use tracker::Tracker;
 
 /// Bounds and choices of a [`Tracker`].

@@ -43,10 +43,24 @@ impl Detection {
     }
 }
 
+/// How the heads of a text protocol look to who copies bytes and does not parse them: lines up to an empty one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heads {
+    /// The first four bytes of each head.
+    pub signs: &'static [[u8; 4]],
+    /// Name of the line with the length of what follows the head, with its colon.
+    pub length_label: &'static str,
+}
+
 /// A protocol. One static per folder, one line in the registry.
 pub(crate) trait Protocol: Sync {
     /// Name of the folder and of `testdata/<name>`.
     fn name(&self) -> &'static str;
+
+    /// How its heads look; nothing where it has none.
+    fn heads(&self) -> Heads {
+        Heads::default()
+    }
 
     /// Looks at the first captured bytes of a message.
     fn detect(&self, bytes: &[u8]) -> Detection;

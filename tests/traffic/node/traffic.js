@@ -31,6 +31,19 @@ function serve() {
     request.on("data", (data) => (received += data.length));
     request.on("end", () => {
       const code = /^\/status\/(\d+)/.exec(request.url);
+      const pieces = /^\/pieces\/(\d+)/.exec(request.url);
+      if (pieces) {
+        // All of them in one tick: they leave in one writev.
+        response.writeHead(200);
+        for (let piece = 0; piece < Number(pieces[1]); piece++) response.write("piece\n");
+        response.end(() =>
+          record({
+            method: request.method, path: request.url, status: 200, start, end: now(),
+            request_body: received, response_body: Number(pieces[1]) * 6,
+          }),
+        );
+        return;
+      }
       const status = code ? Number(code[1]) : 200;
       const body = code ? "status\n" : "ok\n";
       response.writeHead(status, { "Content-Length": body.length });

@@ -2,6 +2,9 @@
 use super::otlp::{GRPC_TLS, HEADERS, HISTOGRAM, TEMPORALITY};
 use super::{BOOL, Field, Map, NON_NEGATIVE, POSITIVE, Rest, Shape, TEXT, TEXTS};
 
+/// What the kernel side can copy of one message.
+const COPY_MAX: u64 = 28 << 10;
+
 static DURATION: Shape = Shape::Duration;
 static GLOB: Shape = Shape::Glob;
 
@@ -66,11 +69,20 @@ static CAPTURE: Shape = Shape::Map(&Map::closed(&[
         "copy_bytes",
         &Shape::Size {
             min: 64,
-            max: 65_536,
+            max: COPY_MAX,
             power_of_two: false,
         },
     )
     .acts("How many bytes of a message are copied after a change of direction."),
+    Field::new(
+        "head_bytes",
+        &Shape::Size {
+            min: 64,
+            max: COPY_MAX,
+            power_of_two: false,
+        },
+    )
+    .acts("Up to where a head is copied that is longer than copy_bytes."),
     Field::new("unix_sockets", &BOOL).acts("Whether streams of AF_UNIX are captured."),
     Field::new(
         "cgroup_messages_per_second",

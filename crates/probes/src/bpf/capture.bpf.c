@@ -12,6 +12,8 @@
 #include "pid_namespace.h"
 #include "connection.h"
 #include "own.h"
+#include "reader.h"
+#include "heads.h"
 #include "payload.h"
 #include "uring.h"
 #include "lineage.h"

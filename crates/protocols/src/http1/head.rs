@@ -19,6 +19,13 @@ pub(super) const METHODS: [&str; 10] = [
     "GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE", "QUERY",
 ];
 
+/// How heads begin: responses, the methods of the registry that are common, and those of WebDAV.
+pub(super) const SIGNS: &[[u8; 4]] = &[
+    *b"HTTP", *b"GET ", *b"POST", *b"PUT ", *b"DELE", *b"HEAD", *b"PATC", *b"OPTI", *b"CONN",
+    *b"TRAC", *b"QUER", *b"PROP", *b"MKCO", *b"COPY", *b"MOVE", *b"LOCK", *b"UNLO", *b"REPO",
+    *b"SEAR", *b"PURG",
+];
+
 /// How a message's body is delimited (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {

@@ -19,7 +19,7 @@ mod target;
 
 use spandrel_model::Direction;
 
-use crate::protocol::{Detection, Facts, Parser, Protocol};
+use crate::protocol::{Detection, Facts, Heads, Parser, Protocol};
 
 pub(crate) use known::KnownHeads;
 pub(crate) use metric::MetricAttributes;
@@ -58,6 +58,13 @@ pub(crate) struct Http1Protocol;
 impl Protocol for Http1Protocol {
     fn name(&self) -> &'static str {
         "http1"
+    }
+
+    fn heads(&self) -> Heads {
+        Heads {
+            signs: head::SIGNS,
+            length_label: "content-length:",
+        }
     }
 
     fn detect(&self, bytes: &[u8]) -> Detection {

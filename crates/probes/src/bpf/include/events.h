@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#define COPY_MAX 8192
+#define COPY_MAX 28672
 #define TAIL_MAX 32
 #define PATH_MAX_COPY 256
 #define UNIX_PATH_MAX 108

@@ -19,6 +19,16 @@ const volatile __u64 ring_bytes = 8 << 20;
 const volatile __u64 rate_per_second;
 const volatile __u64 rate_burst;
 
+/* What is known of the heads of one direction (heads.h). */
+struct follow {
+	__u64 next; /* position of the next head, or at which one goes on; 0: unknown */
+	__u64 body; /* bytes behind the head that goes on */
+	__u32 head; /* bytes of the head that goes on; 0: none does */
+	__u8 carry;
+	__u8 in_pieces; /* heads come apart from their bodies, or in several messages */
+	__u8 pad[2];
+};
+
 struct connection {
 	__u64 id;
 	__u64 position[2];
@@ -27,6 +37,7 @@ struct connection {
 	__u64 connect_started;
 	__u64 connect_process_started;
 	__u64 judged; /* by judge_process() */
+	struct follow follow[2];
 	__u32 connect_tgid;
 	__u32 send_tid;
 	__u32 epoch;
@@ -63,28 +74,58 @@ struct listener {
 	__u32 port;
 };
 
-#define VECTOR_FIRST 4 /* segments that are read at once */
+#define WINDOW 16 /* segments that are read at once */
+#define STEP_MAX 3072 /* bytes that are read at once */
 
-/* What one gathering of a vector needs and finds. */
-struct gather {
-	__u64 base; /* of the current segment */
-	__u32 size;
-	__u32 at; /* position of the segment in the message */
-	__u32 want; /* bytes wanted from the beginning */
-	__u32 tail_from; /* position from which the tail is wanted */
-	__u32 length; /* of the message */
-	__u32 got;
-	__u32 tail_got;
-	__u32 pad;
-	struct user_iovec first[VECTOR_FIRST];
+/* A cursor over a message's bytes in the program's memory (reader.h). */
+struct reader {
+	__u64 vector; /* segments that are not in the window yet */
+	__u64 base; /* the next byte */
+	__u32 segments;
+	__u32 left; /* of the current segment */
+	__u32 at; /* position of the next byte in the message */
+	__u32 until;
+	__u32 skip;
+	__u32 filled; /* bytes in `data` */
+	__u32 failed;
+	__u32 last_count; /* bytes at `last` */
+	__u64 last; /* of the message's end, where it is kept beside the rest */
+	__u32 passed_over; /* bytes of the next segment that are no part of the message */
+	__u8 kernel_segments; /* the kernel's memory, and not the program's */
+	__u8 kernel_bytes;
+	__u8 pad[2];
+	__u16 next; /* segment of the window */
+	__u16 loaded; /* segments in the window */
+	struct user_iovec window[WINDOW];
 };
 
-/* One message under construction; twice the copy limit, so that the verifier sees each offset in bounds. */
+/* Of the head that is looked at (heads.h): places are those in `data`. */
+struct scan {
+	__u64 body; /* bytes behind the head */
+	__u32 at;
+	__u32 line; /* start of the current line */
+	__u32 start;
+	__u32 before; /* bytes of it in earlier messages */
+	__u32 end; /* 0: not found */
+	__u32 carry;
+	__u64 value; /* of the line with the length, as far as it is read */
+	__u32 digits;
+	__u32 place;
+};
+
+/*
+ * One message under construction. The most that one value of a map on each CPU may have is 32 KiB. Behind the copy there is
+ * room for one more step, so that the verifier sees each offset in bounds.
+ */
 struct scratch {
 	struct event_message message;
-	__u8 data[2 * COPY_MAX + 64];
-	struct gather gather;
+	__u8 data[COPY_MAX + STEP_MAX];
+	struct reader reader;
+	struct scan scan;
 	__u64 submitted; /* bytes of all messages */
+	__u32 length; /* of the whole message, also where it is split */
+	__u32 limit; /* of the connection's policy, for each message */
+	__u32 follow_short; /* heads in messages that are copied whole, too */
 };
 
 /*
@@ -233,6 +274,26 @@ static __always_inline struct counters *own_counters(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&counters, &zero);
+}
+
+/* For what is counted as a message of its own. */
+static __always_inline void count_message(__u32 outcome)
+{
+	struct counters *own = own_counters();
+
+	if (!own)
+		return;
+	__sync_fetch_and_add(&own->seen, 1);
+	if (outcome < OUTCOMES)
+		__sync_fetch_and_add(&own->outcomes[outcome], 1);
+}
+
+static __always_inline void count_fault(void)
+{
+	struct counters *own = own_counters();
+
+	if (own)
+		__sync_fetch_and_add(&own->copy_faults, 1);
 }
 
 /*

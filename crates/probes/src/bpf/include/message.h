@@ -2,6 +2,9 @@
 /* The one handler behind every backend: decides about a message, and sends it. */
 #pragma once
 
+/* Copied of each message until user space knows the protocol. */
+#define UNDECIDED_BYTES 4096
+
 /* What a backend knows about the socket. */
 struct facts {
 	__u16 family;
@@ -138,17 +141,23 @@ static __always_inline void take_decision(struct connection *c)
 	bpf_map_delete_elem(&decisions, &c->id);
 }
 
-/* How much to copy: the policy's limit for each message, 16 times that until the direction changes. */
-static __always_inline __u32 copy_limit(struct connection *c, __u8 direction, __u32 length)
+/* How much to copy of each message. */
+static __always_inline __u32 policy_limit(struct connection *c)
 {
-	__u32 limit = copy_bytes, copied;
+	__u32 limit = copy_bytes;
 
 	if (c->policy == POLICY_UNDECIDED)
-		limit = 4096;
+		limit = UNDECIDED_BYTES;
 	else if (c->policy == POLICY_FULL)
 		limit = c->policy_bytes;
-	if (limit > COPY_MAX)
-		limit = COPY_MAX;
+	return limit > COPY_MAX ? COPY_MAX : limit;
+}
+
+/* How much to copy of this one: that is used up when 16 times the limit were copied without a change of direction. */
+static __always_inline __u32 copy_limit(struct connection *c, __u8 direction, __u32 length, __u32 limit)
+{
+	__u32 copied;
+
 	if (c->run_direction != direction) {
 		c->run_direction = direction;
 		c->run_bytes = 0;
@@ -191,7 +200,7 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	/* From the task itself: the calls that tell the same cost as much as all else that is read here. */
 	__u32 tgid = tgid_of(task), tid = tid_of(task), reason, limit;
 	struct goroutine_layout layout = {};
-	__u64 position, size;
+	__u64 position;
 	struct scratch *s;
 
 	if (is_outside(tgid))
@@ -262,27 +271,16 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	s->message.tail_length = 0;
 	s->message.direction = direction;
 	s->message.flags = 0;
-	limit = copy_limit(c, direction, length);
-	if (source->kind != SOURCE_NONE) {
-		if (source->kind == SOURCE_RECEIVED)
-			copy_received(s, length, limit);
-		else
-			copy_payload(s, source, length, limit);
-		if (limit && !s->message.payload_length) {
-			struct counters *own = own_counters();
-
-			if (own)
-				__sync_fetch_and_add(&own->copy_faults, 1);
-		}
-	}
-	size = sizeof(s->message) + s->message.payload_length + s->message.tail_length;
-	if (size > sizeof(s->message) + COPY_MAX + TAIL_MAX)
-		return OUTCOME_STATE_FULL;
-	/* Of what this CPU has submitted, and not of what waits in the ring: that would be one more call. */
-	if (bpf_ringbuf_output(&events, s, size, wake_flag(s->submitted, size)))
-		return OUTCOME_RING_FULL;
-	s->submitted += size + 8;
-	return OUTCOME_SUBMITTED;
+	s->length = length;
+	s->limit = policy_limit(c);
+	if (c->run_direction == direction && position)
+		c->follow[direction & 1].in_pieces = 1;
+	s->follow_short = c->policy == POLICY_UNDECIDED || c->follow[direction & 1].in_pieces;
+	limit = copy_limit(c, direction, length, s->limit);
+	if (source->kind == SOURCE_NONE)
+		return submit_piece(s);
+	begin_reading(&s->reader, source, length);
+	return submit_message(s, &c->follow[direction & 1], limit);
 }
 
 static __always_inline void count_loss(void)

@@ -1,140 +1,231 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
-/* Where a message's bytes are in the program's memory, and copying the wanted ones of them. */
+/* Which of a message's bytes are copied, and the events that carry them: one, or several split where heads begin. */
 #pragma once
 
-enum source_kind {
-	SOURCE_NONE,
-	SOURCE_BUFFER,
-	SOURCE_VECTOR,
-	SOURCE_SEGMENTS, /* a vector that is the kernel's own */
-	SOURCE_RECEIVED, /* what is kept of packets */
-	SOURCE_UNKNOWN,
-};
+#define PIECES_MAX 64
+/* A message so short is always copied whole: that costs no more than to look how it begins. */
+#define SHORT_MAX (TAIL_MAX + 4)
 
-#define VECTOR_MAX 32
-
-struct source {
-	__u64 address; /* of the bytes, or of an array of struct user_iovec */
-	__u32 count;
-	__u32 kind;
-	__u32 skip; /* bytes of the first segment that are no part of it */
-	__u32 pad;
-};
+static __always_inline void forget_head(struct follow *f)
+{
+	f->next = 0;
+	f->head = 0;
+}
 
 /*
- * Makes the compiler forget what it knows of a value and the verifier learn its bound, in the same register, right
- * before use.
+ * Follows the heads in what has been read of a piece, and reads on while a head is not at its end. Leaves in `f` where the
+ * next one begins, as far as that can be told.
  */
-#define BOUND(value, max)                       \
-	do {                                    \
-		asm volatile("" : "+r"(value)); \
-		if ((value) > (max))            \
-			(value) = (max);        \
-		asm volatile("" : "+r"(value)); \
-	} while (0)
-
-/* A function of its own, verified once: the loop over segments then costs the verifier little. */
-__noinline int gather_segment(struct scratch *s)
+__noinline int follow_heads(struct scratch *s, struct follow *f)
 {
-	__u64 end, from, n, to;
-	struct gather *g;
+	struct reader *r;
+	struct scan *h;
 
-	if (!s)
-		return 1;
-	g = &s->gather;
-	end = g->at + g->size;
-	if (end > g->length)
-		end = g->length;
-	if (g->at < g->want) {
-		n = (end < g->want ? end : g->want) - g->at;
-		to = g->at;
-		BOUND(n, COPY_MAX);
-		BOUND(to, COPY_MAX);
-		if (bpf_probe_read_user(&s->data[to], n, (void *)g->base))
-			return 1;
-		g->got = g->at + n;
+	if (!s || !f)
+		return 0;
+	r = &s->reader;
+	h = &s->scan;
+	forget_head(f);
+	for (__u32 i = 0; i < 256; i++) {
+		__u32 filled = r->filled, left = s->length - r->at, size, grow = GROWTH;
+		__u64 next;
+
+		scan_head(s);
+		if (h->end) {
+			next = h->end + h->body;
+			if (h->body == LENGTH_UNKNOWN)
+				return 0;
+			if (next >= filled || (next + 4 > filled && !left)) {
+				f->next = s->message.position + next;
+				return 0;
+			}
+			if (next + 4 <= filled) {
+				if (!is_sign(word_at(s, next), 4))
+					return 0;
+				begin_scan(h, next);
+				continue;
+			}
+			/* Of the next head only the first bytes are there. */
+			grow = 4;
+		} else {
+			size = h->before + filled - h->start;
+			if (!left) {
+				f->next = s->message.position + filled;
+				f->head = size;
+				f->body = h->body;
+				f->carry = carried(s);
+				return 0;
+			}
+			if (size >= head_bytes)
+				break;
+			if (grow > head_bytes - size)
+				grow = head_bytes - size;
+		}
+		if (filled >= COPY_MAX)
+			break;
+		if (grow > COPY_MAX - filled)
+			grow = COPY_MAX - filled;
+		if (grow > left)
+			grow = left;
+		read_until(s, r->at + grow, 0);
+		if (r->filled == filled)
+			break;
 	}
-	if (end > g->tail_from) {
-		from = g->at > g->tail_from ? g->at : g->tail_from;
-		n = end - from;
-		to = g->want + (from - g->tail_from);
-		BOUND(n, TAIL_MAX);
-		BOUND(to, COPY_MAX + TAIL_MAX);
-		if (bpf_probe_read_user(&s->data[to], n, (void *)(g->base + (from - g->at))))
-			return 1;
-		g->tail_got += n;
-	}
+	s->message.flags |= MESSAGE_HEAD_CUT;
 	return 0;
 }
 
-static __always_inline long read_segments(void *to, __u32 size, const struct source *source, __u32 first)
+/* Reads the beginning of a message: `limit` bytes, more where a head goes on, none of a body in which enough was copied. */
+__noinline int read_beginning(struct scratch *s, struct follow *f, __u32 limit)
 {
-	void *from = (void *)(source->address + first * sizeof(struct user_iovec));
+	struct reader *r;
+	struct scan *h;
+	__u32 want = limit;
+	bool looking = false;
 
-	return source->kind == SOURCE_SEGMENTS ? bpf_probe_read_kernel(to, size, from) :
-						 bpf_probe_read_user(to, size, from);
+	if (!s || !f)
+		return 0;
+	r = &s->reader;
+	h = &s->scan;
+	if (f->next && f->next < s->message.position)
+		forget_head(f);
+	if (!want) {
+		/* Nothing begins within a body of known length. */
+		if (!f->head && f->next >= s->message.position + s->length && s->length > SHORT_MAX)
+			return 0;
+		looking = !f->head && s->length > SHORT_MAX;
+		want = looking ? 4 : s->limit;
+	}
+	if (want > s->length)
+		want = s->length;
+	/* What is before the next head is a piece of its own. */
+	if (!f->head && f->next > s->message.position && f->next - s->message.position < want)
+		want = f->next - s->message.position;
+	read_until(s, want, 0);
+	if (r->filled == s->length && !f->head && !s->follow_short) {
+		/* The usual request or answer, from its first byte to its last: no time to be lost. */
+		forget_head(f);
+		return 0;
+	}
+	begin_scan(h, 0);
+	if (f->head && f->next == s->message.position) {
+		h->before = f->head;
+		h->carry = f->carry;
+		h->body = f->body;
+	} else if (!is_sign(word_at(s, 0), r->filled)) {
+		if (looking)
+			r->filled = 0;
+		return 0;
+	} else if (looking) {
+		want = s->limit < s->length ? s->limit : s->length;
+		read_until(s, want, 0);
+	}
+	follow_heads(s, f);
+	return 0;
 }
 
-static __always_inline void gather_vector(struct scratch *s, const struct source *source)
+static __always_inline __u32 submit_piece(struct scratch *s)
 {
-	struct gather *g = &s->gather;
-	__u32 first = source->count;
+	__u64 size = sizeof(s->message) + s->message.payload_length + s->message.tail_length;
 
-	/* Each reading of user memory costs much, whatever its size. */
-	BOUND(first, VECTOR_FIRST);
-	if (read_segments(g->first, first * sizeof(g->first[0]), source, 0))
-		return;
-	if (source->skip) {
-		g->first[0].base += source->skip;
-		g->first[0].length -= source->skip;
-	}
-	for (__u32 i = 0; i < VECTOR_MAX; i++) {
-		struct user_iovec segment;
-
-		if (i >= source->count || g->at >= g->length)
-			break;
-		if (i < VECTOR_FIRST)
-			segment = g->first[i];
-		else if (read_segments(&segment, sizeof(segment), source, i))
-			break;
-		if (!segment.length)
-			continue;
-		g->base = segment.base;
-		g->size = segment.length > g->length ? g->length : segment.length;
-		if (gather_segment(s))
-			break;
-		g->at += g->size;
-	}
+	if (size > sizeof(s->message) + COPY_MAX + TAIL_MAX)
+		return OUTCOME_STATE_FULL;
+	/* Of what this CPU has submitted, and not of what waits in the ring: that would be one more call. */
+	if (bpf_ringbuf_output(&events, s, size, wake_flag(s->submitted, size)))
+		return OUTCOME_RING_FULL;
+	s->submitted += size + 8;
+	return OUTCOME_SUBMITTED;
 }
 
-/* Copies up to `want` first bytes and the tail behind them into the scratch. */
-static __always_inline void copy_payload(struct scratch *s, const struct source *source, __u64 length, __u64 want)
+/* Goes on to the next head if it begins in this message, behind what was copied; submits what is before it. */
+__noinline int split_at_head(struct scratch *s, struct follow *f)
 {
-	__u64 tail = 0;
+	struct reader *r;
+	__u64 filled, offset, base;
+	__u32 sign, count;
 
-	if (want > length)
-		want = length;
-	BOUND(want, COPY_MAX);
-	if (length > want)
-		tail = length - want;
-	BOUND(tail, TAIL_MAX);
-	if (source->kind == SOURCE_BUFFER) {
-		if (want && bpf_probe_read_user(s->data, want, (void *)source->address))
-			return;
-		s->message.payload_length = want;
-		if (tail && !bpf_probe_read_user(&s->data[want], tail, (void *)(source->address + length - tail)))
-			s->message.tail_length = tail;
-	} else if (source->kind == SOURCE_VECTOR || source->kind == SOURCE_SEGMENTS) {
-		struct gather *g = &s->gather;
-
-		__builtin_memset(g, 0, __builtin_offsetof(struct gather, first));
-		g->want = want;
-		g->length = length;
-		g->tail_from = length - tail;
-		gather_vector(s, source);
-		s->message.payload_length = g->got <= COPY_MAX ? g->got : 0;
-		/* Part of a tail, or one behind a gap, would be taken for something else. */
-		if (g->got == want && g->tail_got == tail)
-			s->message.tail_length = tail;
+	if (!s || !f)
+		return 0;
+	r = &s->reader;
+	base = s->message.position + s->message.length - s->length;
+	offset = f->next - base;
+	if (f->head || !f->next || f->next < base || offset < r->at || offset >= s->length)
+		return 0;
+	filled = r->filled;
+	if (s->length - offset < 4 || filled > COPY_MAX - 4) {
+		/* The first bytes of a head, which the tail has. */
+		f->head = s->length - offset;
+		f->carry = CARRY_TEXT;
+		f->body = 0;
+		f->next = base + s->length;
+		return 0;
 	}
+	read_until(s, offset, 1);
+	if (r->at == offset)
+		read_until(s, offset + 4, 0);
+	sign = word_at(s, filled);
+	count = r->filled - filled;
+	r->filled = filled;
+	forget_head(f);
+	if (count < 4 || !is_sign(sign, 4))
+		return 0;
+	s->message.length = base + offset - s->message.position;
+	s->message.payload_length = filled;
+	count_message(submit_piece(s));
+	s->message.position = base + offset;
+	s->message.length = s->length - offset;
+	s->message.started = 0;
+	s->message.arrived = 0;
+	s->message.flags = MESSAGE_PART;
+	*(__u32 *)s->data = sign;
+	r->filled = 4;
+	count = s->limit < s->length - offset ? s->limit : s->length - offset;
+	read_until(s, offset + count, 0);
+	begin_scan(&s->scan, 0);
+	follow_heads(s, f);
+	return 1;
+}
+
+/* The tail of a message whose last bytes are kept beside it. */
+static __always_inline void append_last(struct scratch *s)
+{
+	struct reader *r = &s->reader;
+	__u64 n = s->length - r->at, to = r->filled;
+
+	if (n > r->last_count)
+		n = r->last_count;
+	BOUND(n, TAIL_MAX);
+	BOUND(to, COPY_MAX);
+	if (n && !bpf_probe_read_kernel(&s->data[to], n, (void *)(r->last + r->last_count - n)))
+		s->message.tail_length = n;
+}
+
+/* Copies what is wanted of a message that is read from `s->reader`, and submits it; its outcome is that of the last piece. */
+__noinline int submit_message(struct scratch *s, struct follow *f, __u32 limit)
+{
+	struct reader *r;
+	__u32 end;
+
+	if (!s || !f)
+		return OUTCOME_STATE_FULL;
+	r = &s->reader;
+	read_beginning(s, f, limit);
+	for (__u32 i = 0; i < PIECES_MAX; i++)
+		if (!split_at_head(s, f))
+			break;
+	if (limit && !r->filled)
+		count_fault();
+	s->message.payload_length = r->filled;
+	end = s->length;
+	if (r->last_count) {
+		append_last(s);
+	} else if (r->at < end && !r->failed) {
+		if (end - r->at > TAIL_MAX)
+			read_until(s, end - TAIL_MAX, 1);
+		read_until(s, end, 0);
+		/* Part of a tail would be taken for something else. */
+		if (r->at == end)
+			s->message.tail_length = r->filled - s->message.payload_length;
+	}
+	return submit_piece(s);
 }

@@ -8,6 +8,9 @@
 /* More the kernel does not send in one call. */
 #define SEND_MULTIPLE_MAX 1024
 
+/* Segments of a message that are counted. */
+#define ROOM_SEGMENTS_MAX 32
+
 /* When the programs were attached, as threads' starts are counted; 0: not yet. */
 __u64 attached_at;
 /* A message could not be counted once: from then on no count is trusted. */
@@ -37,9 +40,9 @@ static __noinline long vector_room(__u64 header)
 	__u64 sum = 0;
 
 	header += __builtin_offsetof(struct user_msghdr, iov);
-	if (bpf_probe_read_user(&vector, sizeof(vector), (void *)header) || vector.iov_count > VECTOR_MAX)
+	if (bpf_probe_read_user(&vector, sizeof(vector), (void *)header) || vector.iov_count > ROOM_SEGMENTS_MAX)
 		return -1;
-	for (__u32 i = 0; i < VECTOR_MAX; i++) {
+	for (__u32 i = 0; i < ROOM_SEGMENTS_MAX; i++) {
 		struct user_iovec segment;
 
 		if (i >= vector.iov_count)

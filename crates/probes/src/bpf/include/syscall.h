@@ -117,7 +117,7 @@ static __always_inline void source_of_header(struct source *source, __u64 addres
 		return;
 	source->kind = SOURCE_VECTOR;
 	source->address = header.iov;
-	source->count = header.iov_count > 1024 ? 1024 : header.iov_count;
+	source->count = header.iov_count > VECTOR_MAX ? VECTOR_MAX : header.iov_count;
 }
 
 /* The bytes of a call that went in this direction; none where the call does not tell. */
@@ -131,7 +131,7 @@ static __always_inline void source_of_call(struct source *source, __u32 call, __
 	} else if (call == (sent ? CALL_WRITEV : CALL_READV)) {
 		source->kind = SOURCE_VECTOR;
 		source->address = second;
-		source->count = third > 1024 ? 1024 : third;
+		source->count = third > VECTOR_MAX ? VECTOR_MAX : third;
 	} else if (call == (sent ? CALL_SENDMSG : CALL_RECVMSG)) {
 		source_of_header(source, second);
 	} else if (call == (sent ? CALL_SENDMMSG : CALL_RECVMMSG) && third == 1) {

@@ -6,27 +6,6 @@
  */
 #pragma once
 
-#define RECEIVED_MAX 16384
-/* Of each packet but the first. */
-#define PIECE_MAX 4096
-
-struct received {
-	__u64 sk; /* 0: nothing is kept */
-	__u32 length; /* of all pieces */
-	__u32 copied; /* first bytes of them */
-	__u32 tail; /* last bytes of them */
-	__u32 pad;
-	__u8 last[TAIL_MAX];
-	__u8 data[RECEIVED_MAX + PIECE_MAX];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct received);
-} received SEC(".maps");
-
 /* The send that a thread is at. */
 struct sending {
 	__u64 sk; /* 0: none */
@@ -113,36 +92,4 @@ static __always_inline void source_of_uring(struct source *source, struct task_s
 			source->kind = SOURCE_RECEIVED;
 		r->sk = 0;
 	}
-}
-
-/* Copies up to `want` first bytes and the tail behind them into the scratch. */
-static __always_inline void copy_received(struct scratch *s, __u64 length, __u64 want)
-{
-	struct received *r = bpf_task_storage_get(&received, (void *)bpf_get_current_task_btf(), 0, 0);
-	__u64 tail, from;
-
-	if (!r)
-		return;
-	if (want > r->copied)
-		want = r->copied;
-	BOUND(want, COPY_MAX);
-	if (want && bpf_probe_read_kernel(s->data, want, r->data))
-		return;
-	s->message.payload_length = want;
-	tail = length - want;
-	if (r->copied == length) {
-		BOUND(tail, TAIL_MAX);
-		from = length - tail;
-		BOUND(from, RECEIVED_MAX);
-		if (tail && !bpf_probe_read_kernel(&s->data[want], tail, &r->data[from]))
-			s->message.tail_length = tail;
-		return;
-	}
-	if (tail > r->tail)
-		tail = r->tail;
-	BOUND(tail, TAIL_MAX);
-	from = r->tail - tail;
-	BOUND(from, TAIL_MAX);
-	if (tail && !bpf_probe_read_kernel(&s->data[want], tail, &r->last[from]))
-		s->message.tail_length = tail;
 }
