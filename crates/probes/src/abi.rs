@@ -76,7 +76,11 @@ layouts! {
     /// The last thread ended.
     ProcessExited = "event_process_exited" { header: Header, process_started: u64, tgid: u32, pad: u32 }
     /// The kernel side's counters, one per CPU.
-    Counters = "counters" { seen: u64, outcomes: [u64; 11], lost_control: u64, copy_faults: u64 }
+    Counters = "counters" {
+        seen: u64, outcomes: [u64; 11], lost_control: u64, copy_faults: u64,
+        connections_made: u64, connections_ended: u64, processes_made: u64, processes_ended: u64,
+        decisions_taken: u64,
+    }
     /// Where the number of the current goroutine is.
     GoroutineLayout = "goroutine_layout" { g: i32, goid: u32 }
     /// What is decided about a process.

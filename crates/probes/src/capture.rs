@@ -43,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) receiver_gone: AtomicU64,
     pub(crate) abandoned: AtomicU64,
     pub(crate) undecodable: AtomicU64,
+    forgotten_said: AtomicBool,
     programs: Programs,
 }
 
@@ -51,9 +52,16 @@ impl Shared {
         let mut counters = Counters::default();
         let read = counters
             .add_losses(&self.maps.cgroup_losses)
-            .and_then(|()| counters.add_kernel(&self.maps.counters));
+            .and_then(|()| counters.add_kernel(&self.maps.counters))
+            .and_then(|()| counters.add_forgotten(&self.maps));
         if let Err(error) = read {
             tracing::warn!(%error, "cannot read the kernel side's counters");
+        }
+        if !counters.forgotten.is_empty() && !self.forgotten_said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                forgotten = ?counters.forgotten,
+                "tables of the kernel side are full: the longest idle entries make room for new ones"
+            );
         }
         counters.add_misses(self.programs.recursion_misses());
         counters.delivered = self.delivered.load(Ordering::Acquire);
@@ -180,7 +188,10 @@ fn prepare<'obj>(
     };
     let shared = Shared {
         maps: Arc::new(Maps {
+            connections: handle(&maps.connections)?,
             processes: handle(&maps.processes)?,
+            processes_told: 0.into(),
+            decisions_told: 0.into(),
             decisions: handle(&maps.decisions)?,
             epoch: handle(&maps.epoch)?,
             counters: handle(&maps.counters)?,
@@ -195,6 +206,7 @@ fn prepare<'obj>(
         receiver_gone: 0.into(),
         abandoned: 0.into(),
         undecodable: 0.into(),
+        forgotten_said: false.into(),
         programs: Programs::of(&loaded)?,
     };
     Ok((loaded, Arc::new(shared)))

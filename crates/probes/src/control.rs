@@ -1,6 +1,6 @@
 //! What user space decides, put where the kernel side finds it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -42,7 +42,11 @@ pub struct Control {
 
 #[derive(Debug)]
 pub(crate) struct Maps {
+    pub(crate) connections: MapHandle,
     pub(crate) processes: MapHandle,
+    /// Entries that user space has made in `processes` and in `decisions`.
+    pub(crate) processes_told: AtomicU64,
+    pub(crate) decisions_told: AtomicU64,
     pub(crate) decisions: MapHandle,
     pub(crate) epoch: MapHandle,
     pub(crate) counters: MapHandle,
@@ -120,9 +124,10 @@ impl Control {
         let failed = |error: &_| failed(format!("process {tgid}"), error);
         let map = &self.maps.processes;
         let found = map.lookup(&key, MapFlags::ANY);
-        let mut rule = found
-            .map_err(|error| failed(&error))?
-            .unwrap_or_else(|| vec![0; abi::ProcessRule::LAYOUT.size]);
+        let mut rule = found.map_err(|error| failed(&error))?.unwrap_or_else(|| {
+            self.maps.processes_told.fetch_add(1, Ordering::Relaxed);
+            vec![0; abi::ProcessRule::LAYOUT.size]
+        });
         change(&mut rule);
         map.update(&key, &rule, MapFlags::ANY)
             .and_then(|()| self.maps.raise(1, &self.maps.epochs.processes))
@@ -145,9 +150,13 @@ impl Control {
         let mut value = [0; 8];
         value[..4].copy_from_slice(&policy.to_ne_bytes());
         value[4..].copy_from_slice(&bytes.to_ne_bytes());
-        self.maps
-            .decisions
-            .update(&connection.0.to_ne_bytes(), &value, MapFlags::ANY)
+        let key = connection.0.to_ne_bytes();
+        let decisions = &self.maps.decisions;
+        let made = decisions.update(&key, &value, MapFlags::NO_EXIST);
+        if made.is_ok() {
+            self.maps.decisions_told.fetch_add(1, Ordering::Relaxed);
+        }
+        made.or_else(|_| decisions.update(&key, &value, MapFlags::ANY))
             .and_then(|()| self.maps.raise(0, &self.maps.epochs.connections))
             .map_err(|error| failed(format!("connection {}", connection.0), &error))
     }

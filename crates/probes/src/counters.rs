@@ -1,10 +1,12 @@
 //! The kernel side's counters, summed over CPUs.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::abi;
+use crate::control::Maps;
 use crate::misses::Missed;
 
 /// Where the messages that were seen have ended. At rest `seen = submitted + sum(drops)`, and after
@@ -25,6 +27,9 @@ pub struct Counters {
     pub lost_control: u64,
     /// Messages whose bytes could not be read; their lengths were.
     pub copy_faults: u64,
+    /// Entries that tables of the kernel side have forgotten to make room for new ones, the longest idle first, by table:
+    /// where there were any. A forgotten connection comes back as one that existed before.
+    pub forgotten: BTreeMap<&'static str, u64>,
     /// Messages lost under overload (`kernel.ring_full` and `kernel.rate_limited`) by the id of their cgroup. Of more
     /// than 1024 cgroups the least recent ones are forgotten: then the sum is less than those two.
     pub lost_by_cgroup: BTreeMap<u64, u64>,
@@ -68,17 +73,57 @@ impl Counters {
         }
     }
 
+    /// Adds what tables have forgotten: what went in, was not taken out, and is not there.
+    pub(crate) fn add_forgotten(&mut self, maps: &Maps) -> Result<(), libbpf_rs::Error> {
+        let Some(cpus) = maps
+            .counters
+            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)?
+        else {
+            return Ok(());
+        };
+        let sum = |offset: usize| cpus.iter().map(|cpu| word(cpu, offset)).sum::<u64>();
+        let told = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let tables = [
+            (
+                "connections",
+                &maps.connections,
+                sum(std::mem::offset_of!(abi::Counters, connections_made)),
+                sum(std::mem::offset_of!(abi::Counters, connections_ended)),
+            ),
+            (
+                "processes",
+                &maps.processes,
+                sum(std::mem::offset_of!(abi::Counters, processes_made))
+                    + told(&maps.processes_told),
+                sum(std::mem::offset_of!(abi::Counters, processes_ended)),
+            ),
+            (
+                "decisions",
+                &maps.decisions,
+                told(&maps.decisions_told),
+                sum(std::mem::offset_of!(abi::Counters, decisions_taken)),
+            ),
+        ];
+        for (table, map, made, ended) in tables {
+            let there = made.saturating_sub(ended);
+            // To count entries is dear, and a table that is half empty forgets nothing.
+            if there <= u64::from(map.max_entries()) / 2 {
+                continue;
+            }
+            let entries = map
+                .lookup_batch(4096, MapFlags::ANY, MapFlags::ANY)?
+                .count() as u64;
+            if there > entries {
+                self.forgotten.insert(table, there - entries);
+            }
+        }
+        Ok(())
+    }
+
     /// Adds what the kernel side has counted.
     pub(crate) fn add_kernel(&mut self, map: &MapHandle) -> Result<(), libbpf_rs::Error> {
         let Some(cpus) = map.lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)? else {
             return Ok(());
-        };
-        let word = |cpu: &[u8], offset: usize| {
-            let mut bytes = [0; 8];
-            if let Some(found) = cpu.get(offset..offset + 8) {
-                bytes.copy_from_slice(found);
-            }
-            u64::from_ne_bytes(bytes)
         };
         let outcomes = std::mem::offset_of!(abi::Counters, outcomes);
         for cpu in &cpus {
@@ -95,4 +140,12 @@ impl Counters {
         }
         Ok(())
     }
+}
+
+fn word(cpu: &[u8], offset: usize) -> u64 {
+    let mut bytes = [0; 8];
+    if let Some(found) = cpu.get(offset..offset + 8) {
+        bytes.copy_from_slice(found);
+    }
+    u64::from_ne_bytes(bytes)
 }

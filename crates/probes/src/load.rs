@@ -472,9 +472,10 @@ fn open<'obj>(
     }
     open.maps.events.set_max_entries(ring)?;
     open.maps.scratches.set_max_entries(slots(backend))?;
-    if backend != Backend::Syscall {
-        open.maps.connections.set_max_entries(1)?;
-    }
+    open.maps.connections.set_max_entries(match backend {
+        Backend::Syscall => settings.connections.max(1),
+        Backend::Socket | Backend::Fexit => 1,
+    })?;
     for mut program in open.open_object_mut().progs_mut() {
         let wanted = program
             .name()

@@ -68,6 +68,8 @@ pub struct CaptureSettings {
     pub capture_unknown: bool,
     /// Messages of a process that are captured while nothing is decided about it.
     pub unknown_messages: u32,
+    /// Connections that backend `syscall` knows at a time; the others keep what they know with the socket.
+    pub connections: u32,
     /// Announce connections that exist before the start.
     pub existing_connections: bool,
 }
@@ -86,6 +88,7 @@ impl Default for CaptureSettings {
             ports_exclude: Vec::new(),
             capture_unknown: true,
             unknown_messages: 4096,
+            connections: 32_768,
             existing_connections: true,
         }
     }

@@ -398,6 +398,69 @@ fn a_flooding_container_is_stopped_before_the_ring_is_full() {
 }
 
 #[test]
+fn a_full_table_of_connections_forgets_the_longest_idle_and_counts_them() {
+    for backend in backends() {
+        let mut settings = settings(backend);
+        settings.connections = 1000;
+        let seen = observe(settings, "many");
+        let texts: Vec<_> = seen
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Message(message)
+                    if message.process.tgid == seen.pid && message.direction == Egress =>
+                {
+                    Some(String::from_utf8_lossy(&message.payload).into_owned())
+                }
+                _ => None,
+            })
+            .collect();
+        let sent = ["first", "again"].map(|word| (0..1000).map(move |n| format!("{word} {n}")));
+        let sent: Vec<_> = sent.into_iter().flatten().collect();
+        assert!(texts == sent, "{backend:?}: {} of 2000", texts.len());
+        assert_eq!(seen.counters.drops.get("kernel.state_full"), None);
+        let forgotten = seen.counters.forgotten.get("connections").copied();
+        match backend {
+            // 2,000 connections, of which some hundred more or less than 1,000 find room, each twice.
+            BackendChoice::Syscall => {
+                assert!((1500..4000).contains(&forgotten.unwrap()), "{forgotten:?}");
+            }
+            _ => assert_eq!(forgotten, None, "{backend:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_unix_socket_at_the_address_of_an_older_one_is_another_connection() {
+    for backend in backends() {
+        let mut settings = settings(backend);
+        settings.unix_sockets = true;
+        let seen = observe(settings, "unix_again");
+        let mut connections = std::collections::BTreeSet::new();
+        for event in &seen.events {
+            if let Event::Message(message) = event
+                && message.process.tgid == seen.pid
+            {
+                assert_eq!(message.position, 0, "{backend:?}: {message:?}");
+                assert!(
+                    connections.insert(message.connection),
+                    "{backend:?}: {message:?}"
+                );
+            }
+        }
+        assert_eq!(connections.len(), 400, "{backend:?}");
+        if backend == BackendChoice::Syscall {
+            // Their memory was used again, so the end of the older ones is told.
+            let closed = seen.events.iter().filter(|event| {
+                matches!(event, Event::ConnectionClosed(closed)
+                if connections.contains(&closed.connection))
+            });
+            assert!(closed.count() > 300);
+        }
+    }
+}
+
+#[test]
 fn an_unknown_process_is_captured_within_its_budget() {
     for backend in backends() {
         let mut settings = settings(backend);

@@ -339,6 +339,31 @@ class Uring:
         return result
 
 
+def many():
+    """More connections at a time than the capture's table has room for; then each speaks again."""
+    import resource
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    listener = socket.socket(); listener.bind(("127.0.0.1", 0)); listener.listen(64)
+    ends = []
+    for n in range(1000):
+        c = socket.create_connection(listener.getsockname()); s, _ = listener.accept()
+        ends.append((c, s))
+        c.send(b"first %d" % n); s.recv(100)
+    for n, (c, s) in enumerate(ends):
+        c.send(b"again %d" % n); s.recv(100)
+    for c, s in ends:
+        c.close(); s.close()
+
+
+def unix_again():
+    """Unix streams one after the other: the kernel uses the memory of a closed socket for the next one."""
+    for n in range(200):
+        c, s = socket.socketpair()
+        c.send(b"connection %d" % n); s.recv(100)
+        c.close(); s.close()
+
+
 def uring():
     """Sent and read by io_uring, then by system calls."""
     ring = Uring()

@@ -12,8 +12,10 @@ struct {
 /* What was decided about a process does not hold for another program, or for the next process of the same number. */
 static __always_inline void forget_process(__u32 tgid)
 {
-	if (!bpf_map_delete_elem(&processes, &tgid))
+	if (!bpf_map_delete_elem(&processes, &tgid)) {
 		__sync_fetch_and_add(&processes_forgotten, 1);
+		COUNT(processes_ended);
+	}
 }
 
 SEC("tp_btf/sched_process_exec")

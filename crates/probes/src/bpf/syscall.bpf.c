@@ -23,6 +23,7 @@ static __always_inline bool look_up(bool cast, __u32 fd, struct sock **found, st
 			return false;
 		if ((file->f_inode->i_mode & S_IFMT) != S_IFSOCK)
 			return false;
+		facts->inode = file->f_inode->i_ino;
 		sk = CAST(file->private_data, struct socket)->sk;
 		facts->family = sk->__sk_common.skc_family;
 		facts->protocol = sk->sk_protocol;
@@ -50,6 +51,7 @@ static __always_inline bool look_up(bool cast, __u32 fd, struct sock **found, st
 		type = BPF_CORE_READ(sk, sk_type);
 		if (!is_ours(facts, type))
 			return false;
+		facts->inode = BPF_CORE_READ(entry, f_inode, i_ino);
 		if (facts->family != AF_UNIX) {
 			tcp = (void *)sk;
 			facts->srtt_us = BPF_CORE_READ(tcp, srtt_us) >> 3;
@@ -95,6 +97,11 @@ __noinline int handle_call(struct call_message *message)
 	sk = (struct sock *)message->sk;
 	direction = message->direction ? DIRECTION_EGRESS : DIRECTION_INGRESS;
 	c = find_connection(sk);
+	if (c && c->inode && c->inode != message->facts.inode) {
+		/* Another socket at the address of one whose end nobody saw, as nobody sees that of a Unix stream. */
+		close_connection(sk, c);
+		c = NULL;
+	}
 	if (c && direction == DIRECTION_EGRESS) {
 		time = take_start(c, task);
 	} else if (c) {

@@ -25,8 +25,8 @@ static __always_inline void forget_connection(struct sock *sk)
 	__u64 key = (__u64)sk;
 
 	/* Socket storage goes with the socket. */
-	if (!use_storage)
-		bpf_map_delete_elem(&connections, &key);
+	if (!use_storage && !bpf_map_delete_elem(&connections, &key))
+		COUNT(connections_ended);
 }
 
 static __always_inline bool port_wanted(__u16 local, __u16 peer)
@@ -62,7 +62,8 @@ static __always_inline struct connection *make_connection(struct sock *sk, __u8 
 
 		if (!last)
 			return NULL;
-		bpf_map_update_elem(&connections, &key, &no_connection, BPF_NOEXIST);
+		if (!bpf_map_update_elem(&connections, &key, &no_connection, BPF_NOEXIST))
+			COUNT(connections_made);
 		c = bpf_map_lookup_elem(&connections, &key);
 		if (!c)
 			return NULL;

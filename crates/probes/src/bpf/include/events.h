@@ -155,6 +155,12 @@ struct counters {
 	__u64 outcomes[OUTCOMES];
 	__u64 lost_control; /* events other than messages that are lost */
 	__u64 copy_faults; /* messages whose bytes could not be read */
+	/* What went into tables and was taken out; what is missing in them beyond that, they have forgotten. */
+	__u64 connections_made;
+	__u64 connections_ended;
+	__u64 processes_made;
+	__u64 processes_ended;
+	__u64 decisions_taken;
 };
 
 /* Where the number of the current goroutine is. */

@@ -193,6 +193,7 @@ struct unix_sock {
 
 struct inode {
 	unsigned short i_mode;
+	unsigned long i_ino;
 };
 
 struct file {

@@ -38,6 +38,7 @@ struct connection {
 	__u64 connect_process_started;
 	__u64 judged; /* by judge_process() */
 	struct follow follow[2];
+	__u64 inode; /* of the socket, where that tells it from a later one at its address; 0: not known yet */
 	__u32 connect_tgid;
 	__u32 send_tid;
 	__u32 epoch;
@@ -158,8 +159,9 @@ struct {
 	__type(value, struct connection);
 } sockets SEC(".maps");
 
+/* Too many: the longest idle is forgotten. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 32768);
 	__type(key, __u64);
 	__type(value, struct connection);
@@ -188,7 +190,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 65536); /* as many connections as user space tracks */
 	__type(key, __u64);
 	__type(value, struct decision);
 } decisions SEC(".maps");
@@ -276,6 +278,14 @@ static __always_inline struct counters *own_counters(void)
 	return bpf_map_lookup_elem(&counters, &zero);
 }
 
+/* Adds one to a member of `struct counters`. */
+#define COUNT(member)                                            \
+	do {                                                     \
+		struct counters *own__ = own_counters();         \
+		if (own__)                                       \
+			__sync_fetch_and_add(&own__->member, 1); \
+	} while (0)
+
 /* For what is counted as a message of its own. */
 static __always_inline void count_message(__u32 outcome)
 {
@@ -286,14 +296,6 @@ static __always_inline void count_message(__u32 outcome)
 	__sync_fetch_and_add(&own->seen, 1);
 	if (outcome < OUTCOMES)
 		__sync_fetch_and_add(&own->outcomes[outcome], 1);
-}
-
-static __always_inline void count_fault(void)
-{
-	struct counters *own = own_counters();
-
-	if (own)
-		__sync_fetch_and_add(&own->copy_faults, 1);
 }
 
 /*

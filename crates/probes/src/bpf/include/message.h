@@ -11,6 +11,7 @@ struct facts {
 	__u16 protocol;
 	__u32 srtt_us;
 	__u32 retransmits;
+	__u64 inode; /* of the socket; 0: not asked for */
 };
 
 static __always_inline bool is_ours(const struct facts *facts, __u16 type)
@@ -47,7 +48,8 @@ static __always_inline __u32 judge_process(struct connection *c, __u32 tgid, str
 	if (!rule) {
 		struct process_rule fresh = {};
 
-		bpf_map_update_elem(&processes, &tgid, &fresh, BPF_NOEXIST);
+		if (!bpf_map_update_elem(&processes, &tgid, &fresh, BPF_NOEXIST))
+			COUNT(processes_made);
 		rule = bpf_map_lookup_elem(&processes, &tgid);
 		if (!rule)
 			return OUTCOME_STATE_FULL;
@@ -138,7 +140,8 @@ static __always_inline void take_decision(struct connection *c)
 		c->origin = ORIGIN_PRE_EXISTING;
 		c->announced = 0;
 	}
-	bpf_map_delete_elem(&decisions, &c->id);
+	if (!bpf_map_delete_elem(&decisions, &c->id))
+		COUNT(decisions_taken);
 }
 
 /* How much to copy of each message. */
@@ -234,6 +237,8 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 		if (is_own_older(sk))
 			c->ignored = OUTCOME_SELF;
 	}
+	if (facts->inode && c->inode != facts->inode)
+		c->inode = facts->inode;
 	position = __sync_fetch_and_add(&c->position[direction & 1], length);
 	if (c->ignored)
 		return c->ignored;

@@ -214,7 +214,7 @@ __noinline int submit_message(struct scratch *s, struct follow *f, __u32 limit)
 		if (!split_at_head(s, f))
 			break;
 	if (limit && !r->filled)
-		count_fault();
+		COUNT(copy_faults);
 	s->message.payload_length = r->filled;
 	end = s->length;
 	if (r->last_count) {
