@@ -179,7 +179,7 @@ impl Node {
     fn identities(&self) -> Identities {
         Identities::new(identity::Settings {
             proc_root: Some(self.0.path().to_owned()),
-            cgroup_root: None,
+            cgroup_roots: Vec::new(),
             ..identity::Settings::default()
         })
     }

@@ -1,14 +1,13 @@
 //! Control groups by their ids: the groups of processes that were seen, and those that a search has found.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use spandrel_k8s_meta::cgroup::{Kind, Placement};
 
-use super::cgroupfs::Search;
+use super::cgroupfs::{Root, Search};
 
 /// A search takes so long at a time on the pipeline's thread, and then rests.
 const SLICE: Duration = Duration::from_millis(2);
@@ -20,7 +19,7 @@ const SEARCH_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Groups {
     /// Where they can be searched for.
-    root: Option<PathBuf>,
+    roots: Vec<Root>,
     most: usize,
     known: HashMap<u64, Arc<Placement>, RandomState>,
     search: Option<Search>,
@@ -44,9 +43,9 @@ pub(super) enum Found {
 }
 
 impl Groups {
-    pub(super) fn new(root: Option<PathBuf>, most: usize) -> Self {
+    pub(super) fn new(roots: Vec<Root>, most: usize) -> Self {
         Self {
-            root,
+            roots,
             most,
             known: HashMap::default(),
             search: None,
@@ -72,7 +71,7 @@ impl Groups {
             return Found::Nowhere;
         }
         let mut searched = true;
-        if self.root.is_some() && !self.known.contains_key(&id) {
+        if !self.roots.is_empty() && !self.known.contains_key(&id) {
             let wanted = *wanted.get_or_insert(self.begun + 1);
             self.wanted = self.wanted.max(wanted);
             if self.ended < wanted && self.is_due() {
@@ -96,13 +95,10 @@ impl Groups {
 
     /// Searches on, or begins to.
     fn search(&mut self) {
-        let Some(root) = &self.root else {
-            return;
-        };
         let begun = &mut self.begun;
         let search = self.search.get_or_insert_with(|| {
             *begun += 1;
-            Search::new(root)
+            Search::new(&self.roots)
         });
         let found = search.look(Instant::now() + SLICE);
         let mut rest = REST;
@@ -135,9 +131,13 @@ mod tests {
     fn a_group_behind_the_back_of_a_search_is_found_by_the_next_one() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("system.slice")).unwrap();
-        let mut groups = Groups::new(Some(root.path().to_owned()), 100);
+        let roots = [Root {
+            path: root.path().to_owned(),
+            mark: 0,
+        }];
+        let mut groups = Groups::new(roots.to_vec(), 100);
         // One has begun, and has looked at the root already.
-        let mut search = Search::new(root.path());
+        let mut search = Search::new(&roots);
         assert_eq!(search.look(Instant::now()).len(), 2);
         assert!(!search.has_ended());
         (groups.search, groups.begun) = (Some(search), 1);

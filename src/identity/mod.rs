@@ -29,7 +29,9 @@ use spandrel_model::{
     Attribute, KernelTime, ProcessExited, ProcessKey, ProcessStarted, Resource, UnixTime,
 };
 use spandrel_probes::GoroutineLayout;
+use spandrel_probes::cgroup::VERSION1;
 
+pub use cgroupfs::Root as CgroupRoot;
 use groups::{Found, Groups};
 use host::Host;
 pub use pods::{PodOf, Whose};
@@ -43,9 +45,9 @@ use crate::kubernetes::Kubernetes;
 pub struct Settings {
     /// Where `/proc` is; `None` in a replay, which knows only what was recorded.
     pub proc_root: Option<PathBuf>,
-    /// Where the version 2 hierarchy of control groups is mounted; `None` where there is none. Version 1 counts the
-    /// inodes of each hierarchy anew, so there an id would find a stranger's group.
-    pub cgroup_root: Option<PathBuf>,
+    /// Where the hierarchies of control groups are mounted to which the ids in events refer: version 2, and that of
+    /// version 1 that is taken where a process is in the root of version 2.
+    pub cgroup_roots: Vec<CgroupRoot>,
     /// Where the host's `/etc` is.
     pub etc: PathBuf,
     /// Report `process.command_args`. Off by default: command lines carry secrets.
@@ -62,7 +64,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             proc_root: Some(PathBuf::from("/proc")),
-            cgroup_root: cgroupfs::unified_root(),
+            cgroup_roots: cgroupfs::roots(),
             etc: PathBuf::from("/etc"),
             command_args: false,
             extra: Vec::new(),
@@ -166,8 +168,12 @@ impl Identities {
             .map(|proc_root| Host::read(proc_root, &settings.etc))
             .unwrap_or_default();
         let live = settings.proc_root.is_some();
-        let root = settings.cgroup_root.clone().filter(|_| live);
-        let groups = Groups::new(root, settings.max_processes);
+        let roots = if live {
+            settings.cgroup_roots.clone()
+        } else {
+            Vec::new()
+        };
+        let groups = Groups::new(roots, settings.max_processes);
         Self {
             settings,
             host,
@@ -316,7 +322,12 @@ impl Identities {
                 in_container: None,
                 unsearched: false,
             };
-            if let Some(placement) = seen.unified.filter(|_| cgroup != 0) {
+            let in_group = if cgroup & VERSION1 == 0 {
+                seen.unified
+            } else {
+                seen.version1
+            };
+            if let Some(placement) = in_group.filter(|_| cgroup != 0) {
                 self.groups.remember(cgroup, Arc::new(placement));
             }
             return known;

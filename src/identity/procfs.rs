@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use spandrel_k8s_meta::cgroup::{self, Placement};
 use spandrel_model::ProcessKey;
 use spandrel_probes::GoroutineLayout;
+use spandrel_probes::cgroup::version1;
 
 use super::environment::Declared;
 use super::golang;
@@ -29,6 +30,8 @@ pub(super) struct Observed {
     pub(super) placement: Placement,
     /// Where its group in the version 2 hierarchy alone tells the container.
     pub(super) unified: Option<Placement>,
+    /// The same of its group of version 1 in the hierarchy that is taken there.
+    pub(super) version1: Option<Placement>,
     pub(super) uid: Option<u32>,
     pub(super) goroutines: Option<GoroutineLayout>,
 }
@@ -49,6 +52,10 @@ pub(super) fn observe(root: &Path, key: ProcessKey) -> Option<Observed> {
             .unwrap_or_default(),
         placement: cgroup::parse(&cgroup),
         unified: cgroup::unified_path(&cgroup)
+            .map(cgroup::parse_path)
+            .filter(|placement| placement.container.is_some()),
+        version1: version1()
+            .and_then(|chosen| cgroup::controller_path(&cgroup, &chosen.controller))
             .map(cgroup::parse_path)
             .filter(|placement| placement.container.is_some()),
         uid: text(&folder.join("status"), MAX_SMALL).and_then(|status| real_uid(&status)),

@@ -87,11 +87,19 @@ impl Tree {
         fs::remove_dir_all(self.0.path().join(format!("proc/{pid}"))).unwrap();
     }
 
+    fn cgroup_roots(&self) -> Vec<CgroupRoot> {
+        let root = |name: &str, mark| CgroupRoot {
+            path: self.0.path().join(name),
+            mark,
+        };
+        vec![root("cgroup", 0), root("cgroup-v1", VERSION1)]
+    }
+
     pub(super) fn settings(&self) -> Settings {
         Settings {
             proc_root: Some(self.0.path().join("proc")),
             etc: self.0.path().join("etc"),
-            cgroup_root: Some(self.0.path().join("cgroup")),
+            cgroup_roots: self.cgroup_roots(),
             ..Settings::default()
         }
     }
@@ -311,6 +319,25 @@ fn a_process_that_is_gone_shares_the_container_of_its_control_group() {
         ..started(key(4, 500), "curl", None)
     });
     assert_eq!(in_group(&mut identities, 4, 0).as_deref(), Some(CONTAINER));
+}
+
+/// Hierarchies count on their own, so the same number is another group in each.
+#[test]
+fn a_process_that_is_gone_is_found_in_the_hierarchy_that_its_groups_id_is_of() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let tree = Tree::new();
+    let group = tree.0.path().join("cgroup-v1/docker").join(CONTAINER);
+    fs::create_dir_all(&group).unwrap();
+    fs::create_dir_all(tree.0.path().join("cgroup")).unwrap();
+    let id = fs::metadata(&group).unwrap().ino();
+    let mut identities = tree.identities();
+    let mut container = |pid, cgroup| {
+        let resource = identities.resource(key(pid, 500), cgroup);
+        resource.text("container.id").map(str::to_owned)
+    };
+    assert_eq!(container(1, id | VERSION1).as_deref(), Some(CONTAINER));
+    assert_eq!(container(2, id), None);
 }
 
 #[test]

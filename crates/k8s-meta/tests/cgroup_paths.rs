@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
-use spandrel_k8s_meta::cgroup::{Kind, Placement, PodRef, parse, parse_path, unified_path};
+use spandrel_k8s_meta::cgroup::{
+    Kind, Placement, PodRef, controller_path, parse, parse_path, unified_path,
+};
 
 fn describe(placement: &Placement) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
@@ -63,6 +65,14 @@ fn the_unified_path_is_the_line_without_controllers() {
     let hybrid = "12:pids:/a\n1:name=systemd:/b\n0::/c:d\n";
     assert_eq!(unified_path(hybrid), Some("/c:d"));
     assert_eq!(unified_path("1:name=systemd:/b\n"), None);
+}
+
+#[test]
+fn a_controllers_path_is_that_of_the_line_that_names_it() {
+    let text = "4:cpu,cpuacct:/a:b\n3:memory:/c\n0::/d\n";
+    assert_eq!(controller_path(text, "cpuacct"), Some("/a:b"));
+    assert_eq!(controller_path(text, "memory"), Some("/c"));
+    assert_eq!(controller_path(text, "pids"), None);
 }
 
 fn names() -> impl Strategy<Value = String> {

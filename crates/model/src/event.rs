@@ -78,7 +78,7 @@ pub struct ProcessStarted {
     pub comm: String,
     /// Path given to `execve`, where the kernel side saw it.
     pub filename: Option<String>,
-    /// Id of its cgroup in the version 2 hierarchy, 0 if unknown.
+    /// Id of its cgroup, 0 if unknown: in the version 2 hierarchy, or with 2^52 added in one of version 1.
     pub cgroup: u64,
 }
 
@@ -206,7 +206,7 @@ pub struct Message {
     pub tid: u32,
     /// Goroutine or thread that read or wrote.
     pub lineage: Lineage,
-    /// Id of the process' cgroup in the version 2 hierarchy, 0 if unknown.
+    /// Id of the process' cgroup, 0 if unknown: in the version 2 hierarchy, or with 2^52 added in one of version 1.
     pub cgroup: u64,
     /// Smoothed round-trip time in microseconds (`tcp_sock.srtt_us >> 3`), 0 if unknown.
     pub srtt_us: u32,

@@ -7,6 +7,7 @@
 mod abi;
 mod batch;
 mod capture;
+pub mod cgroup;
 mod clock;
 mod control;
 mod counters;

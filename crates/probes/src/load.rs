@@ -7,6 +7,7 @@ use libbpf_rs::btf::Btf;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Link, OpenObject, ProgramInput};
 
+use crate::cgroup;
 use crate::pid_namespace;
 use crate::settings::{BackendChoice, CaptureSettings, HeadRule};
 use crate::skeleton::{CaptureSkel, CaptureSkelBuilder};
@@ -443,6 +444,7 @@ fn open<'obj>(
         data.recv_arguments = host.recv_arguments;
         data.can_cast = host.can_cast;
         data.registers_offset = host.registers_offset;
+        data.cgroup_version1 = cgroup::version1().map_or(0, cgroup::Version1::number);
         data.use_storage = backend != Backend::Syscall;
         data.capture_unknown = settings.capture_unknown;
         data.unix_sockets = settings.unix_sockets;

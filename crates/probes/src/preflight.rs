@@ -5,6 +5,7 @@ use std::fs;
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{Func, Typedef};
 
+use crate::cgroup;
 use crate::load;
 use crate::pid_namespace;
 use crate::settings::{BackendChoice, CaptureSettings};
@@ -52,6 +53,7 @@ pub fn preflight() -> Vec<Finding> {
     ));
     findings.push(lockdown());
     findings.push(pid_namespace::finding());
+    findings.push(control_groups());
     findings.extend(capabilities());
     if let Ok(btf) = &btf {
         findings.extend(hooks(btf));
@@ -115,6 +117,18 @@ fn lockdown() -> Finding {
     let remedy =
         "boot with lockdown=integrity or none: confidentiality forbids reading kernel memory";
     finding("kernel lockdown", mode != "confidentiality", mode, remedy)
+}
+
+/// By which groups containers are told apart.
+fn control_groups() -> Finding {
+    let detail = cgroup::version1().map_or_else(
+        || "version 2".to_owned(),
+        |chosen| {
+            let controller = &chosen.controller;
+            format!("version 2, and that of version 1's `{controller}` for processes in its root")
+        },
+    );
+    finding("control groups", true, detail, "")
 }
 
 fn capabilities() -> Vec<Finding> {

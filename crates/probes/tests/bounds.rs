@@ -1,6 +1,6 @@
 //! What is left out on purpose, and what is lost under overload: all of it counted.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod observed;
 
@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use observed::{Running, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
 use spandrel_model::{CapturePolicy, Event, Origin};
+use spandrel_probes::cgroup::{VERSION1, version1};
 use spandrel_probes::{BackendChoice, Verdict};
 
 #[test]
@@ -255,47 +256,83 @@ fn the_ends_of_connections_and_processes_outlive_a_full_ring() {
     }
 }
 
-/// A cgroup of this test in the version 2 hierarchy, wherever that is mounted.
-struct Cgroup(PathBuf);
+/// A cgroup of this test, wherever its hierarchy is mounted.
+struct Cgroup {
+    path: PathBuf,
+    version: Version,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Version {
+    One,
+    Two,
+}
 
 impl Cgroup {
-    fn new(name: &str) -> Self {
+    fn new(name: &str, version: Version) -> Self {
+        let controller = version1().map_or("", |chosen| chosen.controller.as_str());
         let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
         let root = mounts
             .lines()
             .map(|line| line.split(' ').collect::<Vec<_>>())
-            .find(|fields| fields[2] == "cgroup2")
-            .expect("the version 2 hierarchy of cgroups is mounted")[1]
+            .find(|fields| match version {
+                Version::One => {
+                    fields[2] == "cgroup" && fields[3].split(',').any(|one| one == controller)
+                }
+                Version::Two => fields[2] == "cgroup2",
+            })
+            .expect("the hierarchy of cgroups is mounted")[1]
             .to_owned();
         let path = PathBuf::from(root).join(format!("spandrel-{name}-{}", std::process::id()));
         std::fs::create_dir(&path).unwrap();
-        Self(path)
+        Self { path, version }
     }
 
     fn id(&self) -> u64 {
-        std::fs::metadata(&self.0).unwrap().ino()
+        let id = std::fs::metadata(&self.path).unwrap().ino();
+        match self.version {
+            Version::One => id | VERSION1,
+            Version::Two => id,
+        }
     }
 
     fn path(&self) -> &str {
-        self.0.to_str().unwrap()
+        self.path.to_str().unwrap()
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
         // A process that still is in it leaves with the test.
-        drop(std::fs::remove_dir(&self.0));
+        drop(std::fs::remove_dir(&self.path));
     }
 }
 
 #[test]
 fn a_flooding_container_loses_its_own_messages_and_not_its_neighbours() {
+    tokens_are_apart(Version::Two);
+}
+
+/// In the root of version 2 they are all one container.
+#[test]
+fn containers_of_version_1_are_told_apart_as_well() {
+    if version1().is_none() {
+        eprintln!("skipped: no hierarchy of control groups of version 1 is mounted");
+        return;
+    }
+    tokens_are_apart(Version::One);
+}
+
+fn tokens_are_apart(version: Version) {
     for backend in backends() {
         let mut settings = settings(backend);
         settings.ring_buffer_bytes = 8 << 20;
         settings.unknown_messages = u32::MAX;
         settings.cgroup_messages_per_second = 150;
-        let (flooding, neighbour) = (Cgroup::new("flood"), Cgroup::new("neighbour"));
+        let (flooding, neighbour) = (
+            Cgroup::new("flood", version),
+            Cgroup::new("neighbour", version),
+        );
         // Nothing is received until the end: the flood fills a quarter of the ring, and then has only its tokens.
         let running = Running::with_sink(settings, 1);
         let (flood, _) = Traffic::start("flood", flooding.path()).finish();

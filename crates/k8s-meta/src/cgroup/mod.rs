@@ -138,6 +138,16 @@ pub fn unified_path(text: &str) -> Option<&str> {
         .find_map(|(controllers, path)| controllers.is_empty().then_some(path))
 }
 
+/// The path in the version 1 hierarchy of a controller.
+pub fn controller_path<'a>(text: &'a str, controller: &str) -> Option<&'a str> {
+    text.lines()
+        .filter_map(split_line)
+        .find_map(|(controllers, path)| {
+            let mut all = controllers.split(',');
+            all.any(|one| one == controller).then_some(path)
+        })
+}
+
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     knows: u8,

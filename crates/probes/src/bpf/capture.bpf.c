@@ -10,6 +10,7 @@
 #include "events.h"
 #include "maps.h"
 #include "pid_namespace.h"
+#include "cgroup.h"
 #include "connection.h"
 #include "own.h"
 #include "reader.h"

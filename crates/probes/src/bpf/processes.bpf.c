@@ -35,7 +35,7 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	event->tgid = tgid;
 	event->parent = tgid_of(task->real_parent);
 	event->process_started = task->group_leader->start_boottime;
-	event->cgroup = bpf_get_current_cgroup_id();
+	event->cgroup = cgroup_of(task);
 	bpf_probe_read_kernel(event->comm, sizeof(event->comm), task->comm);
 	length = bpf_probe_read_kernel_str(event->filename, sizeof(event->filename), BPF_CORE_READ(binary, filename));
 	event->filename_length = length > 0 ? length - 1 : 0;

@@ -252,7 +252,7 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	if (!s)
 		return OUTCOME_STATE_FULL;
 	begin(&s->message.header, EVENT_MESSAGE);
-	s->message.cgroup = task->cgroups->dfl_cgrp->kn->id;
+	s->message.cgroup = cgroup_of(task);
 	if (!within_rate(c, s->message.cgroup, s->message.header.time))
 		return OUTCOME_RATE_LIMITED;
 	if (!c->announced) {
@@ -290,7 +290,7 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 
 static __always_inline void count_loss(void)
 {
-	__u64 cgroup = bpf_get_current_cgroup_id(), one = 1;
+	__u64 cgroup = cgroup_of((void *)bpf_get_current_task_btf()), one = 1;
 	__u64 *lost = bpf_map_lookup_elem(&cgroup_losses, &cgroup);
 
 	if (!lost) {
