@@ -12,6 +12,8 @@ pub(crate) enum Operation {
     Write,
     Read,
     Sync,
+    /// Of the directory, without which a new file may be gone after a loss of power.
+    SyncDirectory,
 }
 
 type Fault = dyn Fn(Operation) -> io::Result<()> + Send + Sync;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::time::Instant;
 
-use crate::fault::Operation;
+use crate::fault::{Hook, Operation};
 use crate::settings::SyncPolicy;
 use crate::state::{Shared, wait};
 use crate::store::Unsynced;
@@ -47,7 +47,7 @@ pub(crate) fn run(shared: &Shared) {
             .settings
             .hook
             .before(Operation::Sync)
-            .and_then(|()| sync(&unsynced));
+            .and_then(|()| sync(&unsynced, &shared.settings.hook));
         let mut state = shared.lock();
         let failed = result.is_err();
         let changed = state.sync_failing != failed;
@@ -78,11 +78,12 @@ pub(crate) fn run(shared: &Shared) {
     }
 }
 
-fn sync(unsynced: &Unsynced) -> io::Result<()> {
+fn sync(unsynced: &Unsynced, hook: &Hook) -> io::Result<()> {
     for file in &unsynced.files {
         file.sync_data()?;
     }
     if let Some(directory) = &unsynced.directory {
+        hook.before(Operation::SyncDirectory)?;
         directory.sync_all()?;
     }
     for path in &unsynced.replaced {

@@ -170,9 +170,51 @@ fn a_failed_sync_is_told_and_nothing_is_built_upon_it() {
     assert!(queue.stats().sync_errors > 0);
     broken.store(false, Ordering::Release);
     while queue.push(0, 1, body(1, 100)).unwrap() != Held::OnDisk {}
-    let segments = std::fs::read_dir(root.path().join("tested")).unwrap();
-    let names = segments.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert!(names.filter(|name| name.ends_with(".seg")).count() > 1);
+    assert!(segments(&root) > 1);
+}
+
+#[test]
+fn no_record_is_safe_before_the_directory_knows_its_segment() {
+    let root = tempfile::tempdir().unwrap();
+    let mut settings = settings(&root);
+    settings.sync = SyncPolicy::Always;
+    settings.segment_bytes = 10_000;
+    let broken = failing(&mut settings, &[Operation::SyncDirectory], 5);
+    let queue = DiskQueue::open(settings.clone()).unwrap();
+    assert_eq!(queue.push(0, 1, body(0, 1000)).unwrap(), Held::InMemory);
+    assert!(queue.stats().sync_errors > 0);
+    broken.store(false, Ordering::Release);
+    while queue.push(0, 1, body(1, 1000)).unwrap() != Held::OnDisk {}
+    assert!(queue.close(SOON).finished);
+
+    // Each new segment asks for it, and what goes into a segment that is there does not.
+    let synced = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&synced);
+    settings.hook.fault = Some(Arc::new(move |operation| {
+        let is_directory = operation == Operation::SyncDirectory;
+        count.fetch_add(is_directory.into(), Ordering::AcqRel);
+        Ok(())
+    }));
+    let queue = DiskQueue::open(settings).unwrap();
+    let mut before = 0;
+    for at in 2..30 {
+        let segments = segments(&root);
+        assert_eq!(queue.push(0, 1, body(at, 1000)).unwrap(), Held::OnDisk);
+        let (now, is_new) = (
+            synced.load(Ordering::Acquire),
+            self::segments(&root) > segments,
+        );
+        assert_eq!(now - before, u32::from(is_new), "record {at}");
+        before = now;
+    }
+    assert!(before >= 2, "{before}");
+    assert!(queue.close(SOON).finished);
+}
+
+fn segments(root: &tempfile::TempDir) -> usize {
+    let files = std::fs::read_dir(root.path().join("tested")).unwrap();
+    let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".seg")).count()
 }
 
 #[test]
