@@ -258,6 +258,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_server_that_asks_for_less_than_before_does_not_open_the_gate_sooner() {
+        let gate = gate();
+        let passes = [gate.pass().await, gate.pass().await];
+        // Two answers to requests that were on their way together.
+        for (pass, seconds) in passes.into_iter().zip([60, 1]) {
+            gate.failed(pass, Some(Duration::from_secs(seconds)));
+        }
+        let (_, wait) = waited(&gate).await;
+        assert!(wait >= Duration::from_secs(60), "{wait:?}");
+        // It counts from the answer on, so a later wish may end later.
+        let passes = [gate.pass().await, gate.pass().await];
+        gate.failed(passes[0], Some(Duration::from_secs(60)));
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        gate.failed(passes[1], Some(Duration::from_secs(30)));
+        let (_, wait) = waited(&gate).await;
+        let seconds = Duration::from_secs;
+        assert!((seconds(30)..seconds(31)).contains(&wait), "{wait:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_server_may_ask_for_more_than_our_longest_wait_and_is_not_hurried() {
         let gate = gate();
         let pass = gate.pass().await;

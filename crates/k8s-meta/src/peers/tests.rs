@@ -76,6 +76,28 @@ fn peers() -> Peers {
 }
 
 #[test]
+fn an_older_state_of_an_object_changes_nothing_whatever_comes_late() {
+    let mut peers = peers();
+    let told = |address, version| PeerPod::from(pod("a", version, 0, &[address]));
+    peers.apply_pod(&told("10.0.0.2", 9), at(10));
+    // Less as a number, more as a text; and one that is the same.
+    for (address, version) in [("10.0.0.1", 8), ("10.0.0.3", 9)] {
+        peers.apply_pod(&told(address, version), at(20));
+        assert_eq!(who(&mut peers, address, 30), "address_unknown", "{version}");
+        assert_eq!(who(&mut peers, "10.0.0.2", 30), "a", "{version}");
+    }
+    peers.apply_pod(&told("10.0.0.4", 10), at(40));
+    assert_eq!(who(&mut peers, "10.0.0.4", 50), "a");
+    // Its end is not undone by one that was on its way before it either.
+    peers.apply_pod(
+        &PeerPod::from(finished(pod("a", 0, 0, &["10.0.0.4"]), 11, 60)),
+        at(61),
+    );
+    peers.apply_pod(&told("10.0.0.4", 10), at(70));
+    assert_eq!(who(&mut peers, "10.0.0.4", 100), "address_gone");
+}
+
+#[test]
 fn a_late_deletion_does_not_take_the_address_from_its_new_pod() {
     let mut peers = peers();
     peers.apply_pod(&PeerPod::from(pod("a", 1, 0, &["10.0.0.1"])), at(4));
