@@ -131,7 +131,7 @@ impl Store {
         if self.len() >= self.settings.max_pods {
             self.expire(UnixTime(now));
         }
-        if self.len() >= self.settings.max_pods {
+        if self.len() >= self.settings.max_pods && !self.evict_longest_gone() {
             return Applied::Refused;
         }
         let (mut record, left_out) = self.shared.reduce(pod, None, &self.settings, now);
@@ -139,6 +139,23 @@ impl Store {
         record.list = self.list;
         self.insert(record);
         Applied::Added
+    }
+
+    /// Makes room at the expense of the pod that has been gone for longest, before its grace is over; whether there is one.
+    fn evict_longest_gone(&mut self) -> bool {
+        let slots = (0_u32..).zip(&self.slots);
+        let gone = slots.filter_map(|(slot, record)| Some((record.as_ref()?.gone, slot)));
+        let Some((gone, slot)) = gone.filter(|(gone, _)| *gone != NEVER).min() else {
+            return false;
+        };
+        if let Some(record) = self.record(slot) {
+            // What comes late of it does not bring it back.
+            let uid = record.uid.clone();
+            self.remember_deleted(uid, gone);
+        }
+        self.remove(slot);
+        self.counters.expired += 1;
+        true
     }
 
     fn update(&mut self, slot: u32, pod: &Pod, now: u64) -> Applied {
@@ -196,13 +213,15 @@ impl Store {
                 record.gone = record.gone.min(now.0);
                 record.only_missing = false;
             }
-            None => {
-                if self.deleted.len() >= MAX_DELETED {
-                    self.deleted.pop_front();
-                }
-                self.deleted.push_back((uid, now.0));
-            }
+            None => self.remember_deleted(uid, now.0),
         }
+    }
+
+    fn remember_deleted(&mut self, uid: Uid, at: u64) {
+        if self.deleted.len() >= MAX_DELETED {
+            self.deleted.pop_front();
+        }
+        self.deleted.push_back((uid, at));
     }
 
     /// A list of all pods begins; what is applied from here to [`Store::end_list`] is in it. A list that was begun

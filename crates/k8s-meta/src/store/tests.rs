@@ -303,11 +303,18 @@ fn more_pods_than_allowed_are_refused_and_counted() {
     assert_eq!(store.apply(&pod(B, 2, "r2"), at(2)), Applied::Refused);
     store.delete(A, at(3));
     assert_eq!(
-        store.apply(&pod(B, 2, "r2"), at(123)),
+        store.apply(&pod(B, 2, "r2"), at(4)),
         Applied::Added,
-        "the deleted one makes room"
+        "the deleted one makes room, also before its grace is over"
     );
     assert_eq!(store.counters().refused, 1);
+    assert_eq!(by_run(&mut store, "r2", 5), B);
+    store.delete(B, at(6));
+    assert_eq!(
+        store.apply(&pod(A, 3, "r1"), at(7)),
+        Applied::Stale,
+        "and does not come back"
+    );
     assert_eq!(store.apply(&Pod::default(), at(1)), Applied::Invalid);
 }
 
