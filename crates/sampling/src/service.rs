@@ -18,6 +18,8 @@ pub(crate) struct Service {
     called: Latencies,
     pub(crate) limit: Option<Limit>,
     quiet_seconds: f64,
+    /// Which look-up of all was its last one.
+    used: u64,
 }
 
 impl Service {
@@ -27,6 +29,7 @@ impl Service {
             called: Latencies::default(),
             limit: (per_second > 0.0).then(|| Limit::new(per_second)),
             quiet_seconds: 0.0,
+            used: 0,
         }
     }
 
@@ -38,37 +41,48 @@ impl Service {
     }
 }
 
-/// All services by name. Those for which there is no room share one place.
+/// All services by name. Where there is no room for another one, the eighth that was asked for longest ago is forgotten.
 #[derive(Debug)]
 pub(crate) struct Services {
     by_name: HashMap<String, Service, RandomState>,
-    others: Service,
     max: usize,
     per_second: f64,
+    uses: u64,
 }
 
 impl Services {
     pub(crate) fn new(max: usize, per_second: f64) -> Self {
         Self {
             by_name: HashMap::default(),
-            others: Service::new(per_second),
-            max,
+            max: max.max(1),
             per_second,
+            uses: 0,
         }
     }
 
     pub(crate) fn get(&mut self, name: &str) -> &mut Service {
-        if !self.by_name.contains_key(name) && self.by_name.len() < self.max {
-            let service = Service::new(self.per_second);
-            self.by_name.insert(name.to_owned(), service);
+        self.uses += 1;
+        if self.by_name.len() >= self.max && !self.by_name.contains_key(name) {
+            self.evict();
         }
-        let service = self.by_name.get_mut(name).unwrap_or(&mut self.others);
+        let service = self
+            .by_name
+            .entry_ref(name)
+            .or_insert_with(|| Service::new(self.per_second));
         service.quiet_seconds = 0.0;
+        service.used = self.uses;
         service
     }
 
+    fn evict(&mut self) {
+        let mut uses: Vec<u64> = self.each().map(|service| service.used).collect();
+        uses.sort_unstable();
+        let last = uses.get(uses.len() / 8).copied().unwrap_or(self.uses);
+        self.by_name.retain(|_, service| service.used > last);
+    }
+
     pub(crate) fn each(&mut self) -> impl Iterator<Item = &mut Service> {
-        self.by_name.values_mut().chain([&mut self.others])
+        self.by_name.values_mut()
     }
 
     pub(crate) fn halve_latencies(&mut self) {
@@ -97,18 +111,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn services_beyond_the_bound_share_one_place_and_quiet_ones_make_room() {
+    fn a_new_service_takes_the_place_of_the_one_that_was_quiet_for_longest() {
         let mut services = Services::new(2, 1.0);
-        for name in ["a", "b", "c", "d", "a"] {
+        for name in ["a", "b", "a", "c"] {
             services.get(name);
         }
-        assert_eq!(services.len(), 2);
+        let mut names: Vec<_> = services.by_name.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["a", "c"]);
+    }
+
+    #[test]
+    fn quiet_services_are_forgotten_and_there_are_never_more_than_allowed() {
+        let mut services = Services::new(20, 1.0);
+        for number in 0..1000 {
+            services.get(&number.to_string());
+            assert!(services.len() <= 20);
+        }
         for _ in 0..=FORGOTTEN_AFTER as u32 {
-            services.get("b");
+            services.get("999");
             services.forget_quiet(1.0);
         }
         assert_eq!(services.len(), 1);
-        services.get("c");
-        assert_eq!(services.len(), 2);
     }
 }

@@ -15,7 +15,7 @@ pub struct SamplingSettings {
     pub keep_slow: Option<KeepSlow>,
     /// How many spans may leave.
     pub rate_limit: RateLimit,
-    /// Services whose latencies and rates are followed one by one; the others are followed as if they were one.
+    /// Services whose latencies and rates are followed one by one; for another one the longest quiet are forgotten.
     pub max_services: usize,
 }
 

@@ -161,7 +161,7 @@ static SAMPLING: Shape = Shape::Map(&Map::closed(&[
         },
     )
     .acts(
-        "Services whose latencies and rates are followed one by one; the others share one place.",
+        "Services whose latencies and rates are followed one by one; for another one the longest quiet are forgotten.",
     ),
 ]));
 static QUEUE: Shape = Shape::Map(&Map::closed(&[
