@@ -98,6 +98,7 @@ fn message(time: u64, direction: Direction, text: &'static str) -> Event {
         cgroup: 0,
         srtt_us: 0,
         retransmits: 0,
+        flags: Default::default(),
     })
 }
 
