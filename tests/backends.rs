@@ -337,6 +337,7 @@ fn measured(n: usize) -> Measured {
             },
             cgroup: 0,
         },
+        ports: [None; 2],
         metric_attributes: metric_attributes.into(),
         measurements: [Measurement {
             instrument: &DURATION,

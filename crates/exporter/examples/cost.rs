@@ -79,6 +79,7 @@ fn measured(route: usize) -> Measured {
     let value = |instrument, value| Measurement { instrument, value };
     Measured {
         span: span(),
+        ports: [None; 2],
         metric_attributes: [
             Attribute::new("http.request.method", "GET"),
             Attribute::new("http.response.status_code", 200_i64),

@@ -50,6 +50,8 @@ pub struct Edge {
 pub struct Measured {
     /// The span; also the exemplar of the measurements.
     pub span: SpanRecord,
+    /// Ports of the connection's two ends, where it has any: they decide, not what the request says of itself.
+    pub ports: [Option<u16>; 2],
     /// The attributes that all measurements share, in the order of their keys.
     pub metric_attributes: AttributeSet,
     /// The measurements.

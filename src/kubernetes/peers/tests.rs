@@ -108,6 +108,7 @@ fn measured(kind: SpanKind, address: &str, seconds: u64) -> Measured {
             },
             cgroup: 0,
         },
+        ports: [None; 2],
         metric_attributes: AttributeSet::from(Vec::new()),
         measurements: [].into_iter().collect(),
         edge: None,

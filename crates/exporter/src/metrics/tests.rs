@@ -56,6 +56,7 @@ fn measured(route: &str, value: f64) -> Measured {
             },
             cgroup: 0,
         },
+        ports: [None; 2],
         metric_attributes: [Attribute::new("http.route", route.to_owned())]
             .into_iter()
             .collect(),

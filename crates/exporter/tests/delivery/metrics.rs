@@ -176,6 +176,7 @@ fn overflowing(ledger: &Arc<Ledger>) -> Aggregator {
     for route in 0..5 {
         let measured = Measured {
             span: span("GET"),
+            ports: [None; 2],
             metric_attributes: [Attribute::new("http.route", format!("/{route}"))]
                 .into_iter()
                 .collect(),

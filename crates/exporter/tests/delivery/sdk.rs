@@ -101,6 +101,7 @@ async fn any_metric_exporter_of_the_sdk_can_take_the_measurements() {
         for _ in 0..3 {
             let measured = Measured {
                 span: span("GET"),
+                ports: [None; 2],
                 metric_attributes: [Attribute::new("http.request.method", "GET")]
                     .into_iter()
                     .collect(),

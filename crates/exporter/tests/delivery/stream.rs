@@ -109,6 +109,7 @@ async fn write_everything(written: &Written) {
         for value in [0.001, 0.004, 0.0] {
             let measured = Measured {
                 span: failed.clone(),
+                ports: [None; 2],
                 metric_attributes: [Attribute::new("http.route", "/cart/{id}")]
                     .into_iter()
                     .collect(),

@@ -36,8 +36,6 @@ pub struct Settings {
     pub max_failures: u32,
     /// Which values of query strings are shown.
     pub query_values: QueryValues,
-    /// Exchanges whose `User-Agent` begins so are the agent's own and are left out.
-    pub own_user_agents: Vec<String>,
 }
 
 impl Default for Settings {
@@ -47,7 +45,6 @@ impl Default for Settings {
             max_pipelined: 256,
             max_failures: 4,
             query_values: QueryValues::Redacted,
-            own_user_agents: vec!["spandrel/".to_owned()],
         }
     }
 }

@@ -51,22 +51,6 @@ pub(super) struct Spot {
 
 /// Counts the exchange and hands its span over.
 pub(crate) fn finish(cx: &mut Context<'_>, mut exchange: Exchange, requests: Direction) {
-    let own = exchange
-        .request
-        .fields
-        .user_agent
-        .as_ref()
-        .is_some_and(|agent| {
-            let prefixes = &cx.shared.settings.http.own_user_agents;
-            prefixes
-                .iter()
-                .any(|prefix| agent.starts_with(prefix.as_str()))
-        });
-    if own {
-        let exchanges = &cx.shared.ledger.exchanges;
-        exchanges.drop_for("exchange.own_export", 1);
-        return;
-    }
     cx.shared.ledger.exchanges.settle(1);
     let target_text = exchange.request.target.take();
     let target = target_text.as_deref().map_or_else(Target::default, |text| {
@@ -377,6 +361,7 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
             process: first.process,
             cgroup: first.cgroup,
         },
+        ports: [cx.facts.local.port(), peer_port],
         metric_attributes,
         measurements,
         edge: None,
