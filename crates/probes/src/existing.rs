@@ -2,51 +2,66 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use libbpf_rs::{Iter, Link};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Visits each namespace once; returns how many could not be entered. Call it from a thread that ends after it: the
-/// thread stays in the last namespace.
+/// Visits each namespace that a process is in once; returns how many could not be entered. Call it from a thread that ends
+/// after it: the thread stays in the last namespace.
 pub(crate) fn announce(link: &Link) -> usize {
-    let mut visited = BTreeSet::new();
-    let mut failed = 0;
-    for namespace in namespaces(&mut visited) {
-        let entered =
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
-        if entered.is_err() || run(link).is_err() {
-            failed += 1;
-        }
+    let (mut visited, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    // The thread is in this one already, which needs no right to enter it.
+    if let Ok(own) = identity(Path::new("/proc/thread-self/ns/net"))
+        && run(link).is_ok()
+    {
+        visited.insert(own);
     }
-    failed
+    for path in processes().map(|process| process.join("ns/net")) {
+        // The process may have ended, or may be one that the agent must not look at.
+        let Ok(namespace) = identity(&path) else {
+            continue;
+        };
+        if visited.contains(&namespace) {
+            continue;
+        }
+        match enter(&path).and_then(|()| run(link)) {
+            Ok(()) => visited.insert(namespace),
+            Err(_) => refused.insert(namespace),
+        };
+    }
+    refused.difference(&visited).count()
 }
 
-fn run(link: &Link) -> Result<(), Box<dyn std::error::Error>> {
-    let mut discarded = Vec::new();
-    Iter::new(link)?.read_to_end(&mut discarded)?;
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// Only one of them is open at a time: there may be more than the agent may have open.
+fn enter(path: &Path) -> io::Result<()> {
+    let namespace = File::open(path)?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
     Ok(())
 }
 
-/// One open file for each network namespace that a process is in.
-fn namespaces(visited: &mut BTreeSet<(u64, u64)>) -> Vec<File> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes
+fn run(link: &Link) -> io::Result<()> {
+    let mut discarded = Vec::new();
+    let mut iterator = Iter::new(link).map_err(io::Error::other)?;
+    iterator.read_to_end(&mut discarded)?;
+    Ok(())
+}
+
+/// The directory of each process in `/proc`.
+fn processes() -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
         .filter(|entry| {
-            entry
-                .file_name()
-                .to_string_lossy()
-                .bytes()
-                .all(|byte| byte.is_ascii_digit())
+            let name = entry.file_name();
+            name.as_encoded_bytes().iter().all(u8::is_ascii_digit)
         })
-        .filter_map(|entry| {
-            let path = entry.path().join("ns/net");
-            let found = fs::metadata(&path).ok()?;
-            visited
-                .insert((found.dev(), found.ino()))
-                .then(|| File::open(path).ok())?
-        })
-        .collect()
+        .map(|entry| entry.path())
 }
