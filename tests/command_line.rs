@@ -555,3 +555,78 @@ fn trace_of_a_process_shows_it_and_nothing_else() {
         "{spans:?}"
     );
 }
+
+#[test]
+fn a_file_that_switches_all_off_leaves_no_command_anything_to_do() {
+    let (_recording, recording) = file(recording());
+    for (content, why) in [
+        (
+            "file_format: \"1.1\"\ndisabled: true\n",
+            "disabled: true is set",
+        ),
+        (
+            "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    protocols: {http: {enabled: false}}\n",
+            "protocols.http.enabled is false",
+        ),
+    ] {
+        let (_config, config) = file(content);
+        for arguments in [
+            &["run", "--config", &config][..],
+            &["trace", "--config", &config, "--duration", "1m"],
+            &["replay", &recording, "--config", &config],
+            &[
+                "replay", &recording, "--config", &config, "--output", "json",
+            ],
+        ] {
+            let output = run(arguments);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+            assert_eq!(text(&output.stdout), "", "{arguments:?}");
+            assert!(
+                said.contains(why) && said.contains("nothing to do"),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_backend_that_does_not_work_is_not_all_backends() {
+    if !is_root("a_backend_that_does_not_work_is_not_all_backends") {
+        return;
+    }
+    let output = run(&["check", "--output", "json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let lines = report["findings"].as_array().unwrap();
+    let works = |line: &&Value| line["section"] == "capture" && line["state"] == "ok";
+    assert!(lines.iter().find(works).is_some(), "{report}");
+    let backends: Vec<_> = lines
+        .iter()
+        .filter(|line| {
+            line["section"] == "machine" && line["what"].as_str().unwrap().starts_with("backend ")
+        })
+        .collect();
+    assert_eq!(backends.len(), 3, "{report}");
+    for line in backends {
+        let detail = line["detail"].as_str().unwrap();
+        assert!(!detail.contains("no capture backend works"), "{line}");
+        if line["state"] == "ok" {
+            continue;
+        }
+        // Asked for alone it is named, and what else there is.
+        let name = line["what"]
+            .as_str()
+            .unwrap()
+            .trim_start_matches("backend ");
+        let (_config, config) = file(format!(
+            "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    capture: {{backend: {name}}}\n"
+        ));
+        let output = run(&["check", "--config", &config]);
+        let said = text(&output.stdout);
+        assert!(
+            said.contains("the backend that `capture.backend` names does not work"),
+            "{said}"
+        );
+        assert!(said.contains("set capture.backend to auto"), "{said}");
+    }
+}

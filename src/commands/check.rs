@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 use spandrel_container_runtime::Names;
 use spandrel_exporter::Exporter;
-use spandrel_probes::{Capture, CaptureSettings};
+use spandrel_probes::{Capture, CaptureError, CaptureSettings};
 
 use super::load;
 use crate::cli::{Check, Report};
@@ -145,9 +145,11 @@ fn capture(settings: CaptureSettings, lines: &mut Vec<Line>) -> bool {
                 what: "backend".to_owned(),
                 state: State::Fails,
                 detail: error.to_string(),
-                remedy:
-                    "run as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_PTRACE"
-                        .to_owned(),
+                remedy: match error {
+                    CaptureError::Refused(_) => "set capture.backend to auto, which takes one that works",
+                    _ => "run as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_PTRACE",
+                }
+                .to_owned(),
             });
             return false;
         }

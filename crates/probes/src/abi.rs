@@ -84,7 +84,7 @@ layouts! {
     /// Where the number of the current goroutine is.
     GoroutineLayout = "goroutine_layout" { g: i32, goid: u32 }
     /// What is decided about a process.
-    ProcessRule = "process_rule" { verdict: u32, seen: u32, goroutines: GoroutineLayout }
+    ProcessRule = "process_rule" { verdict: u32, seen: u32, goroutines: GoroutineLayout, since: u64 }
     /// What is decided about a connection.
     Decision = "decision" { policy: u32, copy_bytes: u32 }
 }

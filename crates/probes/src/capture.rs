@@ -178,10 +178,8 @@ fn prepare<'obj>(
     let rules = settings.ports_include.iter().map(|port| (port, 1u8));
     for (port, rule) in rules.chain(settings.ports_exclude.iter().map(|port| (port, 2u8))) {
         maps.ports
-            .update(&port.to_ne_bytes(), &[rule], MapFlags::ANY)
-            .map_err(|error| {
-                CaptureError::kernel("set the selected ports (at most 1024)", error)
-            })?;
+            .update(&u32::from(*port).to_ne_bytes(), &[rule], MapFlags::ANY)
+            .map_err(|error| CaptureError::kernel("set the selected ports", error))?;
     }
     let handle = |map: &libbpf_rs::MapImpl<'_>| {
         MapHandle::try_from(map).map_err(|error| CaptureError::kernel("share a map", error))

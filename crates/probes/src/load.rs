@@ -59,8 +59,11 @@ pub struct Status {
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// No backend can be loaded.
-    #[error("no capture backend works on this kernel: {0}; see `spandrel check`")]
+    #[error("no capture backend works on this kernel: {0}")]
     NoBackend(String),
+    /// The one that was asked for cannot be loaded; others were not tried.
+    #[error("the backend that `capture.backend` names does not work on this kernel: {0}")]
+    Refused(String),
     /// The kernel or libbpf refused something all backends need.
     #[error("cannot {action}: {problem}")]
     Kernel {
@@ -354,7 +357,11 @@ pub(crate) fn load<'obj>(
             Err(error) => refused.push(format!("{backend}: {error:#}")),
         }
     }
-    Err(CaptureError::NoBackend(refused.join("; ")))
+    let refused = refused.join("; ");
+    Err(match settings.backend {
+        BackendChoice::Auto => CaptureError::NoBackend(refused),
+        _ => CaptureError::Refused(refused),
+    })
 }
 
 /// What a capture with these settings can do on this machine. Nothing is attached.
@@ -478,6 +485,9 @@ fn open<'obj>(
         Backend::Syscall => settings.connections.max(1),
         Backend::Socket | Backend::Fexit => 1,
     })?;
+    if settings.ports_include.is_empty() && settings.ports_exclude.is_empty() {
+        open.maps.ports.set_max_entries(1)?;
+    }
     for mut program in open.open_object_mut().progs_mut() {
         let wanted = program
             .name()

@@ -6,7 +6,7 @@ use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{Func, Typedef};
 
 use crate::cgroup;
-use crate::load;
+use crate::load::{self, CaptureError};
 use crate::pid_namespace;
 use crate::settings::{BackendChoice, CaptureSettings};
 
@@ -219,12 +219,14 @@ fn rung(backend: BackendChoice) -> Finding {
     let mut places = [const { std::mem::MaybeUninit::uninit() }; load::ATTEMPTS];
     match load::load(&settings, &mut places) {
         Ok(_) => finding(&what, true, "this kernel takes its programs", ""),
-        Err(error) => finding(
-            &what,
-            false,
-            error.to_string(),
-            "none needed while another backend works",
-        ),
+        Err(error) => {
+            let detail = match error {
+                CaptureError::Refused(reason) => reason,
+                other => other.to_string(),
+            };
+            let remedy = "none needed while another backend works";
+            finding(&what, false, detail, remedy)
+        }
     }
 }
 

@@ -66,7 +66,7 @@ pub struct CaptureSettings {
     pub ports_exclude: Vec<u16>,
     /// Capture processes until something is decided about them.
     pub capture_unknown: bool,
-    /// Messages of a process that are captured while nothing is decided about it.
+    /// Messages of a process that are captured each second while nothing is decided about it.
     pub unknown_messages: u32,
     /// Connections that backend `syscall` knows at a time; the others keep what they know with the socket.
     pub connections: u32,

@@ -282,6 +282,17 @@ def flood_on():
     say(full_ns=full)
     while time.monotonic_ns() - full < 3_000_000_000:
         once()
+
+
+def undecided():
+    """More messages than the test's budget, twice, with a second between."""
+    import time
+    c, s = pair()
+    for _ in range(2):
+        for _ in range(1000):
+            c.send(b"u"); s.recv(100)
+        time.sleep(1.1)
+    c.send(b"u"); s.recv(100)
     c.close(); s.close()
 
 

@@ -29,17 +29,21 @@ static __always_inline void forget_connection(struct sock *sk)
 		COUNT(connections_ended);
 }
 
+static __always_inline __u8 port_rule(__u32 port)
+{
+	__u8 *rule = bpf_map_lookup_elem(&ports, &port);
+
+	return rule ? *rule : 0;
+}
+
 static __always_inline bool port_wanted(__u16 local, __u16 peer)
 {
-	__u8 *first, *second;
+	__u8 rules;
 
 	if (!any_ports)
 		return true;
-	first = bpf_map_lookup_elem(&ports, &local);
-	second = bpf_map_lookup_elem(&ports, &peer);
-	if ((first && *first == PORT_EXCLUDE) || (second && *second == PORT_EXCLUDE))
-		return false;
-	return !only_included_ports || first || second;
+	rules = port_rule(local) | port_rule(peer);
+	return !(rules & PORT_EXCLUDE) && (!only_included_ports || rules & PORT_INCLUDE);
 }
 
 /* Not on the stack: before kernel 6.13 all functions of a program share 512 bytes of it. */

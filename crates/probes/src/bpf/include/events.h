@@ -172,8 +172,9 @@ struct goroutine_layout {
 /* Value of the map `processes`, by tgid. */
 struct process_rule {
 	__u32 verdict;
-	__u32 seen; /* messages while unknown */
+	__u32 seen; /* messages while unknown, since the time below */
 	struct goroutine_layout goroutines;
+	__u64 since;
 };
 
 /* Value of the map `decisions`, by connection: taken by the connection's next message. */

@@ -13,7 +13,7 @@ const volatile bool only_included_ports;
 const volatile bool close_at_destroy; /* tcp_destroy_sock is attached, after which nothing more can be read */
 const volatile __u32 recv_arguments = 5; /* of tcp_recvmsg */
 const volatile __u32 copy_bytes = 1024;
-const volatile __u32 unknown_budget = 4096;
+const volatile __u32 unknown_budget = 4096; /* messages a second of a process that is not decided about */
 const volatile __u64 wake_bytes = 65536; /* a power of two */
 const volatile __u64 ring_bytes = 8 << 20;
 const volatile __u64 rate_per_second;
@@ -208,10 +208,11 @@ struct {
 /* The same for what the kernel side forgets: processes that execute another program or exit. */
 __u32 processes_forgotten;
 
+/* What is selected of each port; one entry where no port is. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __u16);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
 	__type(value, __u8);
 } ports SEC(".maps");
 

@@ -21,6 +21,23 @@ static __always_inline bool is_ours(const struct facts *facts, __u16 type)
 	return unix_sockets && facts->family == AF_UNIX && type == SOCK_STREAM;
 }
 
+#define UNKNOWN_PERIOD 1000000000
+
+/* Each process has a budget of its own, anew each second: user space may decide late, or miss that a program began. */
+static __always_inline bool within_unknown_budget(struct process_rule *rule)
+{
+	__u64 now = bpf_ktime_get_ns();
+
+	if (now - rule->since >= UNKNOWN_PERIOD) {
+		rule->since = now;
+		rule->seen = 0;
+	}
+	if (rule->seen >= unknown_budget)
+		return false;
+	__sync_fetch_and_add(&rule->seen, 1);
+	return true;
+}
+
 /*
  * A verdict is remembered in the connection, with the process and the epoch that it is about in one word: several
  * processes on several CPUs may use one connection at once. That of a process with goroutines is not: says as well where
@@ -67,10 +84,7 @@ static __always_inline __u32 judge_process(struct connection *c, __u32 tgid, str
 	}
 	if (!capture_unknown)
 		return OUTCOME_PROCESS_UNKNOWN;
-	if (rule->seen >= unknown_budget)
-		return OUTCOME_UNKNOWN_BUDGET;
-	__sync_fetch_and_add(&rule->seen, 1);
-	return 0;
+	return within_unknown_budget(rule) ? 0 : OUTCOME_UNKNOWN_BUDGET;
 }
 
 /* Tokens that a connection takes at once: the look-up of the bucket costs more than all else here. */
@@ -221,10 +235,12 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 		c = make_connection(sk, ORIGIN_PRE_EXISTING);
 		if (!c)
 			return OUTCOME_STATE_FULL;
-		if (any_ports && facts->family != AF_UNIX) {
+		if (any_ports) {
 			struct tuple tuple = {};
 
-			read_tuple(sk, &tuple);
+			/* A Unix stream has no port. */
+			if (facts->family != AF_UNIX)
+				read_tuple(sk, &tuple);
 			if (!port_wanted(tuple.local_port, tuple.peer_port))
 				c->ignored = OUTCOME_PORT_FILTERED;
 		}
