@@ -260,7 +260,7 @@ fn pipeline(
     let mut pipeline = Pipeline::new(
         Tracker::new(Settings::default(), 1, Arc::clone(ledger)),
         identities,
-        Selection::new(Selectors::default()),
+        Selection::new(Selectors::default(), 65_536),
         Box::new(sink),
         Box::new(NoSteering),
         Arc::clone(ledger),

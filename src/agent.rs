@@ -94,13 +94,15 @@ pub struct Life<'a> {
     pub ledger: &'a Arc<Ledger>,
 }
 
-/// Captures until the end of `life`; returns when everything captured has gone through the pipeline. A thread that dies
-/// ends it as well, with an error and a closed ledger.
-pub fn capture(
-    settings: CaptureSettings,
-    life: &Life<'_>,
-    build: impl FnOnce(Control) -> anyhow::Result<Pipeline>,
-) -> anyhow::Result<()> {
+/// A capture that has begun; its events wait to be run.
+pub struct Attached {
+    capture: Capture,
+    receiver: Receiver<Batch>,
+}
+
+/// Begins to capture. Do it before anything opens a connection: the agent's own connections are surely known as such only
+/// from then on.
+pub fn attach(settings: CaptureSettings) -> anyhow::Result<Attached> {
     alarm::arm();
     let (sender, receiver) = sync_channel(BATCHES);
     let capture = Capture::start(settings, sender).map_err(|error| {
@@ -108,6 +110,17 @@ pub fn capture(
             "cannot capture on this machine: {error}\n`spandrel check` says what is missing"
         ))
     })?;
+    Ok(Attached { capture, receiver })
+}
+
+/// Captures until the end of `life`; returns when everything captured has gone through the pipeline. A thread that dies
+/// ends it as well, with an error and a closed ledger.
+pub fn capture(
+    attached: Attached,
+    life: &Life<'_>,
+    build: impl FnOnce(Control) -> anyhow::Result<Pipeline>,
+) -> anyhow::Result<()> {
+    let Attached { capture, receiver } = attached;
     let pipeline = build(capture.control())?;
     let worker = thread::Builder::new().name("pipeline".to_owned()).spawn({
         let stop = life.stop.clone();

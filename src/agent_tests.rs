@@ -49,7 +49,7 @@ fn pipeline(sink: impl Sink + 'static, ledger: &Arc<Ledger>) -> Pipeline {
             Arc::clone(ledger),
         ),
         Identities::new(Settings::replay()),
-        Selection::new(Selectors::default()),
+        Selection::new(Selectors::default(), 16),
         Box::new(sink),
         Box::new(NoSteering),
         Arc::clone(ledger),

@@ -55,7 +55,7 @@ pub struct Run {
 }
 
 /// Arguments of `spandrel trace`.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct Trace {
     /// Only this process (repeatable).
     #[arg(long, value_name = "N")]

@@ -16,6 +16,7 @@ pub mod kubernetes;
 pub mod logging;
 pub mod notify;
 pub mod pipeline;
+pub mod recent;
 pub mod recorder;
 pub mod sampling;
 pub mod selection;

@@ -136,8 +136,9 @@ impl Pipeline {
             Event::ConnectionOpened(opened) => self.selection.opened(opened),
             Event::ConnectionClosed(closed) => self.selection.closed(closed.connection),
             Event::Message(message) => {
-                if !self.decide(message.process, message.cgroup, Some(message.connection)) {
-                    self.ledger.messages.drop_for("selection.denied", 1);
+                let connection = Some(message.connection);
+                if let Some(reason) = self.decide(message.process, message.cgroup, connection) {
+                    self.ledger.messages.drop_for(reason, 1);
                     return false;
                 }
             }
@@ -148,25 +149,29 @@ impl Pipeline {
         true
     }
 
-    /// Whether the process is captured here; tells the kernel side what is decided for the first time.
+    /// Why the process is not captured here, if it is not; tells the kernel side what is decided for the first time.
     fn decide(
         &mut self,
         process: ProcessKey,
         cgroup: u64,
         connection: Option<ConnectionId>,
-    ) -> bool {
+    ) -> Option<&'static str> {
         let at = self.unix_now();
         let answer = self
             .selection
             .decide(process, cgroup, connection, &mut self.identities, at);
-        if answer.tell_kernel {
-            self.steering.process(process, answer.allow);
+        if let Some(allow) = answer.tell_kernel {
+            self.tell_kernel(process, allow);
         }
-        if answer.first && answer.allow {
+        answer.left_out
+    }
+
+    fn tell_kernel(&mut self, process: ProcessKey, allow: bool) {
+        self.steering.process(process, allow);
+        if allow {
             let layout = self.identities.goroutines(process);
             self.steering.goroutines(process, layout);
         }
-        answer.allow
     }
 
     /// Time has passed.
@@ -257,7 +262,7 @@ impl Pipeline {
     /// its peer; with `last` it waits no longer.
     fn place(&mut self, since: KernelTime, mut one: Measured, last: bool) {
         let (process, at) = (one.span.process, one.span.end);
-        let told = self.selection.told(&one.span, &mut self.identities);
+        let told = self.selection.told(&one, &mut self.identities);
         let left_out = match told {
             Told::Yes => None,
             Told::No => Some("selection.denied"),
@@ -325,6 +330,9 @@ impl Pipeline {
             return;
         };
         if news || self.identities.is_search_due() {
+            for (process, allow) in self.selection.look_again(&mut self.identities, unix) {
+                self.tell_kernel(process, allow);
+            }
             let waiting = self.hold.as_mut().map(Hold::take_all).unwrap_or_default();
             for held in waiting {
                 self.place(held.since, held.measured, false);
@@ -358,3 +366,7 @@ impl Pipeline {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "pipeline_tests.rs"]
+mod tests;

@@ -1,34 +1,40 @@
 //! Which messages are captured: the selectors' answer, remembered for each process.
 
-use std::collections::HashMap;
-
-use foldhash::fast::RandomState;
-use spandrel_model::{ConnectionId, ConnectionOpened, ProcessKey, SpanRecord, UnixTime, Value};
+use spandrel_model::{ConnectionId, ConnectionOpened, Measured, ProcessKey, UnixTime};
 
 use crate::identity::{Candidate, Identities, PodOf};
-use crate::selectors::{Selectors, Verdict};
+use crate::recent::Recent;
+use crate::selectors::{Rules, Selectors, Verdict};
 
-/// Answers, and connections' ports, remembered; after that many the memory starts afresh.
-const MAX_REMEMBERED: usize = 65_536;
+/// Processes whose rules are remembered; those of another one are made again when it is seen again.
+const MAX_PROCESSES: usize = 16_384;
 
-/// Decides once for each process, or for each process and connection where selectors name ports.
+/// Decides once for each process; where selectors name ports, for each of its connections by what is left of them.
 pub struct Selection {
     selectors: Selectors,
-    decided: HashMap<(ProcessKey, Option<ConnectionId>), bool, RandomState>,
-    ports: HashMap<ConnectionId, Vec<u16>, RandomState>,
-    /// What was decided of a process while its pod was this one.
-    by_pod: HashMap<ProcessKey, (PodOf, Verdict), RandomState>,
+    by_pod: bool,
+    by_port: bool,
+    ruled: Recent<ProcessKey, Ruled>,
+    ports: Recent<ConnectionId, Vec<u16>>,
+}
+
+/// What holds of a process.
+#[derive(Clone)]
+struct Ruled {
+    rules: Rules,
+    /// Of all its connections.
+    verdict: Verdict,
+    /// While its pod is this one.
+    pod: PodOf,
 }
 
 /// An answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Whether the message is captured.
-    pub allow: bool,
-    /// The kernel side should hear it: it is new and holds for the whole process.
-    pub tell_kernel: bool,
-    /// It is new.
-    pub first: bool,
+    /// Why the message is not captured; `None` if it is.
+    pub left_out: Option<&'static str>,
+    /// What the kernel side should hear of the whole process: it is new.
+    pub tell_kernel: Option<bool>,
 }
 
 /// Whether what was measured of a process is told.
@@ -42,27 +48,32 @@ pub enum Told {
     NotYet,
 }
 
+/// What the kernel side does with a process. It captures an undecided one within its bounds.
+fn word(verdict: Verdict) -> Option<bool> {
+    match verdict {
+        Verdict::Allow | Verdict::ByPort => Some(true),
+        Verdict::Deny => Some(false),
+        Verdict::Wait => None,
+    }
+}
+
 impl Selection {
-    /// Decides by `selectors`.
-    pub fn new(selectors: Selectors) -> Self {
+    /// Decides by `selectors`, about at most so many connections at a time where these name ports.
+    pub fn new(selectors: Selectors, max_connections: usize) -> Self {
         Self {
+            by_pod: selectors.depend_on_pods(),
+            by_port: selectors.depend_on_ports(),
             selectors,
-            decided: HashMap::default(),
-            ports: HashMap::default(),
-            by_pod: HashMap::default(),
+            ruled: Recent::new(MAX_PROCESSES),
+            ports: Recent::new(max_connections),
         }
     }
 
     /// Remembers a connection's ports, where selectors ask for them.
     pub fn opened(&mut self, opened: &ConnectionOpened) {
-        if self.selectors.depend_on_ports() {
-            if self.ports.len() >= MAX_REMEMBERED {
-                self.ports.clear();
-            }
-            let ports = [opened.local.port(), opened.peer.port()]
-                .into_iter()
-                .flatten()
-                .collect();
+        if self.by_port {
+            let ports = [opened.local.port(), opened.peer.port()];
+            let ports = ports.into_iter().flatten().collect();
             self.ports.insert(opened.connection, ports);
         }
     }
@@ -81,117 +92,135 @@ impl Selection {
         identities: &mut Identities,
         at: UnixTime,
     ) -> Answer {
-        let by_port = self.selectors.depend_on_ports();
-        let key = (process, connection.filter(|_| by_port));
-        if let Some(allow) = self.decided.get(&key) {
-            return Answer {
-                allow: *allow,
-                tell_kernel: false,
-                first: false,
-            };
+        let mut tell_kernel = None;
+        let known = self.ruled.get(&process);
+        // News of its pod come by themselves, but in a recording they come with the time.
+        let settled = known.as_ref().is_some_and(|known| {
+            known.verdict != Verdict::Wait && !(self.by_pod && identities.are_recorded())
+        });
+        if !settled {
+            let before = known.and_then(|known| word(known.verdict));
+            identities.in_group(process, cgroup);
+            let after = self.rule(process, identities, at);
+            tell_kernel = word(after).filter(|after| before != Some(*after));
         }
-        let ports = connection.and_then(|connection| self.ports.get(&connection));
-        let ports = ports.cloned().unwrap_or_default();
-        let allow = match self.verdict(process, cgroup, &ports, identities, at) {
-            Verdict::Allow => true,
-            Verdict::Deny => false,
-            // Captured within the kernel side's bounds, and told only when its pod is known.
-            Verdict::Wait => {
-                return Answer {
-                    allow: true,
-                    tell_kernel: false,
-                    first: false,
-                };
-            }
+        let left_out = match (self.ruled.get(&process), connection) {
+            (Some(ruled), Some(connection)) => match ruled.verdict {
+                Verdict::Allow | Verdict::Wait => None,
+                Verdict::Deny => Some("selection.denied"),
+                Verdict::ByPort => {
+                    let ports = self.ports.get(&connection).map(|ports| &**ports);
+                    match ruled.rules.decide(ports) {
+                        // Captured, and told only when its pod is known.
+                        Verdict::Allow | Verdict::Wait => None,
+                        Verdict::Deny => Some("selection.denied"),
+                        Verdict::ByPort => Some("selection.ports_unknown"),
+                    }
+                }
+            },
+            _ => None,
         };
-        if self.decided.len() >= MAX_REMEMBERED {
-            self.decided.clear();
-        }
-        self.decided.insert(key, allow);
         Answer {
-            allow,
-            tell_kernel: !by_port,
-            first: true,
+            left_out,
+            tell_kernel,
         }
     }
 
     /// Whether what was measured of a process is told, where that depends on its pod: messages were let through while
     /// nothing was known of it.
-    pub fn told(&mut self, span: &SpanRecord, identities: &mut Identities) -> Told {
-        if !self.selectors.depend_on_pods() {
+    pub fn told(&mut self, one: &Measured, identities: &mut Identities) -> Told {
+        if !self.by_pod {
             return Told::Yes;
         }
-        let ports = match self.selectors.depend_on_ports() {
-            true => ports_of(span),
-            false => Vec::new(),
+        let span = &one.span;
+        identities.in_group(span.process, span.cgroup);
+        let pod = identities.pod_of(span.process, span.end);
+        let ports: Vec<u16> = one.ports.into_iter().flatten().collect();
+        let verdict = match self.ruled.get(&span.process) {
+            Some(ruled) if ruled.pod == pod => ruled.rules.decide(Some(&ports)),
+            // What held at its time is not what holds of its process now.
+            _ => {
+                let candidate = Candidate {
+                    pod,
+                    ..identities.decide(span.process)
+                };
+                self.selectors.rules(&candidate).decide(Some(&ports))
+            }
         };
-        match self.verdict(span.process, span.cgroup, &ports, identities, span.end) {
+        match verdict {
             Verdict::Allow => Told::Yes,
-            Verdict::Deny => Told::No,
             Verdict::Wait => Told::NotYet,
+            Verdict::Deny | Verdict::ByPort => Told::No,
         }
     }
 
-    /// Decides anew where the pod is another one than before: its labels may be others, or it is known now.
-    fn verdict(
+    /// There are news of pods: decides anew where a process' pod is another one than before, because it is known now or its
+    /// labels are others. What the kernel side should hear of that.
+    pub fn look_again(
         &mut self,
-        process: ProcessKey,
-        cgroup: u64,
-        ports: &[u16],
         identities: &mut Identities,
         at: UnixTime,
-    ) -> Verdict {
-        identities.in_group(process, cgroup);
-        identities.as_of(process, at);
-        let by_pod = self.selectors.depend_on_pods();
-        let pod = match by_pod {
-            true => identities.pod_of(process, at),
-            false => PodOf::Nobody,
-        };
-        let remember = by_pod && !self.selectors.depend_on_ports();
-        if remember
-            && let Some((known, verdict)) = self.by_pod.get(&process)
-            && *known == pod
-        {
-            return *verdict;
+    ) -> Vec<(ProcessKey, bool)> {
+        if !self.by_pod {
+            return Vec::new();
         }
-        let candidate = Candidate {
-            pod: pod.clone(),
-            ..identities.decide(process)
-        };
-        let verdict = self.selectors.decide(&candidate, ports).verdict;
-        if remember {
-            if self.by_pod.len() >= MAX_REMEMBERED {
-                self.by_pod.clear();
+        let mut news = Vec::new();
+        for (process, ruled) in self.ruled.iter_mut() {
+            let pod = identities.pod_of(*process, at);
+            if pod == ruled.pod {
+                continue;
             }
-            self.by_pod.insert(process, (pod, verdict));
+            let before = word(ruled.verdict);
+            *ruled = Self::ruling(&self.selectors, *process, pod, identities);
+            if let Some(allow) = word(ruled.verdict).filter(|after| before != Some(*after)) {
+                news.push((*process, allow));
+            }
         }
-        verdict
+        news
     }
 
     /// The process executed another program or is gone.
     pub fn forget(&mut self, process: ProcessKey) {
-        self.by_pod.remove(&process);
-        if self.selectors.depend_on_ports() {
-            self.decided.retain(|(known, _), _| *known != process);
-        } else {
-            self.decided.remove(&(process, None));
+        self.ruled.remove(&process);
+    }
+
+    /// Finds out what holds of a process at a time, unless that is known.
+    fn rule(&mut self, process: ProcessKey, identities: &mut Identities, at: UnixTime) -> Verdict {
+        identities.as_of(process, at);
+        let pod = match self.by_pod {
+            true => identities.pod_of(process, at),
+            false => PodOf::Nobody,
+        };
+        if let Some(ruled) = self.ruled.get(&process)
+            && ruled.pod == pod
+        {
+            return ruled.verdict;
+        }
+        let ruled = Self::ruling(&self.selectors, process, pod, identities);
+        let verdict = ruled.verdict;
+        self.ruled.insert(process, ruled);
+        verdict
+    }
+
+    fn ruling(
+        selectors: &Selectors,
+        process: ProcessKey,
+        pod: PodOf,
+        identities: &mut Identities,
+    ) -> Ruled {
+        let candidate = Candidate {
+            pod: pod.clone(),
+            ..identities.decide(process)
+        };
+        let rules = selectors.rules(&candidate);
+        Ruled {
+            verdict: rules.decide(None),
+            rules,
+            pod,
         }
     }
 }
 
-/// The ports that a span names, for selectors.
-fn ports_of(span: &SpanRecord) -> Vec<u16> {
-    [
-        "server.port",
-        "client.port",
-        "network.local.port",
-        "network.peer.port",
-    ]
-    .into_iter()
-    .filter_map(|key| match span.attribute(key) {
-        Some(Value::I64(port)) => u16::try_from(*port).ok(),
-        _ => None,
-    })
-    .collect()
-}
+#[cfg(test)]
+#[path = "selection_tests.rs"]
+mod tests;

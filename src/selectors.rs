@@ -1,11 +1,16 @@
 //! Which processes are seen: selectors that include and exclude, and the reason for each decision.
 
+mod rules;
+
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use globset::{GlobBuilder, GlobMatcher};
 
 use spandrel_k8s_meta::attributes::Identity;
 
+use self::rules::{Cause, Condition};
+pub use self::rules::{Rules, Verdict};
 use crate::identity::{Candidate, PodOf};
 
 /// A condition on a process; all the fields that are given must hold.
@@ -13,10 +18,10 @@ use crate::identity::{Candidate, PodOf};
 pub struct Selector {
     /// Its process id.
     pub pid: Option<u32>,
-    /// The path of its executable; `*` stays within one directory, `**` does not.
+    /// The path of its executable.
     pub executable: Option<Pattern>,
-    /// One of its connections has one of these local or remote ports; empty means any.
-    pub ports: Vec<u16>,
+    /// Its connections with one of these ports at either end.
+    pub ports: Option<RangeInclusive<u16>>,
     /// The id of its container.
     pub container_id: Option<Pattern>,
     /// What its pod must be like, if it must be in one.
@@ -75,7 +80,7 @@ impl PodSelector {
     }
 }
 
-/// A glob that remembers how it was written.
+/// A glob that remembers how it was written. What it matches is one string: `*` stands for any part of it, `/` too.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     text: String,
@@ -94,7 +99,7 @@ impl Pattern {
     /// Compiles a glob.
     pub fn new(text: &str) -> Result<Self, PatternError> {
         let glob = GlobBuilder::new(text)
-            .literal_separator(true)
+            .literal_separator(false)
             .build()
             .map_err(|error| PatternError {
                 pattern: text.to_owned(),
@@ -105,17 +110,6 @@ impl Pattern {
             matcher: glob.compile_matcher(),
         })
     }
-}
-
-/// Whether a process is seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is.
-    Allow,
-    /// It is not.
-    Deny,
-    /// A selector names pods, and nothing is known of its pod yet.
-    Wait,
 }
 
 /// A verdict and why.
@@ -137,52 +131,37 @@ pub struct Selectors {
 }
 
 impl Selectors {
-    /// Decides about a process with connections on these ports.
-    pub fn decide(&self, candidate: &Candidate, ports: &[u16]) -> Decision {
-        let find = |selectors: &[Selector]| {
-            selectors
-                .iter()
-                .position(|selector| selector.holds(candidate, ports) == Some(true))
+    /// What is left of the selectors for a process.
+    pub fn rules(&self, candidate: &Candidate) -> Rules {
+        let of = |selectors: &[Selector]| {
+            let conditions = selectors.iter().enumerate();
+            conditions
+                .filter_map(|(at, selector)| selector.condition(at, candidate))
+                .collect()
         };
-        let may_hold = |selectors: &[Selector]| {
-            selectors
-                .iter()
-                .any(|selector| selector.holds(candidate, ports).is_none())
-        };
-        let wait = || Decision {
-            verdict: Verdict::Wait,
-            reason: "a selector names pods, and nothing is known of this one's pod yet".to_owned(),
-        };
+        Rules {
+            exclude: of(&self.exclude),
+            include: of(&self.include),
+            all: self.include.is_empty(),
+        }
+    }
+
+    /// Decides about a connection of a process with these ports, or about all of them at once.
+    pub fn decide(&self, candidate: &Candidate, ports: Option<&[u16]>) -> Decision {
+        let (verdict, cause) = self.rules(candidate).decide_for(ports);
         let cite = |list: &str, at: usize, selector: Option<&Selector>| match selector {
-            Some(selector) => format!("{list}[{at}] holds: {selector}"),
-            None => format!("{list}[{at}] holds"),
+            Some(selector) => format!("{list}[{at}] {}: {selector}", verdict.clause()),
+            None => format!("{list}[{at}] {}", verdict.clause()),
         };
-        if let Some(at) = find(&self.exclude) {
-            return Decision {
-                verdict: Verdict::Deny,
-                reason: cite("exclude", at, self.exclude.get(at)),
-            };
-        }
-        if may_hold(&self.exclude) {
-            return wait();
-        }
-        if self.include.is_empty() {
-            return Decision {
-                verdict: Verdict::Allow,
-                reason: "no include selector is set and no exclude selector holds".to_owned(),
-            };
-        }
-        match find(&self.include) {
-            Some(at) => Decision {
-                verdict: Verdict::Allow,
-                reason: cite("include", at, self.include.get(at)),
-            },
-            None if may_hold(&self.include) => wait(),
-            None => Decision {
-                verdict: Verdict::Deny,
-                reason: format!("none of the {} include selectors holds", self.include.len()),
-            },
-        }
+        let reason = match cause {
+            Cause::Exclude(at) => cite("exclude", at, self.exclude.get(at)),
+            Cause::Include(at) => cite("include", at, self.include.get(at)),
+            Cause::Neither if verdict == Verdict::Allow => {
+                "no include selector is set and no exclude selector holds".to_owned()
+            }
+            Cause::Neither => format!("none of the {} include selectors holds", self.include.len()),
+        };
+        Decision { verdict, reason }
     }
 
     /// Whether a decision may depend on what the API server tells.
@@ -198,18 +177,29 @@ impl Selectors {
         self.include
             .iter()
             .chain(&self.exclude)
-            .any(|selector| !selector.ports.is_empty())
+            .any(|selector| selector.ports.is_some())
+    }
+}
+
+impl Verdict {
+    /// What a selector does that leads to it.
+    fn clause(self) -> &'static str {
+        match self {
+            Self::Allow | Self::Deny => "holds",
+            Self::Wait => "names pods, and nothing is known of this one's pod yet",
+            Self::ByPort => "holds at some ports",
+        }
     }
 }
 
 impl Selector {
-    /// What is unknown about a process matches no pattern. A selector without conditions holds for nothing, so that
-    /// an empty entry in a file does not switch everything on or off.
-    /// `None` while that depends on a pod of which nothing is known yet.
-    fn holds(&self, candidate: &Candidate, ports: &[u16]) -> Option<bool> {
+    /// What is left to ask, if its conditions on the process hold or may hold. What is unknown about a process matches no
+    /// pattern. A selector without conditions holds for nothing, so that an empty entry in a file does not switch
+    /// everything on or off.
+    fn condition(&self, at: usize, candidate: &Candidate) -> Option<Condition> {
         let empty = self.pid.is_none()
             && self.executable.is_none()
-            && self.ports.is_empty()
+            && self.ports.is_none()
             && self.container_id.is_none()
             && self.pod.is_empty();
         let process = !empty
@@ -218,18 +208,21 @@ impl Selector {
                 let path = candidate.executable.as_deref();
                 path.is_some_and(|path| pattern.matcher.is_match(path))
             })
-            && (self.ports.is_empty() || self.ports.iter().any(|port| ports.contains(port)))
             && self.container_id.as_ref().is_none_or(|pattern| {
                 let id = candidate.container_id.as_deref();
                 id.is_some_and(|id| pattern.matcher.is_match(id))
             });
-        match &candidate.pod {
-            _ if !process => Some(false),
-            _ if self.pod.is_empty() => Some(true),
-            PodOf::Nobody => Some(false),
-            PodOf::NotYet => None,
-            PodOf::Pod(pod) => Some(self.pod.holds(pod)),
-        }
+        let (holds, known) = match &candidate.pod {
+            _ if self.pod.is_empty() => (process, true),
+            PodOf::Nobody => (false, true),
+            PodOf::NotYet => (process, false),
+            PodOf::Pod(pod) => (process && self.pod.holds(pod), true),
+        };
+        holds.then(|| Condition {
+            at,
+            ports: self.ports.clone(),
+            known,
+        })
     }
 }
 
@@ -242,10 +235,14 @@ impl fmt::Display for Selector {
                 .as_ref()
                 .map(|pattern| format!("executable {}", pattern.text)),
         );
-        if !self.ports.is_empty() {
-            let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
-            parts.push(format!("port {}", ports.join(" or ")));
-        }
+        parts.extend(
+            self.ports
+                .as_ref()
+                .map(|ports| match ports.start() == ports.end() {
+                    true => format!("port {}", ports.start()),
+                    false => format!("port {}-{}", ports.start(), ports.end()),
+                }),
+        );
         parts.extend(
             self.container_id
                 .as_ref()

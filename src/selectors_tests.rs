@@ -34,20 +34,24 @@ fn including(selectors: Vec<Selector>) -> Selectors {
 
 #[test]
 fn without_selectors_every_process_is_seen() {
-    let decision = Selectors::default().decide(&process(1, "", None), &[]);
+    let decision = Selectors::default().decide(&process(1, "", None), None);
     assert_eq!(decision.verdict, Verdict::Allow);
 }
 
 #[test]
-fn a_star_stays_within_one_directory() {
+fn a_path_is_one_string_in_which_a_star_stands_for_anything() {
     let nginx = process(7, "/usr/sbin/nginx", None);
     for (glob, verdict) in [
         ("/usr/sbin/*", Verdict::Allow),
         ("**/nginx", Verdict::Allow),
-        ("/usr/*", Verdict::Deny),
+        ("*/nginx", Verdict::Allow),
+        ("*nginx", Verdict::Allow),
+        ("/usr/*", Verdict::Allow),
+        ("/usr/*/nginx", Verdict::Allow),
+        ("/usr/*n", Verdict::Deny),
         ("nginx", Verdict::Deny),
     ] {
-        let decision = including(vec![executable(glob)]).decide(&nginx, &[]);
+        let decision = including(vec![executable(glob)]).decide(&nginx, None);
         assert_eq!(decision.verdict, verdict, "{glob}");
     }
 }
@@ -56,14 +60,109 @@ fn a_star_stays_within_one_directory() {
 fn all_conditions_of_a_selector_must_hold() {
     let selectors = including(vec![Selector {
         pid: Some(7),
-        ports: vec![80, 443],
+        ports: Some(80..=443),
         ..Selector::default()
     }]);
-    let verdict = |pid, ports: &[u16]| selectors.decide(&process(pid, "", None), ports).verdict;
-    assert_eq!(verdict(7, &[8080, 443]), Verdict::Allow);
-    assert_eq!(verdict(7, &[8080]), Verdict::Deny);
-    assert_eq!(verdict(8, &[443]), Verdict::Deny);
+    let decide = |pid, ports: Option<&[u16]>| selectors.decide(&process(pid, "", None), ports);
+    assert_eq!(decide(7, Some(&[8080, 443])).verdict, Verdict::Allow);
+    assert_eq!(decide(7, Some(&[8080])).verdict, Verdict::Deny);
+    assert_eq!(
+        decide(7, Some(&[])).verdict,
+        Verdict::Deny,
+        "it has no port"
+    );
+    assert_eq!(decide(8, Some(&[443])).verdict, Verdict::Deny);
+    assert_eq!(decide(8, None).verdict, Verdict::Deny, "whatever the port");
+    let open = decide(7, None);
+    assert_eq!(open.verdict, Verdict::ByPort);
+    assert_eq!(
+        open.reason,
+        "include[0] holds at some ports: pid 7, port 80-443"
+    );
     assert!(selectors.depend_on_ports());
+}
+
+#[test]
+fn what_is_unknown_stays_open_only_where_it_can_decide() {
+    let by_port = |ports| Selector {
+        ports: Some(ports),
+        ..Selector::default()
+    };
+    let in_shop = || Selector {
+        pod: PodSelector {
+            namespace: Some(Pattern::new("shop").unwrap()),
+            ..PodSelector::default()
+        },
+        ..Selector::default()
+    };
+    let unknown = Candidate {
+        pod: PodOf::NotYet,
+        ..process(7, "/usr/sbin/nginx", None)
+    };
+    let decide = |include: Vec<Selector>, exclude: Vec<Selector>, ports: Option<&[u16]>| {
+        Selectors { include, exclude }
+            .decide(&unknown, ports)
+            .verdict
+    };
+    let at_80 = Some(&[80, 5000][..]);
+    for (include, exclude, ports, verdict) in [
+        (vec![], vec![by_port(80..=80)], None, Verdict::ByPort),
+        (vec![], vec![by_port(80..=80)], at_80, Verdict::Deny),
+        (vec![], vec![by_port(81..=90)], at_80, Verdict::Allow),
+        (
+            vec![],
+            vec![in_shop(), by_port(80..=80)],
+            None,
+            Verdict::Wait,
+        ),
+        (
+            vec![],
+            vec![in_shop(), by_port(80..=80)],
+            at_80,
+            Verdict::Deny,
+        ),
+        (vec![in_shop()], vec![by_port(80..=80)], None, Verdict::Wait),
+        (
+            vec![in_shop()],
+            vec![by_port(80..=80)],
+            at_80,
+            Verdict::Deny,
+        ),
+        (
+            vec![in_shop(), executable("*/nginx")],
+            vec![],
+            None,
+            Verdict::Allow,
+        ),
+        (
+            vec![by_port(80..=80), executable("*/nginx")],
+            vec![],
+            None,
+            Verdict::Allow,
+        ),
+        (
+            vec![by_port(80..=80)],
+            vec![executable("*/nginx")],
+            None,
+            Verdict::Deny,
+        ),
+        // Nobody that it may be is excluded, but nobody is included either.
+        (
+            vec![executable("*/redis")],
+            vec![in_shop()],
+            None,
+            Verdict::Deny,
+        ),
+        (
+            vec![executable("*/redis")],
+            vec![by_port(80..=80)],
+            None,
+            Verdict::Deny,
+        ),
+    ] {
+        let found = decide(include.clone(), exclude.clone(), ports);
+        assert_eq!(found, verdict, "{include:?} {exclude:?} {ports:?}");
+    }
 }
 
 #[test]
@@ -72,10 +171,10 @@ fn exclude_is_stronger_than_include_and_says_which_selector_it_was() {
         include: vec![executable("/usr/**")],
         exclude: vec![executable("/opt/**"), executable("**/nginx")],
     };
-    let decision = selectors.decide(&process(7, "/usr/sbin/nginx", None), &[]);
+    let decision = selectors.decide(&process(7, "/usr/sbin/nginx", None), None);
     assert_eq!(decision.verdict, Verdict::Deny);
     assert_eq!(decision.reason, "exclude[1] holds: executable **/nginx");
-    let other = selectors.decide(&process(7, "/usr/bin/redis", None), &[]);
+    let other = selectors.decide(&process(7, "/usr/bin/redis", None), None);
     assert_eq!(other.reason, "include[0] holds: executable /usr/**");
     assert!(!selectors.depend_on_ports());
 }
@@ -87,7 +186,7 @@ fn what_is_unknown_matches_no_pattern() {
         ..Selector::default()
     };
     let selectors = including(vec![any, executable("**")]);
-    let verdict = |candidate| selectors.decide(&candidate, &[]).verdict;
+    let verdict = |candidate| selectors.decide(&candidate, None).verdict;
     assert_eq!(verdict(process(1, "", None)), Verdict::Deny);
     assert_eq!(verdict(process(1, "", Some("4f2a"))), Verdict::Allow);
 }
@@ -95,7 +194,7 @@ fn what_is_unknown_matches_no_pattern() {
 #[test]
 fn a_selector_without_conditions_holds_for_nothing() {
     let selectors = including(vec![Selector::default()]);
-    let decision = selectors.decide(&process(1, "/bin/a", None), &[1]);
+    let decision = selectors.decide(&process(1, "/bin/a", None), Some(&[1]));
     assert_eq!(decision.verdict, Verdict::Deny);
 }
 

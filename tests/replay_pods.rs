@@ -165,3 +165,46 @@ fn gcd(left: usize, right: usize) -> usize {
         gcd(right, left % right)
     }
 }
+
+#[test]
+fn a_selector_that_the_recording_cannot_answer_is_named() {
+    let recording = recording();
+    let said = |recording: &str, selectors: &str| replayed(recording, selectors).1;
+    let label = said(
+        &recording,
+        "{include: [{kubernetes: {pod_labels: {never: recorded, tier: front}}}]}",
+    );
+    assert!(
+        label.contains("a selector names the label `never`"),
+        "{label}"
+    );
+    assert!(!label.contains("`tier`"), "{label}");
+    let annotation = said(
+        &recording,
+        "{exclude: [{kubernetes: {pod_annotations: {never/recorded: x}}}]}",
+    );
+    let expected = "a selector names the annotation `never/recorded`";
+    assert!(annotation.contains(expected), "{annotation}");
+    let without_pods: String = recording
+        .lines()
+        .filter(|line| !line.contains("\"pod\""))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let none = said(
+        &without_pods,
+        "{include: [{kubernetes: {namespace: shop}}]}",
+    );
+    assert!(none.contains("the recording knows of none"), "{none}");
+    for quiet in ["{}", "{include: [{kubernetes: {namespace: shop}}]}"] {
+        let said = said(&recording, quiet);
+        assert!(!said.contains("selector"), "{quiet}: {said}");
+    }
+}
+
+#[test]
+fn a_selector_by_port_decides_in_a_replay_too() {
+    let all = paths("{}");
+    assert_eq!(paths("{include: [{port: 1-65535}]}"), all);
+    assert_eq!(paths("{exclude: [{port: 1-65535}]}"), [""; 0]);
+    assert_eq!(paths("{include: [{port: 65535}]}"), [""; 0]);
+}

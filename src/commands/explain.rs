@@ -14,7 +14,7 @@ use super::load;
 use crate::agent;
 use crate::cli::Explain;
 use crate::exit::{Exit, Failure};
-use crate::identity::{Identities, Whose};
+use crate::identity::{Identities, PodOf, Whose};
 use crate::selectors::Verdict;
 use crate::settings;
 
@@ -36,24 +36,23 @@ pub(super) fn execute(arguments: &Explain) -> anyhow::Result<Exit> {
         }
         .into());
     };
-    let candidate = identities.decide(process);
+    let mut candidate = identities.decide(process);
     let resource = resource(&mut identities, process);
     let selectors = settings::selectors(&config)?;
-    let decision = selectors.decide(&candidate, &[]);
+    // Only a running agent asks the API server.
+    if candidate.container_id.is_some() {
+        candidate.pod = PodOf::NotYet;
+    }
+    let decision = selectors.decide(&candidate, None);
 
     let mut out = io::stdout().lock();
-    let seen = if decision.verdict == Verdict::Allow {
-        "seen"
-    } else {
-        "not seen"
+    let seen = match decision.verdict {
+        Verdict::Allow => "is seen",
+        Verdict::Deny => "is not seen",
+        Verdict::ByPort => "is seen on some connections and not on others",
+        Verdict::Wait => "is seen or not by its pod, which only a running agent knows",
     };
-    writeln!(out, "process {pid} is {seen}: {}", decision.reason)?;
-    if selectors.depend_on_ports() {
-        writeln!(
-            out,
-            "  a selector names ports: each connection is decided by its own ports as well"
-        )?;
-    }
+    writeln!(out, "process {pid} {seen}: {}", decision.reason)?;
     if pid == std::process::id() {
         writeln!(out, "  it is this program, which never looks at itself")?;
     }

@@ -22,7 +22,7 @@ use spandrel_container_runtime::Names;
 use spandrel_model::{Ledger, ledger};
 use spandrel_protocols::Tracker;
 
-use crate::agent::{self, Life, Stop};
+use crate::agent::{self, Attached, Life, Stop};
 use crate::cli::{Command, Output};
 use crate::exit::{Exit, Failure, say};
 use crate::kubernetes::{Hold, Kubernetes, Outcomes};
@@ -101,6 +101,19 @@ fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
     Ok(loaded)
 }
 
+/// Says so where the configuration leaves nothing to do.
+fn has_nothing_to_do(config: &Config) -> bool {
+    let why = if config.disabled {
+        "disabled: true is set"
+    } else if !config.http.enabled {
+        "protocols.http.enabled is false and HTTP is the only protocol"
+    } else {
+        return false;
+    };
+    say(format_args!("{why}: nothing to do"));
+    true
+}
+
 fn stdout(live: bool, config: &Config, ledger: &Arc<Ledger>) -> anyhow::Result<Lines> {
     let patience = if live {
         Patience::Drops(config.shutdown_timeout)
@@ -151,6 +164,7 @@ fn printer(
 
 /// Captures into a sink until `stop`, or for `duration`; writes the recording that the arguments ask for.
 fn capture_into(
+    attached: Attached,
     sink: Box<dyn Sink>,
     config: &Config,
     duration: Option<Duration>,
@@ -159,7 +173,6 @@ fn capture_into(
     record: Option<&Path>,
     sources: Sources,
 ) -> anyhow::Result<()> {
-    let settings = settings::capture(config)?;
     let Sources {
         pods: watching,
         containers,
@@ -184,7 +197,7 @@ fn capture_into(
         shutdown_timeout: config.shutdown_timeout,
         ledger,
     };
-    let result = agent::capture(settings, &life, |control| {
+    let result = agent::capture(attached, &life, |control| {
         let seed = settings::id_seed();
         let mut pipeline = Pipeline::new(
             Tracker::new(settings::protocols(config), seed, Arc::clone(ledger)),

@@ -7,10 +7,10 @@ use spandrel_exporter::self_telemetry::SelfTelemetry;
 use spandrel_model::Ledger;
 
 use super::sources::Sources;
-use super::{capture_into, close_ledger, exporting, load};
-use crate::agent::Stop;
+use super::{capture_into, close_ledger, exporting, has_nothing_to_do, load};
+use crate::agent::{self, Stop};
 use crate::cli::Run;
-use crate::exit::{Exit, say};
+use crate::exit::Exit;
 use crate::settings;
 use crate::sink::OtlpSink;
 
@@ -18,16 +18,10 @@ use crate::sink::OtlpSink;
 pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
     let stop = Stop::on_signals()?;
     let config = load(arguments.config.as_deref())?.config;
-    if config.disabled {
-        say(format_args!("disabled: true is set: nothing to do"));
+    if has_nothing_to_do(&config) {
         return Ok(Exit::Done);
     }
-    if !config.http.enabled {
-        say(format_args!(
-            "protocols.http.enabled is false and HTTP is the only protocol: nothing to do"
-        ));
-        return Ok(Exit::Done);
-    }
+    let attached = agent::attach(settings::capture(&config)?)?;
     let ledger = Arc::new(Ledger::default());
     let otlp = OtlpSink::start(settings::export(&config, true), &ledger)?;
     let (runtime, deadline) = (otlp.runtime(), otlp.deadline());
@@ -49,6 +43,7 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
     });
     let sink = exporting(otlp, true, &config, &ledger)?;
     let result = capture_into(
+        attached,
         sink,
         &config,
         None,

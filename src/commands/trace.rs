@@ -5,8 +5,8 @@ use std::sync::Arc;
 use spandrel_model::Ledger;
 
 use super::sources::Sources;
-use super::{capture_into, close_ledger, load, printer};
-use crate::agent::Stop;
+use super::{capture_into, close_ledger, has_nothing_to_do, load, printer};
+use crate::agent::{self, Stop};
 use crate::cli::Trace;
 use crate::exit::Exit;
 use crate::settings;
@@ -15,11 +15,16 @@ use crate::settings;
 pub(super) fn execute(arguments: Trace) -> anyhow::Result<Exit> {
     let stop = Stop::on_signals()?;
     let mut config = load(arguments.config.as_deref())?.config;
+    if has_nothing_to_do(&config) {
+        return Ok(Exit::Done);
+    }
     settings::narrow(&mut config, &arguments);
+    let attached = agent::attach(settings::capture(&config)?)?;
     let ledger = Arc::new(Ledger::default());
     let sink = printer(arguments.output, true, &config, &ledger)?;
     let sources = Sources::start(&config)?;
     let result = capture_into(
+        attached,
         sink,
         &config,
         arguments.duration,

@@ -220,6 +220,11 @@ impl Identities {
         self.seeds.add(recorded);
     }
 
+    /// Whether all that is known comes from a recording.
+    pub(crate) fn are_recorded(&self) -> bool {
+        self.settings.proc_root.is_none()
+    }
+
     /// Turns to what was recorded of a process for a time. Without a recording nothing changes.
     pub(crate) fn as_of(&mut self, process: ProcessKey, at: UnixTime) {
         if self.seeds.turn_to(process, at)

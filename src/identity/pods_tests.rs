@@ -10,7 +10,8 @@ use spandrel_k8s_meta::pod::Pod;
 use spandrel_k8s_meta::store;
 use spandrel_k8s_meta::watch::Change;
 use spandrel_model::{
-    ProcessKey, Resource, SpanId, SpanKind, SpanRecord, SpanStatus, TraceId, UnixTime,
+    AttributeSet, ConnectionId, Measured, ProcessKey, Resource, SpanId, SpanKind, SpanRecord,
+    SpanStatus, TraceId, UnixTime,
 };
 
 use super::tests::{Seen, Tree, key, started};
@@ -296,27 +297,63 @@ fn selectors_decide_anew_when_the_pod_is_known_and_when_its_labels_change() {
         "pod-template-hash".to_owned(),
         Pattern::new("5d9*").unwrap(),
     );
-    let mut selection = Selection::new(Selectors {
-        include: vec![Selector {
-            pod: PodSelector {
-                labels: vec![label],
-                ..PodSelector::default()
-            },
-            ..Selector::default()
-        }],
-        exclude: Vec::new(),
-    });
-    let mut told = |identities: &mut Identities| selection.told(&span(), identities);
-    assert_eq!(told(&mut identities), Told::NotYet);
-    tell(&mut identities, Change::Apply(pod(1, FIRST, None)), at(0));
+    let mut selection = Selection::new(
+        Selectors {
+            include: vec![Selector {
+                pod: PodSelector {
+                    labels: vec![label],
+                    ..PodSelector::default()
+                },
+                ..Selector::default()
+            }],
+            exclude: Vec::new(),
+        },
+        16,
+    );
+    let process = span().process;
+    let message = |selection: &mut Selection, identities: &mut Identities| {
+        let connection = Some(ConnectionId(1));
+        selection.decide(process, 0, connection, identities, at(0))
+    };
+    let told = |selection: &mut Selection, identities: &mut Identities| {
+        let measured = Measured {
+            span: span(),
+            ports: [None; 2],
+            metric_attributes: AttributeSet::from(Vec::new()),
+            measurements: [].into_iter().collect(),
+            edge: None,
+        };
+        selection.told(&measured, identities)
+    };
     for _ in 0..2 {
-        assert_eq!(told(&mut identities), Told::Yes);
+        let answer = message(&mut selection, &mut identities);
+        assert_eq!((answer.left_out, answer.tell_kernel), (None, None));
+        assert_eq!(told(&mut selection, &mut identities), Told::NotYet);
+        assert_eq!(selection.look_again(&mut identities, at(0)), []);
+    }
+    tell(&mut identities, Change::Apply(pod(1, FIRST, None)), at(0));
+    // The kernel side hears of it without another message: it may have none left for an undecided process.
+    assert_eq!(
+        selection.look_again(&mut identities, at(0)),
+        [(process, true)]
+    );
+    assert_eq!(selection.look_again(&mut identities, at(0)), []);
+    for _ in 0..2 {
+        assert_eq!(told(&mut selection, &mut identities), Told::Yes);
+        let answer = message(&mut selection, &mut identities);
+        assert_eq!((answer.left_out, answer.tell_kernel), (None, None));
     }
     let mut changed = pod(2, FIRST, None);
     let labels = &mut changed.metadata.labels;
     labels.insert("pod-template-hash".to_owned(), "other".to_owned());
     tell(&mut identities, Change::Apply(changed), at(0));
-    assert_eq!(told(&mut identities), Told::No);
+    assert_eq!(told(&mut selection, &mut identities), Told::No);
+    assert_eq!(
+        selection.look_again(&mut identities, at(0)),
+        [(process, false)]
+    );
+    let answer = message(&mut selection, &mut identities);
+    assert_eq!(answer.left_out, Some("selection.denied"));
 }
 
 /// One of the process 42.

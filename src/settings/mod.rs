@@ -3,6 +3,7 @@
 mod export;
 mod kubernetes;
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
@@ -24,9 +25,6 @@ use crate::exit::Failure;
 use crate::identity::{self, Identities};
 use crate::selection::Selection;
 use crate::selectors::{Pattern, PodSelector, Selector, Selectors};
-
-/// Ports of one selector at most: the kernel side keeps them one by one.
-const MAX_PORTS: usize = 1024;
 
 /// A seed for trace and span ids that differs from run to run.
 pub fn id_seed() -> u64 {
@@ -88,7 +86,6 @@ pub fn capture(config: &Config) -> anyhow::Result<CaptureSettings> {
         u32::try_from(value)
             .map_err(|_| Failure::usage(format!("capture.{what}: {value} is more than 4 GiB")))
     };
-    let (ports_include, ports_exclude) = (ports(&capture.include), ports(&capture.exclude));
     Ok(CaptureSettings {
         backend: match capture.backend {
             Backend::Auto => BackendChoice::Auto,
@@ -102,17 +99,18 @@ pub fn capture(config: &Config) -> anyhow::Result<CaptureSettings> {
         heads: heads(),
         unix_sockets: capture.unix_sockets,
         cgroup_messages_per_second: capture.cgroup_messages_per_second,
-        // Only where ports are all that is asked for can the kernel side decide alone.
-        ports_include: if only_ports(&capture.include) {
-            ports_include
+        // What holds whatever the process: a connection that no include selector can hold for, and one that an exclude
+        // selector holds for.
+        ports_include: if capture
+            .include
+            .iter()
+            .all(|selector| selector.port.is_some())
+        {
+            ports(capture.include.iter())
         } else {
             Vec::new()
         },
-        ports_exclude: if only_ports(&capture.exclude) {
-            ports_exclude
-        } else {
-            Vec::new()
-        },
+        ports_exclude: ports(capture.exclude.iter().filter(|it| is_only_port(it))),
         ..CaptureSettings::default()
     })
 }
@@ -131,24 +129,23 @@ fn heads() -> HeadRule {
     rule
 }
 
-fn only_ports(selectors: &[SelectorConfig]) -> bool {
-    ports(selectors).len() <= MAX_PORTS
-        && selectors.iter().all(|selector| {
-            selector.port.is_some()
-                && selector.pid.is_none()
-                && selector.executable.is_none()
-                && selector.container_id.is_none()
-                && selector.pod == PodSelectorConfig::default()
-        })
+fn is_only_port(selector: &SelectorConfig) -> bool {
+    let port = selector.port;
+    port.is_some()
+        && *selector
+            == SelectorConfig {
+                port,
+                ..SelectorConfig::default()
+            }
 }
 
-fn ports(selectors: &[SelectorConfig]) -> Vec<u16> {
-    selectors
-        .iter()
+/// Each port once, in order.
+fn ports<'a>(selectors: impl Iterator<Item = &'a SelectorConfig>) -> Vec<u16> {
+    let ports: BTreeSet<u16> = selectors
         .filter_map(|selector| selector.port)
         .flat_map(|(first, last)| first..=last)
-        .take(MAX_PORTS + 1)
-        .collect()
+        .collect();
+    ports.into_iter().collect()
 }
 
 /// The selectors, all of them.
@@ -165,7 +162,7 @@ pub fn selectors(config: &Config) -> anyhow::Result<Selectors> {
                 Ok(Selector {
                     pid: selector.pid,
                     executable: pattern(&selector.executable)?,
-                    ports: ports(std::slice::from_ref(selector)),
+                    ports: selector.port.map(|(first, last)| first..=last),
                     container_id: pattern(&selector.container_id)?,
                     pod: pod_selector(&selector.pod)?,
                 })
@@ -197,16 +194,22 @@ fn pod_selector(pod: &PodSelectorConfig) -> anyhow::Result<PodSelector> {
     })
 }
 
-/// What user space decides; lists that the kernel side enforces alone are left to it.
+/// What user space decides in a live run: what the kernel side enforces alone is left to it.
 pub fn selection(config: &Config) -> anyhow::Result<Selection> {
-    let mut selectors = selectors(config)?;
-    if only_ports(&config.capture.include) {
-        selectors.include.clear();
+    let mut left = config.clone();
+    if left.capture.include.iter().all(is_only_port) {
+        left.capture.include.clear();
     }
-    if only_ports(&config.capture.exclude) {
-        selectors.exclude.clear();
-    }
-    Ok(Selection::new(selectors))
+    left.capture.exclude.retain(|it| !is_only_port(it));
+    recorded_selection(&left)
+}
+
+/// The same in a replay, which has no kernel side.
+pub fn recorded_selection(config: &Config) -> anyhow::Result<Selection> {
+    Ok(Selection::new(
+        selectors(config)?,
+        config.http.max_connections,
+    ))
 }
 
 /// Identities from this machine.
@@ -278,3 +281,8 @@ pub fn protocols(config: &Config) -> spandrel_protocols::Settings {
 fn clamp(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod shipped_tests;
+#[cfg(test)]
+mod tests;

@@ -29,8 +29,9 @@ static SELECTOR: Shape = Shape::Map(&Map::closed(&[
         },
     )
     .acts("Process identifier."),
-    Field::new("executable", &GLOB).acts("Pattern for the path of the executable."),
-    Field::new("port", &Shape::Ports).acts("Port of either end, or a range such as \"8000-8999\"."),
+    Field::new("executable", &GLOB).acts("Pattern for the path of the executable; * stands for any part of it, / too."),
+    Field::new("port", &Shape::Ports)
+        .acts("Port of either end, or a range such as \"8000-8999\". A Unix stream has no port."),
     Field::new("container_id", &GLOB).acts("Pattern for the container identifier."),
     Field::new("kubernetes", &POD_SELECTOR)
         .doc("What its pod must be like; a process in no pod meets no such condition."),

@@ -1,0 +1,108 @@
+//! What selectors let through of real traffic, on each backend.
+
+#![allow(clippy::unwrap_used)] // a failure in a test is a panic
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use support::agent::{Agent, Outcome};
+use support::backends::{load, on_each_backend};
+use support::nginx::{Nginx, Options};
+use support::otlp::Span;
+use support::traffic::{Client, Server};
+use tempfile::NamedTempFile;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Traces with these selectors and arguments.
+fn trace(backend: &str, selectors: &str, arguments: &[&str]) -> Agent {
+    let text = format!(
+        "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    capture:\n      \
+         backend: {backend}\n      selectors: {selectors}\n"
+    );
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let config = file.path().to_str().unwrap();
+    let mut all = vec!["trace", "--output", "otlp-json", "--config", config];
+    all.extend(arguments);
+    Agent::start(&all)
+}
+
+fn stop(agent: Agent) -> Outcome {
+    let outcome = agent.stop();
+    assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
+    outcome
+}
+
+fn of_kind(spans: &[Span], kind: &str, path: &str) -> usize {
+    let ours = |span: &&Span| {
+        span.kind == kind
+            && (span.text("url.path").starts_with(path) || span.text("url.full").contains(path))
+    };
+    spans.iter().filter(ours).count()
+}
+
+on_each_backend! {
+    fn a_process_at_a_port_is_seen_for_as_long_as_it_speaks(backend) {
+        let (server, neighbour) = (Server::python(&[]), Server::python(&[]));
+        let (pid, port) = (server.pid().to_string(), server.port.to_string());
+        let agent = trace(backend, "{}", &["--pid", &pid, "--port", &port]);
+        // Twice as many messages as an undecided process may ever have had.
+        let count = load("requests of a process at a port", 4_096);
+        let path = format!("/at/{port}/{{n}}");
+        let count_text = count.to_string();
+        Client::KeepAlive.run(neighbour.port, &["--count", "5", "--path", &path]);
+        Client::KeepAlive.run(
+            server.port,
+            &["--count", &count_text, "--connections", "2", "--path", &path],
+        );
+        agent.wait_for_spans(count, LIMIT);
+        let outcome = stop(agent);
+        let (spans, ours) = (outcome.spans(), format!("/at/{port}/"));
+        assert_eq!(of_kind(&spans, "server", &ours), count);
+        assert_eq!(of_kind(&spans, "client", &ours), 0, "another process");
+        assert_eq!(outcome.ledger.dropped("messages", "kernel.unknown_budget"), 0);
+    }
+
+    fn a_range_of_ports_is_left_out_to_its_end(backend) {
+        let server = Server::python(&[]);
+        assert!(server.port > 1024 + 1025, "{}", server.port);
+        let agent = trace(backend, "{exclude: [{port: 1024-65535}]}", &[]);
+        Client::KeepAlive.run(server.port, &["--count", "5"]);
+        let outcome = stop(agent);
+        assert_eq!(outcome.spans().len(), 0);
+        assert!(outcome.ledger.dropped("messages", "kernel.port_filtered") >= 20);
+    }
+
+    fn a_star_before_a_programs_name_leaves_it_out_wherever_it_is(backend) {
+        let nginx = Nginx::start(&Options::default());
+        let agent = trace(backend, "{exclude: [{executable: \"*/nginx\"}]}", &[]);
+        let path = format!("/star/{}/{{n}}", nginx.port);
+        Client::KeepAlive.run(nginx.port, &["--count", "5", "--path", &path]);
+        agent.wait_for_spans(5, LIMIT);
+        let spans = stop(agent).spans();
+        let ours = format!("/star/{}/", nginx.port);
+        assert_eq!(of_kind(&spans, "client", &ours), 5);
+        assert_eq!(of_kind(&spans, "server", &ours), 0);
+    }
+
+    fn nobody_hides_behind_the_agents_user_agent(backend) {
+        let nginx = Nginx::start(&Options::default());
+        let port = nginx.port.to_string();
+        let agent = trace(backend, "{}", &["--port", &port]);
+        let mut stream = TcpStream::connect(("127.0.0.1", nginx.port)).unwrap();
+        let request = "POST /v1/traces HTTP/1.1\r\nHost: x\r\nUser-Agent: spandrel/0.1.0\r\n\
+                       Content-Length: 0\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        let spans = agent.wait_for_spans(2, LIMIT);
+        stop(agent);
+        for kind in ["client", "server"] {
+            assert_eq!(of_kind(&spans, kind, "/v1/traces"), 1, "{kind}");
+        }
+        assert!(spans.iter().all(|span| span.text("user_agent.original") == "spandrel/0.1.0"));
+    }
+}
