@@ -270,9 +270,6 @@ impl Pairing {
             self.drop_doubtful();
             self.give_up(suspects, PAIRING);
             self.uncount(Gap::Possible);
-        } else if self.rounds >= HABIT {
-            // A client that waits for its answers had theirs before it asked again.
-            self.give_up(suspects, missing.reason);
         } else if before > 1 {
             self.give_up(before, PAIRING);
             self.uncount(Gap::Cut);
