@@ -337,6 +337,33 @@ fn the_console_exporter_prints_text_where_the_file_says_so() {
 }
 
 #[test]
+fn spans_have_no_more_and_no_longer_attributes_than_the_file_allows() {
+    let (_held, path) = file(
+        "file_format: \"1.1\"\nattribute_limits: {attribute_count_limit: 4, attribute_value_length_limit: 3}\n\
+         tracer_provider: {processors: [{simple: {exporter: {console: {}}}}]}\n",
+    );
+    let output = run(&["replay", &recording(), "--config", &path]);
+    let spans: Vec<Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|line| line["resourceSpans"][0]["scopeSpans"][0]["spans"][0].clone())
+        .collect();
+    assert!(!spans.is_empty());
+    for span in spans {
+        let attributes = span["attributes"].as_array().unwrap();
+        assert_eq!(attributes.len(), 4, "{span}");
+        assert!(
+            span["droppedAttributesCount"].as_u64().unwrap() > 0,
+            "{span}"
+        );
+        for attribute in attributes {
+            let text = attribute["value"]["stringValue"].as_str().unwrap_or("");
+            assert!(text.chars().count() <= 3, "{attribute}");
+        }
+    }
+}
+
+#[test]
 fn text_on_the_console_takes_no_span_from_another_destination() {
     let directory = TempDir::new().unwrap();
     let [lines, ledger] = ["lines.jsonl", "ledger.json"].map(|name| directory.path().join(name));

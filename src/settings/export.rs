@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use spandrel_config::Config;
 use spandrel_config::settings::{
-    Batch, Compression, ConsoleFormat, Export, Exporter, Fsync, Histogram, MetricReader, Otlp,
-    Protocol, RetryOnFailure, SendingQueue, SpanProcessor, Storage, Temporality,
+    self, Batch, Compression, ConsoleFormat, Export, Exporter, Fsync, Histogram, MetricReader,
+    Otlp, Protocol, RetryOnFailure, SendingQueue, SpanProcessor, Storage, Temporality,
 };
 use spandrel_exporter::metrics::{self, AggregatorSettings, ExplicitBounds, HistogramSettings};
 use spandrel_exporter::self_telemetry::SelfTelemetrySettings;
@@ -115,7 +115,7 @@ impl Destinations<'_> {
             traces: traces.map(|processor| target(&processor.exporter, common, exhausted)),
             metrics: metrics.map(|reader| target(&reader.exporter, common, exhausted)),
             logs: None,
-            limits: exporter.map(limits).unwrap_or_default(),
+            limits: limits(exporter, self.config.attribute_limits),
             view,
             batch: BatchSettings {
                 max_request_bytes: clamp(to.max_request_bytes),
@@ -186,19 +186,29 @@ fn storage(storage: &Storage) -> StorageSettings {
     }
 }
 
-fn limits(exporter: &Exporter) -> AttributeLimits {
-    let Exporter::Otlp(otlp) = exporter else {
-        return AttributeLimits::default();
+/// The narrower one of what the backend takes and what the file asks for, which is for spans alone.
+fn limits(exporter: Option<&Exporter>, asked: settings::AttributeLimits) -> AttributeLimits {
+    let taken = match exporter {
+        Some(Exporter::Otlp(otlp)) => {
+            let limits = otlp.profile.demands().limits;
+            AttributeLimits {
+                resource_attributes: limits.resource_attributes,
+                span_attributes: limits.span_attributes,
+                point_attributes: limits.point_attributes,
+                key_length: limits.key_length,
+                value_length: limits.value_length,
+                span_value_length: limits.value_length,
+                point_value_length: limits.point_value_length,
+                array_length: limits.array_length,
+            }
+        }
+        _ => AttributeLimits::default(),
     };
-    let limits = otlp.profile.demands().limits;
+    let narrower = |taken: usize, asked: Option<u64>| taken.min(asked.map_or(taken, clamp));
     AttributeLimits {
-        resource_attributes: limits.resource_attributes,
-        span_attributes: limits.span_attributes,
-        point_attributes: limits.point_attributes,
-        key_length: limits.key_length,
-        value_length: limits.value_length,
-        point_value_length: limits.point_value_length,
-        array_length: limits.array_length,
+        span_attributes: narrower(taken.span_attributes, asked.count),
+        span_value_length: narrower(taken.span_value_length, asked.value_length),
+        ..taken
     }
 }
 
@@ -247,6 +257,7 @@ pub fn console(config: &Config, timed: bool) -> OtlpSinkSettings {
             spandrel_exporter::ConsoleFormat::OtlpJson,
         )),
         metrics: Some(Target::SameStream),
+        limits: limits(None, config.attribute_limits),
         queue: QueueSettings {
             block_on_overflow: !timed,
             ..QueueSettings::default()

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::profile::Profile;
 use crate::settings::{
-    Aggregation, Backend, Batch, Capture, Compression, Config, ConsoleFormat, Containers, Export,
-    Exporter, Fsync, Http, KeepSlow, Kubernetes, LogLevel, MetricReader, Otlp, ParentBased, Peers,
-    Protocol, QueryValues, RateLimit, RetryOnFailure, Sampler, Sampling, SelfTelemetry,
-    SendingQueue, SpanProcessor, Storage, Tls,
+    Aggregation, AttributeLimits, Backend, Batch, Capture, Compression, Config, ConsoleFormat,
+    Containers, Export, Exporter, Fsync, Http, KeepSlow, Kubernetes, LogLevel, MetricReader, Otlp,
+    ParentBased, Peers, Protocol, QueryValues, RateLimit, RetryOnFailure, Sampler, Sampling,
+    SelfTelemetry, SendingQueue, SpanProcessor, Storage, Tls,
 };
 
 /// Base of the OTLP endpoint over HTTP.
@@ -41,6 +41,7 @@ impl Config {
             // The specification says parent_based. What the kernel sees is seen whatever an application sampled.
             sampler: Sampler::AlwaysOn,
             metrics: Vec::new(),
+            attribute_limits: AttributeLimits::default(),
             capture: Capture::default(),
             http: Http::default(),
             aggregation: Aggregation::default(),

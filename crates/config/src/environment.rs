@@ -10,8 +10,8 @@ use crate::node::cut;
 use crate::pipeline::{endpoint_of, header_name, put_header};
 use crate::profile::Profile;
 use crate::settings::{
-    AttributeValue, Batch, Compression, Config, Exporter, Histogram, LogLevel, MetricReader, Otlp,
-    ParentBased, Protocol, Sampler, SpanProcessor, Temporality, Tls,
+    AttributeLimits, AttributeValue, Batch, Compression, Config, Exporter, Histogram, LogLevel,
+    MetricReader, Otlp, ParentBased, Protocol, Sampler, SpanProcessor, Temporality, Tls,
 };
 use crate::substitute::Env;
 
@@ -30,22 +30,6 @@ const UNUSED: &[(&str, &str)] = &[
     (
         "OTEL_BSP_MAX_QUEUE_SIZE",
         "what waits is bounded in bytes, by sending_queue.queue_size of a file",
-    ),
-    (
-        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
-        "attributes are bounded by design",
-    ),
-    (
-        "OTEL_ATTRIBUTE_COUNT_LIMIT",
-        "attributes are bounded by design",
-    ),
-    (
-        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
-        "attributes are bounded by design",
-    ),
-    (
-        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
-        "attributes are bounded by design",
     ),
 ];
 
@@ -153,6 +137,7 @@ impl Reader<'_> {
     fn config(&mut self) -> Config {
         let mut config = Config::silent();
         config.disabled = self.boolean("OTEL_SDK_DISABLED").unwrap_or(false);
+        config.attribute_limits = self.attribute_limits();
         let level = self.parsed(
             "OTEL_LOG_LEVEL",
             "trace, debug, info, warn or error",
@@ -275,6 +260,18 @@ impl Reader<'_> {
             }
         }
         exporters
+    }
+
+    fn attribute_limits(&mut self) -> AttributeLimits {
+        // The variables of spans go before those of all signals.
+        let mut limit = |what: &str| {
+            let own = self.number(&format!("OTEL_SPAN_ATTRIBUTE_{what}"));
+            own.or_else(|| self.number(&format!("OTEL_ATTRIBUTE_{what}")))
+        };
+        AttributeLimits {
+            value_length: limit("VALUE_LENGTH_LIMIT"),
+            count: limit("COUNT_LIMIT"),
+        }
     }
 
     fn batch(&mut self) -> Batch {

@@ -6,8 +6,8 @@ use crate::diagnostic::Findings;
 use crate::list::pairs;
 use crate::node::{Node, Value};
 use crate::settings::{
-    AttributeValue, Backend, Capture, Config, ConsoleFormat, Fsync, Http, Kubernetes, LogLevel,
-    PodSelector, QueryValues, RetryOnFailure, Selector, SendingQueue,
+    AttributeLimits, AttributeValue, Backend, Capture, Config, ConsoleFormat, Fsync, Http,
+    Kubernetes, LogLevel, PodSelector, QueryValues, RetryOnFailure, Selector, SendingQueue,
 };
 use crate::{destinations, pipeline, sampler, units};
 
@@ -19,6 +19,15 @@ pub(crate) fn extract(root: &Node, to: &mut Findings) -> Config {
         config.log_level = log_level(&level);
     }
     config.resource = resource(root, to);
+    // Those of the tracer provider go before those of all signals.
+    let limit = |key: &str| {
+        let own = root.at_path(&["tracer_provider", "limits", key]);
+        unsigned(own.or_else(|| root.at_path(&["attribute_limits", key])))
+    };
+    config.attribute_limits = AttributeLimits {
+        value_length: limit("attribute_value_length_limit"),
+        count: limit("attribute_count_limit"),
+    };
     if let Some(provider) = root.get("tracer_provider") {
         config.traces = pipeline::spans(provider, to);
         set(

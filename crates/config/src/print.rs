@@ -23,6 +23,17 @@ pub fn print(config: &Config) -> String {
             .collect();
         root.insert("resource".into(), json!({"attributes": attributes}));
     }
+    let limits = config.attribute_limits;
+    let limits: Map<String, Value> = [
+        ("attribute_value_length_limit", limits.value_length),
+        ("attribute_count_limit", limits.count),
+    ]
+    .into_iter()
+    .filter_map(|(key, limit)| Some((key.to_owned(), json!(limit?))))
+    .collect();
+    if !limits.is_empty() {
+        root.insert("attribute_limits".into(), limits.into());
+    }
     if !config.traces.is_empty() {
         let list: Vec<Value> = config.traces.iter().map(processor).collect();
         root.insert(

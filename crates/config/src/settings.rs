@@ -23,6 +23,8 @@ pub struct Config {
     pub metrics: Vec<MetricReader>,
     /// How traffic is captured.
     pub capture: Capture,
+    /// How many attributes a span may have, and how long.
+    pub attribute_limits: AttributeLimits,
     /// How HTTP is read.
     pub http: Http,
     /// How metrics are made.
@@ -39,6 +41,15 @@ pub struct Config {
     pub self_telemetry: SelfTelemetry,
     /// Longest time that data on its way may take after SIGTERM.
     pub shutdown_timeout: Duration,
+}
+
+/// Bounds of the attributes of spans; none where nothing is set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AttributeLimits {
+    /// Longest text, in characters.
+    pub value_length: Option<u64>,
+    /// Most attributes.
+    pub count: Option<u64>,
 }
 
 /// Severity of the agent's own log.

@@ -27,7 +27,7 @@ fn every_key_of_the_schema_is_valid_and_each_one_without_effect_is_named_once() 
     let expected = [
         "schema_url",
         "detection/development",
-        "attribute_limits",
+        "attribute_value_depth_limit",
         "propagator",
         "unset",
         "export_timeout",
@@ -36,7 +36,8 @@ fn every_key_of_the_schema_is_valid_and_each_one_without_effect_is_named_once() 
         "zipkin",
         "my_exporter",
         "my_processor",
-        "limits",
+        "event_count_limit",
+        "link_count_limit",
         "jaeger_remote/development",
         "composite/development",
         "my_sampler",
@@ -86,6 +87,8 @@ fn no_key_of_the_schema_is_unknown_under_its_name_in_development_or_its_stable_o
 #[test]
 fn what_has_an_effect_arrives_in_the_typed_configuration() {
     let config = load(EVERY_KEY, &[]).config;
+    let limits = config.attribute_limits;
+    assert_eq!((limits.value_length, limits.count), (Some(4096), Some(128)));
     assert_eq!(config.traces.len(), 5);
     let batch = config.traces[0].batch.unwrap();
     assert_eq!(batch.schedule_delay, Duration::from_secs(5));
@@ -256,4 +259,22 @@ fn only_variables_that_the_file_names_are_asked_for() {
     )
     .unwrap();
     assert_eq!(*asked.borrow(), ["LEVEL"]);
+}
+
+#[test]
+fn limits_of_spans_go_before_those_of_all_signals() {
+    let text = "file_format: \"1.1\"\nattribute_limits: {attribute_count_limit: 9, attribute_value_length_limit: 8}\n\
+                tracer_provider: {processors: [{simple: {exporter: {console: {}}}}], limits: {attribute_count_limit: 7}}\n";
+    let limits = load(text, &[]).config.attribute_limits;
+    assert_eq!((limits.count, limits.value_length), (Some(7), Some(8)));
+    let variables = |name: &str| match name {
+        "OTEL_ATTRIBUTE_COUNT_LIMIT" => Some("9".to_owned()),
+        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT" => Some("7".to_owned()),
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT" => Some("8".to_owned()),
+        _ => None,
+    };
+    let limits = spandrel_config::from_env(&variables)
+        .config
+        .attribute_limits;
+    assert_eq!((limits.count, limits.value_length), (Some(7), Some(8)));
 }

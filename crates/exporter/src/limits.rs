@@ -20,8 +20,10 @@ pub struct AttributeLimits {
     pub point_attributes: usize,
     /// Longest key; attributes with a longer one are left out.
     pub key_length: usize,
-    /// Longest text of a span or a resource; a longer one is cut.
+    /// Longest text of a resource; a longer one is cut.
     pub value_length: usize,
+    /// Longest text of a span; a longer one is cut.
+    pub span_value_length: usize,
     /// Longest text of a metric point; a longer one is cut.
     pub point_value_length: usize,
     /// Most entries of an array; more are cut off.
@@ -37,6 +39,7 @@ impl Default for AttributeLimits {
             point_attributes: usize::MAX,
             key_length: usize::MAX,
             value_length: usize::MAX,
+            span_value_length: usize::MAX,
             point_value_length: usize::MAX,
             array_length: usize::MAX,
         }
@@ -227,7 +230,7 @@ impl Limiter {
         let bound = Bound {
             count: self.limits.span_attributes,
             key: self.limits.key_length,
-            value: self.limits.value_length,
+            value: self.limits.span_value_length,
             array: self.limits.array_length,
         };
         if bound.fits(&whole.attributes) {

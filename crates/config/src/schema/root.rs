@@ -55,9 +55,14 @@ static RESOURCE: Shape = Shape::Map(&Map::closed(&[
         .unused("each observed service gets its own resource, found from the kernel"),
 ]));
 static ATTRIBUTE_LIMITS: Shape = Shape::Map(&Map::closed(&[
-    Field::new("attribute_value_length_limit", &NON_NEGATIVE),
-    Field::new("attribute_value_depth_limit", &NON_NEGATIVE),
-    Field::new("attribute_count_limit", &NON_NEGATIVE),
+    Field::new("attribute_value_length_limit", &NON_NEGATIVE).acts(
+        "Longest text of an attribute of a span, in characters; a longer one is cut, and counted.",
+    ),
+    Field::new("attribute_value_depth_limit", &NON_NEGATIVE)
+        .unused("values have no depth: they are texts, numbers and lists of texts"),
+    Field::new("attribute_count_limit", &NON_NEGATIVE).acts(
+        "Most attributes of a span; what is left out is counted in its dropped_attributes_count.",
+    ),
 ]));
 static PROPAGATORS: Shape = Shape::OneOf(&Map::open(&[
     Field::new("tracecontext", &EMPTY),
@@ -144,8 +149,7 @@ pub(crate) static MAP: Map = Map::open(&[
     Field::new("disabled", &BOOL).acts("True captures and sends nothing."),
     Field::new("log_level", &logs::SEVERITY).acts("Least severity of the agent's own log."),
     Field::new("resource", &RESOURCE),
-    Field::new("attribute_limits", &ATTRIBUTE_LIMITS)
-        .unused("the attributes Spandrel writes are bounded by its own design"),
+    Field::new("attribute_limits", &ATTRIBUTE_LIMITS),
     Field::new("propagator", &PROPAGATOR)
         .unused("Spandrel reads traceparent and changes no request"),
     Field::new("tracer_provider", &traces::PROVIDER),

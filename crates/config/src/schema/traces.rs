@@ -39,13 +39,18 @@ static PROCESSORS: Shape = Shape::List {
 };
 
 pub(crate) static LIMITS: Shape = Shape::Map(&Map::closed(&[
-    Field::new("attribute_value_length_limit", &NON_NEGATIVE),
-    Field::new("attribute_value_depth_limit", &NON_NEGATIVE),
-    Field::new("attribute_count_limit", &NON_NEGATIVE),
-    Field::new("event_count_limit", &NON_NEGATIVE),
-    Field::new("link_count_limit", &NON_NEGATIVE),
-    Field::new("event_attribute_count_limit", &NON_NEGATIVE),
-    Field::new("link_attribute_count_limit", &NON_NEGATIVE),
+    Field::new("attribute_value_length_limit", &NON_NEGATIVE).acts(
+        "Longest text of an attribute of a span, in characters; a longer one is cut, and counted.",
+    ),
+    Field::new("attribute_value_depth_limit", &NON_NEGATIVE)
+        .unused("values have no depth: they are texts, numbers and lists of texts"),
+    Field::new("attribute_count_limit", &NON_NEGATIVE).acts(
+        "Most attributes of a span; what is left out is counted in its dropped_attributes_count.",
+    ),
+    Field::new("event_count_limit", &NON_NEGATIVE).unused("spans have no events"),
+    Field::new("link_count_limit", &NON_NEGATIVE).unused("spans have no links"),
+    Field::new("event_attribute_count_limit", &NON_NEGATIVE).unused("spans have no events"),
+    Field::new("link_attribute_count_limit", &NON_NEGATIVE).unused("spans have no links"),
 ]));
 
 static WITH_RATIO: Shape = Shape::Map(&Map::closed(&[
@@ -142,7 +147,7 @@ static CONFIGURATOR: Shape = Shape::Map(&Map::closed(&[
 
 pub(crate) static PROVIDER: Shape = Shape::Map(&Map::closed(&[
     Field::new("processors", &PROCESSORS).required(),
-    Field::new("limits", &LIMITS).unused("the spans Spandrel makes are bounded by its own design"),
+    Field::new("limits", &LIMITS),
     Field::new("sampler", &SAMPLER),
     Field::new("id_generator", &ID_GENERATOR).unused("span identifiers are always random"),
     Field::new("tracer_configurator/development", &CONFIGURATOR)

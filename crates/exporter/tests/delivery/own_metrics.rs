@@ -524,6 +524,7 @@ async fn points_cuts_collections_and_the_process_are_told() {
             metrics: Some(Target::Otlp(grpc(&server))),
             limits: AttributeLimits {
                 value_length: 2,
+                span_value_length: 2,
                 ..AttributeLimits::default()
             },
             ..DestinationSettings::default()
