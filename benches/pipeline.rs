@@ -87,6 +87,7 @@ fn message(connection: u64, round: u64, direction: Direction, payload: Bytes) ->
         direction,
         position: round * payload.len() as u64,
         length: payload.len() as u32,
+        unseen: 0,
         payload,
         tail: Bytes::new(),
         started: None,

@@ -85,6 +85,7 @@ fn message(time: u64, direction: Direction, text: &'static str) -> Event {
         direction,
         position: 0,
         length: text.len().try_into().unwrap(),
+        unseen: 0,
         payload: text.as_bytes().into(),
         tail: Default::default(),
         started: None,

@@ -184,6 +184,10 @@ pub struct Message {
     pub position: u64,
     /// Bytes read or written.
     pub length: u32,
+    /// Bytes right before `position` of which no message comes: the kernel has moved on over them, and no program of the
+    /// capture was told.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unseen: u32,
     /// The first captured bytes, at most `length`.
     #[serde(with = "crate::recording::payload")]
     pub payload: Bytes,
@@ -228,12 +232,22 @@ pub struct MessageFlags {
     /// A head begins or goes on here, and the copy ends before the head does.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub head_cut: bool,
+    /// The position is the sum of the lengths that were seen, for want of the kernel's own numbers: bytes that were not
+    /// seen are missing in it, and make no gap.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub counted: bool,
 }
 
 impl MessageFlags {
     fn is_plain(&self) -> bool {
         *self == Self::default()
     }
+}
+
+// Serde hands over a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Message {

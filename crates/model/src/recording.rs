@@ -279,6 +279,7 @@ mod tests {
             direction: Direction::Ingress,
             position: 0,
             length: payload.len() as u32,
+            unseen: 0,
             payload: Bytes::from_static(payload),
             tail: Bytes::new(),
             started: None,

@@ -49,7 +49,7 @@ layouts! {
         header: Header, connection: u64, position: u64, started: u64, arrived: u64,
         process_started: u64, cgroup: u64, goroutine: u64, tgid: u32, tid: u32, length: u32,
         srtt_us: u32, retransmits: u32, payload_length: u16, tail_length: u8, direction: u8,
-        flags: u8, pad: [u8; 7],
+        unseen: u32, flags: u8, pad: [u8; 3],
     }
     /// A TCP connection.
     Opened = "event_opened" {
@@ -104,6 +104,7 @@ pub(crate) mod kind {
 pub(crate) mod message_flag {
     pub(crate) const PART: u8 = 1;
     pub(crate) const HEAD_CUT: u8 = 2;
+    pub(crate) const COUNTED: u8 = 4;
 }
 
 /// `enum outcome`, in its order; the first is no drop.

@@ -244,6 +244,7 @@ fn message(
         direction,
         position: at!(record.u64(Message.position)),
         length,
+        unseen: at!(record.u32(Message.unseen)),
         payload: Bytes::new(),
         tail: Bytes::new(),
         started: known(at!(record.u64(Message.started))),
@@ -263,6 +264,7 @@ fn message(
         flags: MessageFlags {
             part: flags & abi::message_flag::PART != 0,
             head_cut: flags & abi::message_flag::HEAD_CUT != 0,
+            counted: flags & abi::message_flag::COUNTED != 0,
         },
     });
     let place = Place {

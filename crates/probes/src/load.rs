@@ -150,6 +150,12 @@ const SOCKET: &[Program] = &[
     program("socket_send", "btf_trace_sock_send_length", "messages"),
     program("socket_recv", "btf_trace_sock_recv_length", "messages"),
 ];
+/// More programs of backend `socket`.
+const SOCKET_MORE: &[Program] = &[program(
+    "socket_unseen",
+    "btf_trace_tcp_rcv_space_adjust",
+    "splice from sockets",
+)];
 const FEXIT: &[Program] = &[
     program("fexit_send", "tcp_sendmsg", "messages"),
     program("fexit_recv", "tcp_recvmsg", "messages"),
@@ -214,7 +220,7 @@ fn ladder(choice: BackendChoice) -> Vec<Rung> {
         needed,
         more,
     };
-    let socket = rung(Backend::Socket, SOCKET, &[]);
+    let socket = rung(Backend::Socket, SOCKET, SOCKET_MORE);
     let fexit = rung(Backend::Fexit, FEXIT, FEXIT_MORE);
     let syscall = rung(Backend::Syscall, SYSCALL, SYSCALL_MORE);
     let syscall_read = rung(Backend::Syscall, SYSCALL_READ, SYSCALL_MORE);
@@ -229,7 +235,7 @@ fn ladder(choice: BackendChoice) -> Vec<Rung> {
 /// Scratches of the kernel side for the programs of a backend (`enum program_slot`).
 const fn slots(backend: Backend) -> u32 {
     match backend {
-        Backend::Socket => 2,
+        Backend::Socket => 3,
         Backend::Fexit => 6,
         Backend::Syscall => 3,
     }

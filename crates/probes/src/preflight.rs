@@ -3,7 +3,7 @@
 use std::fs;
 
 use libbpf_rs::btf::Btf;
-use libbpf_rs::btf::types::{Func, Typedef};
+use libbpf_rs::btf::types::{Func, Struct, Typedef};
 
 use crate::cgroup;
 use crate::load::{self, CaptureError};
@@ -57,6 +57,7 @@ pub fn preflight() -> Vec<Finding> {
     findings.extend(capabilities());
     if let Ok(btf) = &btf {
         findings.extend(hooks(btf));
+        findings.push(multipath(btf));
     }
     for backend in [
         BackendChoice::Socket,
@@ -189,6 +190,10 @@ fn hooks(btf: &Btf<'_>) -> Vec<Finding> {
         ("btf_trace_tcp_destroy_sock", "closes after the last read"),
         ("btf_trace_tcp_sendmsg_locked", "starts of sends"),
         ("btf_trace_sk_data_ready", "arrival of received data"),
+        (
+            "btf_trace_tcp_rcv_space_adjust",
+            "length of what is read by splice (backend `socket`)",
+        ),
         ("btf_trace_sched_process_exec", "process starts"),
     ] {
         let present = btf.type_by_name::<Typedef<'_>>(name).is_some()
@@ -207,6 +212,26 @@ fn hooks(btf: &Btf<'_>) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Not a fault where it is missing: then no program can use it.
+fn multipath(btf: &Btf<'_>) -> Finding {
+    let socket = btf.type_by_name::<Struct<'_>>("mptcp_sock");
+    let enabled = fs::read_to_string("/proc/sys/net/mptcp/enabled").unwrap_or_default();
+    let counts = socket.is_some_and(|socket| {
+        let consumed = std::ffi::OsStr::new("bytes_consumed");
+        socket.iter().any(|member| member.name == Some(consumed))
+    });
+    let detail = if socket.is_none() {
+        "not in this kernel"
+    } else if enabled.trim() == "0" {
+        "seen like TCP; switched off here (net.mptcp.enabled)"
+    } else if counts {
+        "seen like TCP, but not by backend `fexit`"
+    } else {
+        "seen like TCP, but bytes that were not seen leave no gap"
+    };
+    finding("MPTCP", true, detail, "")
 }
 
 fn rung(backend: BackendChoice) -> Finding {

@@ -524,4 +524,178 @@ def long_body():
     c.close(); s.close()
 
 
+def splice():
+    """Reads by splice, which no tracepoint tells of, then by read; the last bytes again by splice."""
+    c, s = pair()
+    r, w = os.pipe()
+    c.send(b"head"); s.recv(4)
+    c.send(b"b" * 1000); got = 0
+    while got < 1000:
+        got += os.splice(s.fileno(), w, 1000 - got)
+    os.read(r, 4096)
+    c.send(b"next"); s.recv(100)
+    c.send(b"tail" * 10); c.shutdown(socket.SHUT_WR)
+    s.recv(1, socket.MSG_PEEK)
+    while os.splice(s.fileno(), w, 4096):
+        pass
+    s.close(); c.close()
+
+
+def zero_copy():
+    """Reads by TCP_ZEROCOPY_RECEIVE: whole pages into a mapping, what is left by a copy."""
+    import time
+    c, s = pair()
+    c.send(b"head"); s.recv(4)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    area = libc.mmap(None, 1 << 16, mmap.PROT_READ, mmap.MAP_SHARED, s.fileno(), 0)
+    assert area not in (None, ctypes.c_void_p(-1).value), os.strerror(ctypes.get_errno())
+    c.send(b"z" * 3000); time.sleep(0.05)
+    copy = ctypes.create_string_buffer(4096)
+    # address, length, hint, unread, error, copy buffer, its length
+    asked = struct.pack("QIIIiQi", area, 1 << 16, 0, 0, 0, ctypes.addressof(copy), 4096).ljust(64, b"\0")
+    buffer = ctypes.create_string_buffer(asked, 64)
+    size = ctypes.c_uint(64)
+    assert libc.getsockopt(s.fileno(), socket.IPPROTO_TCP, 35, buffer, ctypes.byref(size)) == 0, ctypes.get_errno()
+    _, mapped, _, _, _, _, copied = struct.unpack_from("QIIIiQi", buffer.raw)
+    say(read=mapped + copied)
+    assert mapped + copied == 3000, (mapped, copied)
+    c.send(b"next"); s.recv(100)
+    c.close(); s.close()
+
+
+def last_and_fin():
+    """The last bytes and the end of the connection in one read; before it, and with more than one read behind."""
+    c, s = pair()
+    s.send(b"whole"); s.close()
+    c.recv(1, socket.MSG_PEEK)
+    import time
+    time.sleep(0.05)
+    assert c.recv(100) == b"whole" and c.recv(100) == b""
+    c.close()
+    c, s = pair()
+    s.send(b"in two"); s.close()
+    time.sleep(0.05)
+    c.recv(3); c.recv(3); c.close()
+
+
+def aborted():
+    """Closed without waiting, with bytes unread and unsent."""
+    c, s = pair()
+    c.send(b"question"); s.recv(100)
+    s.send(b"unread"); c.recv(1, socket.MSG_PEEK)
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)); c.close()
+    try:
+        s.recv(100)
+    except ConnectionResetError:
+        pass
+    s.close()
+
+
+def reset_after_fin():
+    """This end has said that it is done, the other one has taken note, and resets."""
+    import time
+    c, s = pair()
+    c.send(b"x"); s.recv(100)
+    c.shutdown(socket.SHUT_WR); s.recv(100)
+    while c.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) != b"\x05":
+        time.sleep(0.01)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)); s.close()
+    try:
+        c.recv(100)
+    except ConnectionResetError:
+        pass
+    c.close()
+
+
+def with_syn():
+    """Data in the SYN, in a network namespace where that is allowed."""
+    assert libc.unshare(0x40000000) == 0, os.strerror(ctypes.get_errno())
+    request = struct.pack("16sH22x", b"lo", 1)
+    import fcntl
+    fcntl.ioctl(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0x8914, request)
+    with open("/proc/sys/net/ipv4/tcp_fastopen", "w") as setting:
+        setting.write("0x607")  # both sides, no cookies asked for
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0)); listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 8); listener.listen()
+    client = socket.socket()
+    client.sendto(b"early", socket.MSG_FASTOPEN, listener.getsockname())
+    server, _ = listener.accept()
+    say(port=listener.getsockname()[1], client_port=client.getsockname()[1])
+    say(acknowledged=bool(client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[5] & 32))
+    assert server.recv(100) == b"early"
+    server.send(b"answer"); client.recv(100)
+    client.send(b"later"); server.recv(100)
+    client.close(); server.close()
+
+
+def two_senders():
+    """Two threads send on one socket; what each message says is where it was in the stream."""
+    c, s = pair()
+    count, size = 500, 64  # fewer than are copied in one direction
+    def send(name):
+        for n in range(count):
+            c.send((b"%s%06d" % (name, n)).ljust(size, b"."))
+    threads = [threading.Thread(target=send, args=(name,)) for name in (b"a", b"b")]
+    for thread in threads:
+        thread.start()
+    stream = b""
+    while len(stream) < 2 * count * size:
+        stream += s.recv(1 << 16)
+    for thread in threads:
+        thread.join()
+    say(order=[stream[n:n + 7].decode() for n in range(0, len(stream), size)], size=size)
+    c.close(); s.close()
+
+
+def older():
+    """A connection that was used before."""
+    c, s = pair()
+    c.send(b"o" * 777); s.recv_into(bytearray(777), 777, socket.MSG_WAITALL)
+    c.send(b"half read"); s.recv(4)
+    say(ready=True); go()
+    s.recv(100); s.send(b"answer"); c.recv(100)
+    c.send(b"question"); s.recv(100)
+    c.close(); s.close()
+
+
+def urgent():
+    c, s = pair()
+    c.send(b"before"); s.recv(100)
+    c.send(b"!", socket.MSG_OOB)
+    import time
+    time.sleep(0.05)
+    assert s.recv(1, socket.MSG_OOB) == b"!"
+    c.send(b"behind"); s.recv(100)
+    c.close(); s.close()
+
+
+def bpf(command, layout, *values):
+    attributes = ctypes.create_string_buffer(struct.pack(layout, *values).ljust(128, b"\0"), 128)
+    result = libc.syscall(321, command, attributes, 128)
+    assert result >= 0, os.strerror(ctypes.get_errno())
+    return result
+
+
+def sockmap():
+    """A program puts eight bytes before everything that the client sends: the kernel's numbers count them, too."""
+    c, s = pair()
+    instruction = lambda code, register=0, value=0: struct.pack("BBhi", code, register, 0, value)
+    code = ctypes.create_string_buffer(b"".join([
+        instruction(0xb7, 2, 0), instruction(0xb7, 3, 8), instruction(0xb7, 4, 0), instruction(0x85, 0, 90),
+        instruction(0xb7, 0, 1), instruction(0x95)]))
+    license = ctypes.create_string_buffer(b"GPL")
+    program = bpf(5, "IIQQ", 16, 6, ctypes.addressof(code), ctypes.addressof(license))
+    table = bpf(0, "IIII", 15, 4, 4, 1)
+    bpf(8, "III", table, program, 7)
+    key, value = ctypes.c_uint(0), ctypes.c_uint(c.fileno())
+    bpf(2, "I4xQQQ", table, ctypes.addressof(key), ctypes.addressof(value), 0)
+    for text in (b"first", b"second"):
+        c.send(text)
+        got = 0
+        while got < len(text) + 8:
+            got += len(s.recv(100))
+    c.close(); s.close()
+
+
 globals()[sys.argv[1]]()

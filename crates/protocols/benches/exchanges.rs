@@ -35,6 +35,7 @@ fn message(connection: u64, round: u64, direction: Direction, bytes: &'static [u
         direction,
         position: round * bytes.len() as u64,
         length: bytes.len() as u32,
+        unseen: 0,
         payload: Bytes::from_static(bytes),
         tail: Bytes::new(),
         started: None,

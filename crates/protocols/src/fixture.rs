@@ -11,6 +11,7 @@ pub(crate) fn message(position: u64, payload: &'static [u8]) -> Message {
         direction: Direction::Ingress,
         position,
         length: payload.len() as u32,
+        unseen: 0,
         payload: Bytes::from_static(payload),
         tail: Bytes::new(),
         started: None,

@@ -86,6 +86,8 @@ pub(crate) struct Chunk {
     tail: Bytes,
     /// Begins where the program's read or write began.
     pub(crate) whole: bool,
+    /// Bytes before it of which no message comes.
+    unseen: u32,
     pub(crate) meta: Meta,
 }
 
@@ -117,6 +119,7 @@ impl Chunk {
             payload,
             tail,
             whole: true,
+            unseen: message.unseen,
             meta: Meta {
                 time: message.stamp.time,
                 started: Moment::new(message.started),
@@ -127,6 +130,11 @@ impl Chunk {
                 retransmits: message.retransmits,
             },
         }
+    }
+
+    /// Where the bytes begin that no other message has.
+    fn reach(&self) -> u64 {
+        self.position.saturating_sub(u64::from(self.unseen))
     }
 
     pub(crate) fn end(&self) -> u64 {
@@ -268,16 +276,18 @@ impl Stream {
     pub(crate) fn next_ready(&mut self) -> Option<Item> {
         loop {
             let next = self.next?;
-            let Some((&position, _)) = self.pending.first_key_value() else {
+            let Some((&position, first)) = self.pending.first_key_value() else {
                 self.given_up = false;
                 return None;
             };
             if position > next {
-                if !self.given_up {
-                    return None;
+                if first.reach() > next {
+                    if !self.given_up {
+                        return None;
+                    }
+                    // One give-up is for one gap: what follows may still come in order.
+                    self.given_up = self.pending.len() > MAX_PENDING;
                 }
-                // One give-up is for one gap: what follows may still come in order.
-                self.given_up = self.pending.len() > MAX_PENDING;
                 self.next = Some(position);
                 return Some(Item::Lost(position - next));
             }
@@ -403,6 +413,21 @@ mod tests {
         stream.give_up();
         drain(&mut stream, Accepted::Held, &mut text);
         assert_eq!(text, "<5>f");
+    }
+
+    #[test]
+    fn bytes_that_no_message_brings_are_not_waited_for() {
+        let mut stream = Stream::starting_at(0);
+        let mut text = String::new();
+        let mut unseen = chunk(10, b"k");
+        unseen.unseen = 7;
+        let accepted = stream.accept(unseen);
+        drain(&mut stream, accepted, &mut text);
+        assert_eq!(text, "", "the first three may still come");
+        let accepted = stream.accept(chunk(0, b"abc"));
+        drain(&mut stream, accepted, &mut text);
+        assert_eq!(text, "abc<7>k");
+        assert!(!stream.is_waiting());
     }
 
     #[test]

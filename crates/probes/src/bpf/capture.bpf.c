@@ -18,6 +18,7 @@
 #include "payload.h"
 #include "uring.h"
 #include "lineage.h"
+#include "positions.h"
 #include "message.h"
 #include "syscall.h"
 #include "several.h"

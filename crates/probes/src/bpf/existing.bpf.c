@@ -32,6 +32,7 @@ int existing_tcp(struct bpf_iter__tcp *ctx)
 	if (!c)
 		return 0;
 	c->established = 1;
+	anchor_here(sk, c);
 	if (bpf_map_lookup_elem(&listeners, &listener))
 		c->role = ROLE_SERVER;
 	read_tuple(sk, &tuple);
@@ -40,7 +41,7 @@ int existing_tcp(struct bpf_iter__tcp *ctx)
 		return 0;
 	}
 	/* Otherwise it is announced with a message of a process in the agent's pid namespace. */
-	if (!pid_namespace)
+	if (!pid_namespace && !is_subflow(sk))
 		c->announced = announce_tcp(sk, c);
 	return 0;
 }

@@ -7,7 +7,7 @@
 SEC("fentry/tcp_sendmsg")
 int BPF_PROG(fexit_start, struct sock *sk, struct msghdr *message)
 {
-	on_send_start(sk, message);
+	on_send_start(sk, message, 0, 0);
 	return 0;
 }
 

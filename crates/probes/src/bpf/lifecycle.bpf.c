@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /* The life of connections: opened, half closed, closed; when sends start and when data arrives. */
 
+/* What is read after a reset comes after the state was closed. */
+static __always_inline __u64 bytes_in_all(struct connection *c, __u8 direction)
+{
+	return c->position[direction] > c->passed[direction] ? c->position[direction] : c->passed[direction];
+}
+
 static __always_inline void close_connection(struct sock *sk, struct connection *c)
 {
 	union control_event event = {};
@@ -8,8 +14,8 @@ static __always_inline void close_connection(struct sock *sk, struct connection 
 	if (c->announced) {
 		begin(&event.header, EVENT_CLOSED);
 		event.closed.connection = c->id;
-		event.closed.ingress_bytes = c->position[DIRECTION_INGRESS];
-		event.closed.egress_bytes = c->position[DIRECTION_EGRESS];
+		event.closed.ingress_bytes = bytes_in_all(c, DIRECTION_INGRESS);
+		event.closed.egress_bytes = bytes_in_all(c, DIRECTION_EGRESS);
 		event.closed.reset = c->reset;
 		submit_control(&event, sizeof(event.closed));
 		c->announced = 0;
@@ -40,6 +46,8 @@ static __always_inline void on_connecting(struct sock *sk)
 	c->role = ROLE_CLIENT;
 	c->reset = 0;
 	c->established = 0;
+	c->anchored = 0;
+	c->fin_sent = 0;
 	c->connect_started = bpf_ktime_get_ns();
 	c->connect_tgid = tgid;
 	c->connect_process_started = task->group_leader->start_boottime;
@@ -55,12 +63,18 @@ static __always_inline void on_established(struct sock *sk, int before)
 	struct process_rule *rule;
 	struct own_key own;
 
-	c = before == STATE_SYN_SENT ? find_connection(sk) : make_connection(sk, ORIGIN_OBSERVED);
+	/* Of MPTCP only the subflow tells that it connects. */
+	if (before == STATE_SYN_SENT && sk->sk_protocol == IPPROTO_TCP)
+		c = find_connection(sk);
+	else
+		c = make_connection(sk, ORIGIN_OBSERVED);
 	if (!c)
 		return;
 	c->established = 1;
+	anchor_at_first_byte(sk, c, before == STATE_SYN_SENT);
 	own = handshake_of(sk);
 	if (before == STATE_SYN_SENT) {
+		c->role = ROLE_CLIENT;
 		/* The other end is established after this one. */
 		if (c->ignored == OUTCOME_SELF) {
 			add_own(own.lower, own.higher);
@@ -74,12 +88,17 @@ static __always_inline void on_established(struct sock *sk, int before)
 		}
 	}
 	read_tuple(sk, &tuple);
+	/* The accepting socket of MPTCP gets its addresses later. A subflow may prove to be a connection of TCP. */
+	if (!tuple.peer_port) {
+		c->ports_unknown = 1;
+		return;
+	}
 	if (!port_wanted(tuple.local_port, tuple.peer_port)) {
 		c->ignored = OUTCOME_PORT_FILTERED;
 		return;
 	}
 	/* Whose a new connection is shows with its first message, which announces it, too. */
-	if (pid_namespace)
+	if (pid_namespace || c->announced || (sk->sk_protocol == IPPROTO_TCP && is_subflow(sk)))
 		return;
 	/* A denied process' connection is announced only if another process uses it. */
 	rule = bpf_map_lookup_elem(&processes, &c->connect_tgid);
@@ -93,7 +112,9 @@ int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
 {
 	struct connection *c;
 
-	if (sk->sk_protocol != IPPROTO_TCP)
+	bool multipath = sk->sk_protocol == IPPROTO_MPTCP;
+
+	if (sk->sk_protocol != IPPROTO_TCP && !(has_multipath() && multipath))
 		return 0;
 	if (after == STATE_SYN_SENT) {
 		on_connecting(sk);
@@ -106,6 +127,8 @@ int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
 	c = find_connection(sk);
 	if (!c)
 		return 0;
+	if (after == STATE_FIN_WAIT1 || after == STATE_LAST_ACK)
+		c->fin_sent = 1;
 	if (after == STATE_CLOSE_WAIT || after == STATE_CLOSING)
 		half_close(c, DIRECTION_INGRESS);
 	else if (after == STATE_FIN_WAIT1 || after == STATE_LAST_ACK)
@@ -114,7 +137,10 @@ int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
 		/* Not by FINs of both sides: from a state that has still to see one, or with an error. */
 		c->reset = before == STATE_ESTABLISHED || before == STATE_CLOSE_WAIT || before == STATE_FIN_WAIT1 ||
 			   sk->sk_err;
-		if (!close_at_destroy || !c->announced)
+		/* Before the numbers are made anew, which a socket that is closed without waiting does. */
+		c->passed[DIRECTION_INGRESS] = bytes_passed(sk, c, DIRECTION_INGRESS);
+		c->passed[DIRECTION_EGRESS] = bytes_passed(sk, c, DIRECTION_EGRESS);
+		if (!close_at_destroy || !c->announced || multipath)
 			close_connection(sk, c);
 	}
 	return 0;
@@ -145,24 +171,45 @@ int BPF_PROG(tcp_destroy_twin, struct sock *sk)
 	return 0;
 }
 
-/* Fires for each segment of a send, with the socket locked: the first one since the last send's end counts. */
-static __always_inline void on_send_start(struct sock *sk, struct msghdr *message)
+/*
+ * Fires for each segment of a send, with the socket locked: the first one since the last send's end counts. `number` is
+ * that of the segment's first byte, `left` what the send has still to send, 0 where that is not known.
+ */
+static __always_inline void on_send_start(struct sock *sk, struct msghdr *message, __u32 number, __u32 left)
 {
 	struct connection *c = find_connection(sk);
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct send *send;
 
 	if (uses_uring(task) && !in_socket_call(task))
 		begin_sending(task, sk, message);
-	if (!c || c->ignored || (c->send_started && c->send_tid == task->pid))
+	if (!c || c->ignored)
 		return;
-	c->send_tid = task->pid;
-	c->send_started = bpf_ktime_get_ns();
+	send = &c->sends[0];
+	if (send->started && send->tid != task->pid)
+		send = &c->sends[1];
+	if (send->started && send->tid == task->pid) {
+		/* Another send than the first: of several that are one call, or the first one's end was not seen. */
+		if (number - send->number != send->left - left) {
+			send->number = number;
+			send->left = left;
+		}
+		return;
+	}
+	send->tid = task->pid;
+	send->first = number;
+	send->number = number;
+	send->left = left;
+	send->started = bpf_ktime_get_ns();
 }
 
 SEC("tp_btf/tcp_sendmsg_locked")
 int BPF_PROG(send_start, struct sock *sk, struct msghdr *message)
 {
-	on_send_start(sk, message);
+	struct tcp_sock *tcp = as_tcp(sk);
+
+	if (tcp)
+		on_send_start(sk, message, tcp->write_seq, message->msg_iter.count);
 	return 0;
 }
 
@@ -172,7 +219,7 @@ int BPF_PROG(send_start, struct sock *sk, struct msghdr *message)
  */
 static __always_inline __u64 arrival_time(struct sock *sk)
 {
-	struct tcp_sock *tcp = as_tcp(sk);
+	struct tcp_sock *tcp = sk->sk_protocol == IPPROTO_TCP ? as_tcp(sk) : NULL;
 	__u64 time = tcp ? tcp->tcp_clock_cache : 0;
 
 	return time ? time : bpf_ktime_get_ns();
@@ -182,7 +229,7 @@ static __always_inline void on_data_ready(struct sock *sk)
 {
 	struct connection *c;
 
-	if (sk->sk_protocol != IPPROTO_TCP)
+	if (sk->sk_protocol != IPPROTO_TCP && sk->sk_protocol != IPPROTO_MPTCP)
 		return;
 	c = find_connection(sk);
 	if (!c || c->arrived || c->ignored)

@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /* Backend `socket`: the tracepoints that fire once for each send and receive of a socket (kernel 6.3). */
 
-static __always_inline void read_facts(struct sock *sk, struct facts *facts)
+static __always_inline void read_facts(struct sock *sk, struct facts *facts, __u8 direction)
 {
 	struct tcp_sock *tcp;
 
 	facts->family = sk->__sk_common.skc_family;
 	facts->protocol = sk->sk_protocol;
+	if (facts->family == AF_UNIX) {
+		facts->counted = 1;
+		return;
+	}
+	if (has_multipath() && facts->protocol == IPPROTO_MPTCP)
+		read_multipath(sk, facts, direction);
 	if (facts->protocol != IPPROTO_TCP)
 		return;
 	tcp = as_tcp(sk);
@@ -14,12 +20,18 @@ static __always_inline void read_facts(struct sock *sk, struct facts *facts)
 		return;
 	facts->srtt_us = tcp->srtt_us >> 3;
 	facts->retransmits = tcp->total_retrans;
+	facts->end = direction == DIRECTION_EGRESS ? tcp->write_seq : tcp->copied_seq;
 }
 
-static __always_inline bool has_unread(struct sock *sk)
+static __always_inline bool has_unread(struct sock *sk, const struct facts *facts)
 {
-	struct tcp_sock *tcp = as_tcp(sk);
+	struct tcp_sock *tcp;
 
+	if (has_multipath() && facts->protocol == IPPROTO_MPTCP)
+		return has_unread_multipath(sk);
+	if (facts->protocol != IPPROTO_TCP)
+		return true;
+	tcp = as_tcp(sk);
 	return tcp && *(volatile __u32 *)&tcp->rcv_nxt != tcp->copied_seq;
 }
 
@@ -91,25 +103,26 @@ static __always_inline int on_socket_length(__u32 slot, struct sock *sk, int ret
 	__u64 time = 0;
 	bool by_uring;
 
-	read_facts(sk, &facts);
+	read_facts(sk, &facts, direction);
 	if (!is_ours(&facts, sk->sk_type))
 		return 0;
 	task = (void *)bpf_get_current_task_btf();
 	by_uring = uses_uring(task) && !in_socket_call(task);
 	if (by_uring)
 		source_of_uring(&source, task, sk, direction, ret, flags);
-	if (direction == DIRECTION_INGRESS && (flags & (MSG_PEEK | MSG_ERRQUEUE)))
+	/* Urgent data is beside the stream. */
+	if (direction == DIRECTION_INGRESS && (flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB)))
 		return 0;
 	c = find_connection(sk);
 	if (c && direction == DIRECTION_EGRESS)
-		time = take_start(c, task);
+		time = take_start(c, task, ret, &facts.end);
 	if (!by_uring && (direction == DIRECTION_EGRESS || !(flags & MSG_TRUNC)))
 		source_of_current(&source, task, sk, direction, ret, flags);
 	if (ret <= 0)
 		return 0;
 	if (c && direction == DIRECTION_INGRESS) {
 		time = take_arrival(c);
-		c->arrival_unknown = has_unread(sk);
+		c->arrival_unknown = has_unread(sk, &facts);
 	}
 	handle(slot, task, sk, c, &facts, &source, ret, direction, time);
 	return 0;
@@ -125,4 +138,40 @@ SEC("tp_btf/sock_recv_length")
 int BPF_PROG(socket_recv, struct sock *sk, int ret, int flags)
 {
 	return on_socket_length(SLOT_RECV, sk, ret, flags, DIRECTION_INGRESS);
+}
+
+/*
+ * Reads that no tracepoint tells of: splice(2), TCP_ZEROCOPY_RECEIVE. This one fires for each piece that is read, by
+ * whatever call, with the socket locked and `copied_seq` moved on.
+ */
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(socket_unseen, struct sock *sk)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct pt_regs *regs = saved_registers(task);
+	struct source source = {};
+	struct facts facts = {};
+	struct connection *c;
+	__u32 length;
+	__u64 time;
+
+	if (!IS_UNSEEN_READ(CALL_NUMBER(regs)) || !IN_CALL(regs) || IS_COMPAT(regs))
+		return 0;
+	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
+		return 0;
+	read_facts(sk, &facts, DIRECTION_INGRESS);
+	if (facts.protocol != IPPROTO_TCP)
+		return 0;
+	c = find_connection(sk);
+	if (!c || c->counted || !is_anchored(c, DIRECTION_INGRESS) || is_rewritten(sk))
+		return 0;
+	if (is_over_fin(sk, facts.end))
+		facts.end--;
+	length = facts.end - (c->start[DIRECTION_INGRESS] + (__u32)c->position[DIRECTION_INGRESS]);
+	if (!length || length > STEP_BACK)
+		return 0;
+	time = take_arrival(c);
+	c->arrival_unknown = has_unread(sk, &facts);
+	handle(SLOT_READ_UNSEEN, task, sk, c, &facts, &source, length, DIRECTION_INGRESS, time);
+	return 0;
 }

@@ -4,7 +4,7 @@
 #define MULTIPLE_MAX 8
 #define MULTIPLE_SUMMED 1024
 
-static __always_inline bool look_up(bool cast, __u32 fd, struct sock **found, struct facts *facts)
+static __always_inline bool look_up(bool cast, __u32 fd, struct sock **found, struct facts *facts, __u32 direction)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct fdtable *table = task->files->fdt;
@@ -30,10 +30,11 @@ static __always_inline bool look_up(bool cast, __u32 fd, struct sock **found, st
 		type = sk->sk_type;
 		if (!is_ours(facts, type))
 			return false;
-		if (facts->family != AF_UNIX) {
+		if (facts->family != AF_UNIX && facts->protocol == IPPROTO_TCP) {
 			tcp = CAST(sk, struct tcp_sock);
 			facts->srtt_us = tcp->srtt_us >> 3;
 			facts->retransmits = tcp->total_retrans;
+			facts->end = direction == DIRECTION_EGRESS ? tcp->write_seq : tcp->copied_seq;
 		}
 	} else {
 		struct socket *socket;
@@ -52,20 +53,29 @@ static __always_inline bool look_up(bool cast, __u32 fd, struct sock **found, st
 		if (!is_ours(facts, type))
 			return false;
 		facts->inode = BPF_CORE_READ(entry, f_inode, i_ino);
-		if (facts->family != AF_UNIX) {
+		if (facts->family != AF_UNIX && facts->protocol == IPPROTO_TCP) {
 			tcp = (void *)sk;
 			facts->srtt_us = BPF_CORE_READ(tcp, srtt_us) >> 3;
 			facts->retransmits = BPF_CORE_READ(tcp, total_retrans);
+			if (direction == DIRECTION_EGRESS)
+				facts->end = BPF_CORE_READ(tcp, write_seq);
+			else
+				facts->end = BPF_CORE_READ(tcp, copied_seq);
 		}
 	}
+	facts->counted = facts->family == AF_UNIX;
+	if (has_multipath() && facts->family != AF_UNIX && facts->protocol == IPPROTO_MPTCP)
+		read_multipath(sk, facts, direction);
 	*found = sk;
 	return true;
 }
 
-static __always_inline bool unread_by_address(struct sock *sk)
+static __always_inline bool unread_by_address(struct sock *sk, const struct facts *facts)
 {
 	struct tcp_sock *tcp = (void *)sk;
 
+	if (has_multipath() && facts->protocol == IPPROTO_MPTCP)
+		return has_unread_multipath(sk);
 	if (can_cast) {
 		tcp = CAST(sk, struct tcp_sock);
 		return *(volatile __u32 *)&tcp->rcv_nxt != tcp->copied_seq;
@@ -79,6 +89,7 @@ struct call_message {
 	__u64 time;
 	__u32 length;
 	__u32 direction;
+	__u64 behind; /* bytes of the same call behind this message */
 	struct facts facts;
 	struct source source;
 };
@@ -89,11 +100,14 @@ __noinline int handle_call(struct call_message *message)
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct connection *c;
 	struct sock *sk;
+	struct facts facts;
 	__u64 time = 0;
+	__u32 end;
 	__u8 direction;
 
 	if (!message)
 		return 0;
+	end = message->facts.end;
 	sk = (struct sock *)message->sk;
 	direction = message->direction ? DIRECTION_EGRESS : DIRECTION_INGRESS;
 	c = find_connection(sk);
@@ -103,12 +117,14 @@ __noinline int handle_call(struct call_message *message)
 		c = NULL;
 	}
 	if (c && direction == DIRECTION_EGRESS) {
-		time = take_start(c, task);
+		time = take_start(c, task, message->length, &end);
 	} else if (c) {
 		time = take_arrival(c);
-		c->arrival_unknown = message->facts.family == AF_UNIX || unread_by_address(sk);
+		c->arrival_unknown = message->facts.family == AF_UNIX || unread_by_address(sk, &message->facts);
 	}
-	handle(SLOT_SYSCALL, task, sk, c, &message->facts, &message->source, message->length, direction, time);
+	facts = message->facts;
+	facts.end = message->behind ? facts.end - message->behind : end;
+	handle(SLOT_SYSCALL, task, sk, c, &facts, &message->source, message->length, direction, time);
 	return 0;
 }
 
@@ -123,6 +139,16 @@ static __always_inline void handle_several(struct call_message *message, __u64 v
 {
 	__u64 sum = 0;
 
+	/* The numbers are those behind the last message. */
+	for (__u32 i = 0; i < MULTIPLE_SUMMED; i++) {
+		__u64 address = vector + i * sizeof(struct user_mmsghdr) + sizeof(struct user_msghdr);
+		__u32 length = 0;
+
+		if (i >= count || bpf_probe_read_user(&length, sizeof(length), (void *)address))
+			break;
+		sum += length;
+	}
+	message->behind = sum;
 	for (__u32 i = 0; i < MULTIPLE_MAX; i++) {
 		__u64 header = vector + i * sizeof(struct user_mmsghdr);
 		void *length = (void *)(header + sizeof(struct user_msghdr));
@@ -131,23 +157,17 @@ static __always_inline void handle_several(struct call_message *message, __u64 v
 			return;
 		if (!message->length)
 			continue;
+		message->behind -= message->length;
 		message->source.kind = SOURCE_NONE;
 		if (!discarded)
 			source_of_header(&message->source, header);
 		handle_call(message);
 	}
 	/* More than that as one message of their length, without bytes. */
-	for (__u32 i = MULTIPLE_MAX; i < MULTIPLE_SUMMED; i++) {
-		__u64 address = vector + i * sizeof(struct user_mmsghdr) + sizeof(struct user_msghdr);
-		__u32 length = 0;
-
-		if (i >= count || bpf_probe_read_user(&length, sizeof(length), (void *)address))
-			break;
-		sum += length;
-	}
 	message->source.kind = SOURCE_NONE;
-	message->length = sum;
-	if (sum)
+	message->length = message->behind;
+	message->behind = 0;
+	if (message->length)
 		handle_call(message);
 }
 
@@ -171,14 +191,16 @@ static __always_inline int on_exit(bool cast, struct pt_regs *regs, long ret)
 		flags = ARGUMENT_4(regs);
 	else if (call == CALL_RECVMSG)
 		flags = third;
-	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
+	/* Urgent data is beside the stream. */
+	if (flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB))
 		return 0;
-	if (look_up(cast, fd, &sk, &message.facts)) {
-		/* From a socket to a pipe. */
-		if (call == CALL_SPLICE)
-			message.direction = DIRECTION_INGRESS;
-	} else if (call != CALL_SPLICE || !look_up(cast, third, &sk, &message.facts)) {
-		return 0;
+	/* From a socket to a pipe, or from a pipe to a socket. */
+	if (call == CALL_SPLICE)
+		message.direction = DIRECTION_INGRESS;
+	if (!look_up(cast, fd, &sk, &message.facts, message.direction)) {
+		message.direction = DIRECTION_EGRESS;
+		if (call != CALL_SPLICE || !look_up(cast, third, &sk, &message.facts, DIRECTION_EGRESS))
+			return 0;
 	}
 	message.sk = (__u64)sk;
 	if (call == CALL_RECVMMSG || call == CALL_SENDMMSG) {

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use spandrel_model::{ConnectionId, ConnectionOpened, Direction, Event, Message};
+use spandrel_model::{ConnectionClosed, ConnectionId, ConnectionOpened, Direction, Event, Message};
 use spandrel_probes::{BackendChoice, Batch, Capture, CaptureSettings, Control, Counters, Status};
 
 mod backends;
@@ -217,6 +217,17 @@ impl Seen {
         (end(client, server), end(server, client))
     }
 
+    /// The close of a connection.
+    pub fn closed(&self, id: ConnectionId) -> &ConnectionClosed {
+        let mut found = self.events.iter().filter_map(|event| match event {
+            Event::ConnectionClosed(closed) if closed.connection == id => Some(closed),
+            _ => None,
+        });
+        let closed = found.next().expect("the close of a connection");
+        assert!(found.next().is_none(), "closed twice");
+        closed
+    }
+
     pub fn messages(&self, connection: ConnectionId, direction: Direction) -> Vec<&Message> {
         let mut found: Vec<_> = self
             .events
@@ -234,20 +245,24 @@ impl Seen {
         found
     }
 
-    /// The child's messages of one end as (position, length, payload), lengths and positions without a gap.
+    /// The child's messages of one end, each right behind the last one but for what was not seen: `<` that many bytes `>`.
     pub fn texts(&self, connection: ConnectionId, direction: Direction) -> Vec<String> {
         let messages = self.messages(connection, direction);
         let mut position = 0;
-        messages
-            .into_iter()
-            .map(|message| {
-                assert_eq!(message.position, position, "{message:?}");
-                position = message.end();
-                match message.payload.len() == message.length as usize {
-                    true => String::from_utf8_lossy(&message.payload).into_owned(),
-                    false => format!("{} bytes", message.length),
-                }
-            })
-            .collect()
+        let mut texts = Vec::new();
+        for message in messages {
+            let unseen = u64::from(message.unseen);
+            assert_eq!(message.position, position + unseen, "{message:?}");
+            if unseen > 0 {
+                texts.push(format!("<{unseen}>"));
+            }
+            position = message.end();
+            if message.payload.len() == message.length as usize {
+                texts.push(String::from_utf8_lossy(&message.payload).into_owned());
+            } else {
+                texts.push(format!("{} bytes", message.length));
+            }
+        }
+        texts
     }
 }

@@ -135,6 +135,7 @@ pub(crate) fn drive(data: &[u8]) {
                     direction,
                     position: at,
                     length: length.saturating_add(hidden),
+                    unseen: 0,
                     payload: Bytes::from(payload),
                     tail: Bytes::from(tail),
                     started: None,

@@ -145,6 +145,7 @@ pub fn parse(script: &str) -> Vec<Step> {
                     direction,
                     position: 0,
                     length: 0,
+                    unseen: 0,
                     payload,
                     tail: Bytes::new(),
                     started: None,

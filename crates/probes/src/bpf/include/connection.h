@@ -2,6 +2,17 @@
 /* Connection state: found, made, announced. `sk` is trusted with socket storage and only an address without. */
 #pragma once
 
+/* What a backend knows about the socket. */
+struct facts {
+	__u16 family;
+	__u16 protocol;
+	__u32 srtt_us;
+	__u32 retransmits;
+	__u32 end; /* the kernel's number behind the message */
+	__u32 counted; /* there is none */
+	__u64 inode; /* of the socket; 0: not asked for */
+};
+
 void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 #define CAST(pointer, type) ((type *)bpf_rdonly_cast((pointer), bpf_core_type_id_kernel(type)))
 
@@ -9,6 +20,31 @@ void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 static __always_inline struct tcp_sock *as_tcp(struct sock *sk)
 {
 	return can_cast ? CAST(sk, struct tcp_sock) : bpf_skc_to_tcp_sock(sk);
+}
+
+/* Kernels with MPTCP, and those that count what programs have read of it. */
+static __always_inline bool has_multipath(void)
+{
+	return bpf_core_type_exists(struct mptcp_sock);
+}
+
+static __always_inline bool counts_consumed(void)
+{
+	return bpf_core_field_exists(((struct mptcp_sock *)0)->bytes_consumed);
+}
+
+/* The socket that a program has; its subflows are sockets of TCP. */
+static __always_inline bool is_multipath(struct sock *sk)
+{
+	return has_multipath() && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_MPTCP;
+}
+
+/* A subflow, which carries no messages; one whose peer knows only TCP ceases to be one with its first message. */
+static __always_inline bool is_subflow(struct sock *sk)
+{
+	struct tcp_sock *tcp = (void *)sk;
+
+	return bpf_core_field_exists(tcp->is_mptcp) && BPF_CORE_READ(tcp, is_mptcp);
 }
 
 static __always_inline struct connection *find_connection(struct sock *sk)

@@ -35,6 +35,7 @@ enum policy {
 enum message_flag {
 	MESSAGE_PART = 1, /* the rest of the message before it */
 	MESSAGE_HEAD_CUT = 2, /* a head goes on behind what was copied */
+	MESSAGE_COUNTED = 4, /* the position is a sum of lengths: unseen bytes are missing in it */
 };
 
 enum verdict { VERDICT_UNKNOWN = 0, VERDICT_ALLOW = 1, VERDICT_DENY = 2 };
@@ -80,8 +81,9 @@ struct event_message {
 	__u16 payload_length;
 	__u8 tail_length;
 	__u8 direction;
+	__u32 unseen; /* bytes right before `position` that no program saw */
 	__u8 flags; /* enum message_flag */
-	__u8 pad[7];
+	__u8 pad[3];
 	/* payload_length bytes, then tail_length bytes */
 };
 

@@ -56,6 +56,7 @@ struct __sk_buff {
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
+#define IPPROTO_MPTCP 262
 #define SOCK_STREAM 1
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
@@ -67,6 +68,8 @@ struct __sk_buff {
 #define PF_IO_WORKER 0x00000010
 #define PF_KTHREAD 0x00200000
 #define TCP_FLAG_SYN 0x02
+
+enum sock_flags { SOCK_DONE = 1 };
 
 enum tcp_state {
 	STATE_ESTABLISHED = 1,
@@ -146,6 +149,7 @@ struct sock_common {
 	__u16 skc_num;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	unsigned long skc_flags;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
@@ -160,8 +164,13 @@ struct sock {
 	__u16 sk_protocol;
 	int sk_err;
 	int sk_rcvlowat;
+	void *sk_user_data;
 	struct socket *sk_socket;
 	struct pid *sk_peer_pid;
+};
+
+struct inet_connection_sock {
+	void *icsk_ulp_ops;
 };
 
 struct tcp_sock {
@@ -174,7 +183,15 @@ struct tcp_sock {
 	__u64 bytes_acked;
 	__u64 bytes_received;
 	__u64 tcp_clock_cache;
-} __attribute__((preserve_access_index));
+	bool is_mptcp;
+};
+
+struct mptcp_sock {
+	__u64 write_seq;
+	__u64 bytes_received;
+	__u64 bytes_consumed;
+	struct sock *first; /* subflow */
+};
 
 struct sockaddr_un {
 	unsigned short sun_family;
@@ -275,6 +292,7 @@ struct iovec;
 struct iov_iter {
 	__u8 iter_type;
 	unsigned long iov_offset;
+	unsigned long count;
 	union {
 		const struct iovec *__iov;
 		void *ubuf;

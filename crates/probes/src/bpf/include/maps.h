@@ -29,10 +29,25 @@ struct follow {
 	__u8 pad[2];
 };
 
+/* A send that has begun. */
+struct send {
+	__u64 started; /* 0: none */
+	__u32 tid;
+	__u32 first; /* number of its first byte */
+	__u32 number; /* the same, of the last send of the thread, of which one may have ended unseen */
+	__u32 left; /* bytes it still had then */
+};
+
+#define SENDS 2 /* at once on one socket; of more threads the start is unknown */
+
 struct connection {
 	__u64 id;
-	__u64 position[2];
-	__u64 send_started;
+	__u64 position[2]; /* of what comes next */
+	__u64 passed[2]; /* bytes, when the state was closed */
+	__u64 gap_from[2];
+	__u32 gap_length[2]; /* the last bytes that nobody saw */
+	__u32 start[2]; /* the kernel's number of the byte at position 0 */
+	struct send sends[SENDS];
 	__u64 arrived;
 	__u64 connect_started;
 	__u64 connect_process_started;
@@ -40,7 +55,6 @@ struct connection {
 	struct follow follow[2];
 	__u64 inode; /* of the socket, where that tells it from a later one at its address; 0: not known yet */
 	__u32 connect_tgid;
-	__u32 send_tid;
 	__u32 epoch;
 	__u32 run_bytes;
 	__u32 policy;
@@ -55,7 +69,11 @@ struct connection {
 	__u8 reset;
 	__u8 established;
 	__u8 own_asked; /* how often whether the agent is at the other end */
-	__u8 pad[7];
+	__u8 anchored; /* `start` is known, a bit for each direction */
+	__u8 counted; /* positions are sums of lengths */
+	__u8 fin_sent;
+	__u8 ports_unknown; /* they have not been held against the rules */
+	__u8 pad[3];
 };
 
 struct tuple {
@@ -144,6 +162,8 @@ enum program_slot {
 	/* Of backend `syscall`. */
 	SLOT_URING_SEND = 1,
 	SLOT_URING_RECV,
+	/* Of backend `socket`. */
+	SLOT_READ_UNSEEN = 2,
 	SLOTS = SLOT_UNIX_RECV + 1
 };
 

@@ -5,19 +5,10 @@
 /* Copied of each message until user space knows the protocol. */
 #define UNDECIDED_BYTES 4096
 
-/* What a backend knows about the socket. */
-struct facts {
-	__u16 family;
-	__u16 protocol;
-	__u32 srtt_us;
-	__u32 retransmits;
-	__u64 inode; /* of the socket; 0: not asked for */
-};
-
 static __always_inline bool is_ours(const struct facts *facts, __u16 type)
 {
 	if (facts->family == AF_INET || facts->family == AF_INET6)
-		return facts->protocol == IPPROTO_TCP;
+		return facts->protocol == IPPROTO_TCP || (has_multipath() && facts->protocol == IPPROTO_MPTCP);
 	return unix_sockets && facts->family == AF_UNIX && type == SOCK_STREAM;
 }
 
@@ -202,12 +193,52 @@ static __always_inline __u64 take_arrival(struct connection *c)
 	return arrived;
 }
 
-static __always_inline __u64 take_start(struct connection *c, struct task_struct *task)
+/*
+ * When the current thread began to send what it has sent now. Where the start of sends is seen, its number is exact even
+ * where other threads have sent since: `end` becomes that of its own last byte.
+ */
+static __always_inline __u64 take_start(struct connection *c, struct task_struct *task, __u32 length, __u32 *end)
 {
-	__u64 started = c->send_tid == task->pid ? c->send_started : 0;
+	struct send *send = &c->sends[0];
+	__u64 started;
 
-	c->send_started = 0;
-	return started;
+	if (send->tid != task->pid || !send->started)
+		send = &c->sends[1];
+	started = send->started;
+	if (send->tid != task->pid || !started)
+		return 0;
+	send->started = 0;
+	if (!send->left)
+		return started;
+	if (*end - (send->number + length) < STEP_BACK)
+		*end = send->number + length;
+	return *end - length == send->first ? started : 0;
+}
+
+/* A connection that is known only by its first message. */
+static __noinline struct connection *find_older(struct sock *sk, __u32 family, __u32 direction, __u32 number)
+{
+	/* Data that came with a SYN may be read before the connection is established. */
+	bool opening = family != AF_UNIX && BPF_CORE_READ(sk, __sk_common.skc_state) == STATE_SYN_RECV;
+	struct connection *c = make_connection(sk, opening ? ORIGIN_OBSERVED : ORIGIN_PRE_EXISTING);
+	struct listener listener = {};
+
+	if (!c)
+		return NULL;
+	c->ports_unknown = 1;
+	if (family == AF_UNIX)
+		return c;
+	listener.netns = read_netns(sk);
+	listener.port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	if (opening || bpf_map_lookup_elem(&listeners, &listener))
+		c->role = ROLE_SERVER;
+	if (opening) {
+		anchor_at_first_byte(sk, c, false);
+	} else {
+		anchor(c, direction, number);
+		anchor_here(sk, c);
+	}
+	return c;
 }
 
 static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struct sock *sk, struct connection *c,
@@ -218,6 +249,7 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	__u32 tgid = tgid_of(task), tid = tid_of(task), reason, limit;
 	struct goroutine_layout layout = {};
 	__u64 position;
+	__u32 unseen;
 	struct scratch *s;
 
 	if (is_outside(tgid))
@@ -232,18 +264,9 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	if (!c) {
 		if (reason)
 			return reason;
-		c = make_connection(sk, ORIGIN_PRE_EXISTING);
+		c = find_older(sk, facts->family, direction, facts->end - length);
 		if (!c)
 			return OUTCOME_STATE_FULL;
-		if (any_ports) {
-			struct tuple tuple = {};
-
-			/* A Unix stream has no port. */
-			if (facts->family != AF_UNIX)
-				read_tuple(sk, &tuple);
-			if (!port_wanted(tuple.local_port, tuple.peer_port))
-				c->ignored = OUTCOME_PORT_FILTERED;
-		}
 		if (facts->family == AF_UNIX && is_unix_peer_self(sk))
 			c->ignored = OUTCOME_SELF;
 	}
@@ -255,7 +278,17 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	}
 	if (facts->inode && c->inode != facts->inode)
 		c->inode = facts->inode;
-	position = __sync_fetch_and_add(&c->position[direction & 1], length);
+	position = take_position(sk, c, facts, length, direction, &unseen);
+	if (any_ports && c->ports_unknown) {
+		struct tuple tuple = {};
+
+		/* A Unix stream has no port. */
+		if (facts->family != AF_UNIX)
+			read_tuple(sk, &tuple);
+		c->ports_unknown = 0;
+		if (!port_wanted(tuple.local_port, tuple.peer_port))
+			c->ignored = OUTCOME_PORT_FILTERED;
+	}
 	if (c->ignored)
 		return c->ignored;
 	if (reason)
@@ -291,7 +324,8 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	s->message.payload_length = 0;
 	s->message.tail_length = 0;
 	s->message.direction = direction;
-	s->message.flags = 0;
+	s->message.unseen = unseen;
+	s->message.flags = c->counted ? MESSAGE_COUNTED : 0;
 	s->length = length;
 	s->limit = policy_limit(c);
 	if (c->run_direction == direction && position)

@@ -176,7 +176,8 @@ __noinline int split_at_head(struct scratch *s, struct follow *f)
 	s->message.length = s->length - offset;
 	s->message.started = 0;
 	s->message.arrived = 0;
-	s->message.flags = MESSAGE_PART;
+	s->message.flags = (s->message.flags & MESSAGE_COUNTED) | MESSAGE_PART;
+	s->message.unseen = 0;
 	*(__u32 *)s->data = sign;
 	r->filled = 4;
 	count = s->limit < s->length - offset ? s->limit : s->length - offset;

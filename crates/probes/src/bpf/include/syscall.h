@@ -20,6 +20,8 @@ enum call {
 
 #if defined(__TARGET_ARCH_x86)
 #define CALL_NUMBER(regs) ((regs)->orig_ax)
+/* splice, getsockopt */
+#define IS_UNSEEN_READ(number) ((number) == 275 || (number) == 55)
 #define ARGUMENT_1(regs) ((regs)->di)
 #define ARGUMENT_2(regs) ((regs)->si)
 #define ARGUMENT_3(regs) ((regs)->dx)
@@ -64,6 +66,7 @@ static __always_inline __u32 classify(__u64 number)
 }
 #else
 #define CALL_NUMBER(regs) ((regs)->syscallno)
+#define IS_UNSEEN_READ(number) ((number) == 76 || (number) == 209)
 #define ARGUMENT_1(regs) ((regs)->orig_x0)
 #define ARGUMENT_2(regs) ((regs)->regs[1])
 #define ARGUMENT_3(regs) ((regs)->regs[2])
