@@ -17,6 +17,7 @@ pub(crate) mod certificates;
 pub(crate) mod collector;
 pub(crate) mod containers;
 pub(crate) mod docker;
+pub(crate) mod haproxy;
 pub(crate) mod ledger;
 pub(crate) mod machine;
 pub(crate) mod netns;

@@ -169,6 +169,12 @@ impl Server {
         Self::start(&mut with_mode(Command::new(go_binary()), "server"))
     }
 
+    /// The same, listening by MPTCP, as Go 1.24 does unless told otherwise.
+    pub(crate) fn go_multipath() -> Self {
+        let mut command = with_mode(Command::new(go_binary()), "server");
+        Self::start(command.arg("--mptcp"))
+    }
+
     /// A Go program that answers each connection in a goroutine, and calls itself with `count` others after GET /start.
     pub(crate) fn goroutines(count: usize) -> Self {
         let mut command = with_mode(Command::new(go_binary()), "goroutines");

@@ -3,6 +3,7 @@
 import argparse
 import http.client
 import signal
+import socket
 import threading
 
 from ground_truth import now, record
@@ -20,8 +21,17 @@ def body_of(arguments):
     return (b"x" * min(size, arguments.body - at) for at in range(0, arguments.body, size))
 
 
+def multipath(address, timeout, _source):
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+    connection.settimeout(timeout)
+    connection.connect(address)
+    return connection
+
+
 def run(arguments, first, count):
     connection = http.client.HTTPConnection(arguments.host, arguments.port, timeout=30)
+    if arguments.mptcp:
+        connection._create_connection = multipath
     paths = arguments.path or ["/"]
     headers = dict(header.split(": ", 1) for header in arguments.header)
     for number in range(first, first + count):
@@ -62,6 +72,7 @@ def main():
     parser.add_argument("--hold", action="store_true", help="keeps idle connections open until SIGTERM")
     parser.add_argument("--body", type=int, default=0, help="bytes of the request's body")
     parser.add_argument("--chunked", action="store_true", help="send the body with Transfer-Encoding: chunked")
+    parser.add_argument("--mptcp", action="store_true", help="connect by MPTCP")
     arguments = parser.parse_args()
     if arguments.chunked:
         arguments.header.append("Transfer-Encoding: chunked")

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -43,8 +44,10 @@ func (r record) print() {
 	}
 }
 
-func serve(host string, port int) error {
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+func serve(host string, port int, multipath bool) error {
+	var config net.ListenConfig
+	config.SetMultipathTCP(multipath)
+	listener, err := config.Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return err
 	}
@@ -107,10 +110,11 @@ func main() {
 	method := flags.String("method", "GET", "method")
 	path := flags.String("path", "/", "path; {n} becomes the request's number")
 	body := flags.Int("body", 0, "bytes of the request's body")
+	multipath := flags.Bool("mptcp", false, "listen or connect by MPTCP")
 	_ = flags.Parse(os.Args[2:])
 
 	if os.Args[1] == "server" {
-		fmt.Fprintln(os.Stderr, serve(*host, *port))
+		fmt.Fprintln(os.Stderr, serve(*host, *port, *multipath))
 		os.Exit(1)
 	}
 	if os.Args[1] == "goroutines" {
@@ -125,7 +129,10 @@ func main() {
 		go func() {
 			defer workers.Done()
 			// One transport each: one connection each.
-			client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}, Timeout: 30 * time.Second}
+			var dialer net.Dialer
+			dialer.SetMultipathTCP(*multipath)
+			transport := &http.Transport{MaxConnsPerHost: 1, DialContext: dialer.DialContext}
+			client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
 			for number := range numbers {
 				request(client, *method, url, strings.ReplaceAll(*path, "{n}", strconv.Itoa(number)), *body)
 			}
