@@ -143,7 +143,8 @@ impl Routes {
         let route = Route::new(Text::copied(&self.scratch), prefix);
         self.kept += tree.keep(at, prefix, route.clone());
         while self.kept > MAX_KEPT {
-            let Some(most) = self.services.values_mut().max_by_key(|tree| tree.kept) else {
+            let most = self.services.values_mut().max_by_key(|tree| tree.kept);
+            let Some(most) = most.filter(|tree| tree.kept > 0) else {
                 break;
             };
             self.kept -= most.kept;

@@ -235,6 +235,31 @@ fn a_scanner_with_deep_paths_cannot_use_up_what_may_be_learned() {
 }
 
 #[test]
+fn what_is_learned_in_all_the_time_of_a_service_is_bounded_as_well() {
+    // Names that make room never come back as they were.
+    let mut routes = Routes::new(Settings {
+        max_nodes: 64,
+        ..Settings::default()
+    });
+    let mut seen = std::collections::BTreeSet::new();
+    for word in words(3000) {
+        seen.extend(template(&mut routes, SERVICE, &format!("{word}/x{word}/y")));
+    }
+    assert!(seen.len() < 300, "{} routes", seen.len());
+
+    // A user is seen often for a while, then the next one.
+    let mut routes = Routes::new(Settings::default());
+    let mut seen = std::collections::BTreeSet::new();
+    for (number, word) in words(200).enumerate() {
+        for turn in 0..20 {
+            let time = (number as u64 * 20 + turn) * WINDOW;
+            seen.extend(ask(&mut routes, SERVICE, &format!("/u{word}"), 200, time));
+        }
+    }
+    assert!(seen.len() <= 2 * 32 + 1, "{} routes", seen.len());
+}
+
+#[test]
 fn of_more_services_than_allowed_the_one_unused_for_the_longest_is_forgotten() {
     let mut routes = Routes::new(Settings {
         max_services: 3,
