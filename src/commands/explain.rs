@@ -134,7 +134,7 @@ fn io_uring(pid: u32, settings: &CaptureSettings) -> Option<String> {
         Some(reason) => format!("{what} it have only their lengths ({reason})"),
     };
     Some(format!(
-        "is used: {}, {}; registered buffers and RECV_ZC leave only lengths",
+        "is used: {}, {}; RECV_ZC leaves only lengths",
         part("bytes received by", URING_RECEIVES),
         part("bytes sent by", URING_SENDS)
     ))

@@ -137,12 +137,18 @@ const SHARED: &[Program] = &[
         "connections older than the agent",
     ),
     program("uring_copy", "bpf_dynptr_from_skb", URING_RECEIVES),
+    program(
+        "uring_submit",
+        "btf_trace_io_uring_submit_req",
+        URING_SUBMITS,
+    ),
     program("who_calls", "", "process ids across pid namespaces"),
 ];
 
 /// What io_uring receives is seen with its bytes.
 pub const URING_RECEIVES: &str = "bytes that io_uring receives";
-/// What io_uring sends is, by the program that sees the start of sends: the kernel shows it there what is sent.
+const URING_SUBMITS: &str = "requests of io_uring";
+/// What io_uring sends is: the start of a send shows its message, or the request does.
 pub const URING_SENDS: &str = "bytes that io_uring sends";
 const SENDS: &str = "start of sends";
 
@@ -390,13 +396,17 @@ fn status<'a>(
         _ => "asked for".to_owned(),
     };
     features.extend(taken.map(|program| feature(program, String::new())));
-    let sends = features.iter().find(|feature| feature.feature == SENDS);
-    if let Some(sends) = sends.cloned() {
-        features.push(Feature {
-            feature: URING_SENDS,
-            ..sends
-        });
-    }
+    // Either of them tells; without both the reason is that of the better one.
+    let way = |name| features.iter().find(|one| one.feature == name).cloned();
+    let (submits, shown) = (way(URING_SUBMITS), way(SENDS));
+    let best = match shown {
+        Some(shown) if shown.available => Some(shown),
+        shown => submits.or(shown),
+    };
+    features.extend(best.map(|best| Feature {
+        feature: URING_SENDS,
+        ..best
+    }));
     Status {
         backend,
         why,

@@ -16,12 +16,12 @@
 #include "reader.h"
 #include "heads.h"
 #include "payload.h"
-#include "uring.h"
 #include "lineage.h"
 #include "positions.h"
 #include "message.h"
 #include "syscall.h"
 #include "several.h"
+#include "uring.h"
 
 #include "socket.bpf.c"
 #include "lifecycle.bpf.c"

@@ -60,6 +60,23 @@ int BPF_PROG(uring_copy, struct sk_buff *skb, int length)
 	return 0;
 }
 
+/*
+ * The thread's last request. It is what a send of the same thread is about where the kernel does not show the message's
+ * iterator (before 6.16), or that leads to registered buffers.
+ */
+SEC("tp_btf/io_uring_submit_req")
+int BPF_PROG(uring_submit, struct io_kiocb *request)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	bool sends = is_sending(request->opcode);
+	struct sending *s;
+
+	s = bpf_task_storage_get(&sending, (void *)task, 0, sends ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	if (s)
+		s->request = sends ? (__u64)request : 0;
+	return 0;
+}
+
 /* Backend `syscall` sees what calls about a socket send and receive. */
 static __always_inline int on_uring_length(__u32 slot, struct sock *sk, int ret, int flags, __u8 direction)
 {

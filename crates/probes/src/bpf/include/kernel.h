@@ -287,6 +287,22 @@ struct linux_binprm {
 	const char *filename;
 };
 
+struct io_kiocb {
+	struct file *file;
+	__u8 opcode;
+	__u32 flags;
+};
+
+/* What the first bytes of a request are for sends, and for writes. */
+struct io_sr_msg {
+	void *buf;
+};
+
+struct io_rw {
+	__u64 addr;
+	__u32 len;
+};
+
 struct iovec;
 
 struct iov_iter {

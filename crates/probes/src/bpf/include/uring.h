@@ -14,6 +14,7 @@ struct sending {
 	__u32 skip; /* bytes of the first segment that are sent already */
 	__u32 kind;
 	__u32 pad;
+	__u64 request; /* that the thread submitted last, if it sends */
 };
 
 struct {
@@ -59,6 +60,59 @@ static __always_inline void begin_sending(struct task_struct *task, struct sock 
 	}
 }
 
+/* Part of the interface of io_uring. */
+enum uring_operation {
+	URING_WRITEV = 2,
+	URING_WRITE_FIXED = 5,
+	URING_SENDMSG = 9,
+	URING_WRITE = 23,
+	URING_SEND = 26,
+	URING_SEND_ZC = 47,
+	URING_SENDMSG_ZC = 48,
+};
+#define URING_BUFFER_SELECT (1 << 5)
+
+static __always_inline bool is_sending(__u8 operation)
+{
+	return operation == URING_WRITEV || operation == URING_WRITE_FIXED || operation == URING_SENDMSG ||
+	       operation == URING_WRITE || operation == URING_SEND || operation == URING_SEND_ZC ||
+	       operation == URING_SENDMSG_ZC;
+}
+
+/*
+ * What the thread's last request sends, if it is about this socket. A request's memory is used again, so all is asked of it
+ * now, and a thread with another one in between has none.
+ */
+static __always_inline void source_of_request(struct source *source, struct sock *sk, __u64 request)
+{
+	struct io_sr_msg *send = (void *)request;
+	struct io_kiocb *head = (void *)request;
+	struct io_rw *write = (void *)request;
+	__u64 address;
+	__u8 operation;
+
+	if (!request || !sk->sk_socket || BPF_CORE_READ(head, file) != sk->sk_socket->file)
+		return;
+	operation = BPF_CORE_READ(head, opcode);
+	if (!is_sending(operation) || BPF_CORE_READ(head, flags) & URING_BUFFER_SELECT)
+		return;
+	if (operation == URING_WRITE || operation == URING_WRITE_FIXED || operation == URING_WRITEV)
+		address = BPF_CORE_READ(write, addr);
+	else
+		address = (__u64)BPF_CORE_READ(send, buf);
+	if (!address)
+		return;
+	source->address = address;
+	if (operation == URING_SENDMSG || operation == URING_SENDMSG_ZC) {
+		source_of_header(source, address);
+	} else if (operation == URING_WRITEV) {
+		source->kind = SOURCE_VECTOR;
+		source->count = BPF_CORE_READ(write, len);
+	} else {
+		source->kind = SOURCE_BUFFER;
+	}
+}
+
 /*
  * The bytes of a message that is sent or received now. Ends what is kept of it, so it is also called for messages that
  * fail or are only looked at.
@@ -80,6 +134,8 @@ static __always_inline void source_of_uring(struct source *source, struct task_s
 			source->address = s->address;
 			source->count = s->count;
 			source->skip = s->skip;
+		} else {
+			source_of_request(source, sk, s->request);
 		}
 		s->sk = 0;
 	} else {
