@@ -33,11 +33,19 @@ impl<K: Copy + Eq + Hash, V> Recent<K, V> {
 
     /// Adds or replaces an entry.
     pub fn insert(&mut self, key: K, value: V) {
-        if self.entries.len() >= self.most && !self.entries.contains_key(&key) {
-            self.evict();
-        }
-        self.uses += 1;
+        self.make_room(&key);
         self.entries.insert(key, (self.uses, value));
+    }
+
+    /// The entry of a key, which is made where there is none, and used now.
+    pub fn get_or_default(&mut self, key: K) -> &mut V
+    where
+        V: Default,
+    {
+        self.make_room(&key);
+        let (used, value) = self.entries.entry(key).or_default();
+        *used = self.uses;
+        value
     }
 
     /// Forgets an entry.
@@ -50,6 +58,13 @@ impl<K: Copy + Eq + Hash, V> Recent<K, V> {
         self.entries
             .iter_mut()
             .map(|(key, (_, value))| (key, value))
+    }
+
+    fn make_room(&mut self, key: &K) {
+        if self.entries.len() >= self.most && !self.entries.contains_key(key) {
+            self.evict();
+        }
+        self.uses += 1;
     }
 
     /// Evicts an eighth at once, so that the search for the least recently used is paid rarely.

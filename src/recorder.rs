@@ -1,24 +1,22 @@
 //! Writes what the pipeline sees into a recording.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use foldhash::fast::RandomState;
 use spandrel_model::recording::{Header, MAX_LINE, VERSION, write_line};
 use spandrel_model::{ClockOffset, Event, ProcessKey, Resource, UnixTime};
 
 use crate::identity::{self, PodOf};
+use crate::recent::Recent;
 
-/// Processes of which it is remembered what is written; after that many the memory starts afresh, and some are written
-/// twice.
+/// Processes of which it is remembered what is written; another one's identity may be written twice.
 const MAX_PROCESSES: usize = 16_384;
 
 /// An open recording.
 pub struct Recorder {
     output: BufWriter<File>,
-    written: HashMap<ProcessKey, Written, RandomState>,
+    written: Recent<ProcessKey, Written>,
 }
 
 /// What is written of a process.
@@ -43,7 +41,7 @@ impl Recorder {
         write_line(&mut output, &header)?;
         Ok(Self {
             output,
-            written: HashMap::default(),
+            written: Recent::new(MAX_PROCESSES),
         })
     }
 
@@ -92,9 +90,6 @@ impl Recorder {
     }
 
     fn written(&mut self, process: ProcessKey) -> &mut Written {
-        if self.written.len() >= MAX_PROCESSES && !self.written.contains_key(&process) {
-            self.written.clear();
-        }
-        self.written.entry(process).or_default()
+        self.written.get_or_default(process)
     }
 }

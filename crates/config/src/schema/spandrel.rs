@@ -29,7 +29,8 @@ static SELECTOR: Shape = Shape::Map(&Map::closed(&[
         },
     )
     .acts("Process identifier."),
-    Field::new("executable", &GLOB).acts("Pattern for the path of the executable; * stands for any part of it, / too."),
+    Field::new("executable", &GLOB)
+        .acts("Pattern for the path of the executable; * stands for any part of it, / too."),
     Field::new("port", &Shape::Ports)
         .acts("Port of either end, or a range such as \"8000-8999\". A Unix stream has no port."),
     Field::new("container_id", &GLOB).acts("Pattern for the container identifier."),
