@@ -137,6 +137,8 @@ pub struct Ledger {
     pub metric_points: Account,
     /// Log records: seen = made; settled = exported (acknowledged).
     pub log_records: Account,
+    unsearched_bytes: AtomicU64,
+    broken_pairings: AtomicU64,
     destinations: Mutex<Vec<Arc<DestinationAccounts>>>,
     lost: Mutex<LossesByCgroup>,
 }
@@ -194,6 +196,24 @@ impl Ledger {
     /// The accounts of all destinations, in the order in which they were first asked for.
     pub fn destinations(&self) -> Vec<Arc<DestinationAccounts>> {
         self.lock_destinations().clone()
+    }
+
+    /// So many bytes were passed over in which requests or responses may have begun: how many is not known.
+    pub fn pass_unsearched(&self, bytes: u64) {
+        self.unsearched_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many times the number of requests on a connection became unknown.
+    pub fn break_pairings(&self, times: u64) {
+        self.broken_pairings.fetch_add(times, Ordering::Relaxed);
+    }
+
+    /// Bytes that were passed over in search of a head, and how often the number of requests became unknown.
+    pub fn unsearched(&self) -> (u64, u64) {
+        (
+            self.unsearched_bytes.load(Ordering::Relaxed),
+            self.broken_pairings.load(Ordering::Relaxed),
+        )
     }
 
     /// Closes all accounts after a thread has died: what it held ends for this reason.
@@ -276,6 +296,11 @@ impl Ledger {
                     }
                 }
             }
+        }
+        let (bytes, broken) = self.unsearched();
+        if bytes > 0 || broken > 0 {
+            let row = json!({"bytes": bytes, "broken_pairings": broken});
+            object.insert("unsearched".into(), row);
         }
         let lost = self.lost();
         if !lost.is_empty() {

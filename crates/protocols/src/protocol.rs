@@ -183,10 +183,6 @@ pub(crate) struct Shared {
     pub(crate) scratch: String,
     /// Messages of a body that came after its likely end had been taken for the end.
     pub(crate) late_body_messages: u64,
-    /// Bytes passed over in which heads may have stood.
-    pub(crate) unsearched_bytes: u64,
-    /// How often the number of requests or responses of a connection became unknown.
-    pub(crate) broken_pairings: u64,
 }
 
 /// What the tracker says; the caller drains it.

@@ -84,8 +84,6 @@ impl Tracker {
                 metric_attributes: MetricAttributes::default(),
                 scratch: String::new(),
                 late_body_messages: 0,
-                unsearched_bytes: 0,
-                broken_pairings: 0,
                 settings,
             },
             protocols,
@@ -111,16 +109,6 @@ impl Tracker {
     /// Messages of a response that came after its likely end had been taken for the end.
     pub fn late_body_messages(&self) -> u64 {
         self.shared.late_body_messages
-    }
-
-    /// Bytes passed over in which heads may have stood: how many requests and responses were among them is not known.
-    pub fn unsearched_bytes(&self) -> u64 {
-        self.shared.unsearched_bytes
-    }
-
-    /// How often the number of requests or responses on a connection became unknown.
-    pub fn broken_pairings(&self) -> u64 {
-        self.shared.broken_pairings
     }
 
     /// Takes one event, and a message's bytes out of it. Events come in the order of their stamps, or nearly so.

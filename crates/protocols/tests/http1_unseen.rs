@@ -33,6 +33,8 @@ tick 600000
             outcome.dropped(),
             [("exchange.no_request", 1), ("exchange.pairing_broken", 2)]
         );
+        // The rest of the first message, at one place.
+        assert_eq!(outcome.ledger.unsearched(), (8011, 1));
     }
 }
 

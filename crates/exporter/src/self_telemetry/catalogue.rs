@@ -205,6 +205,10 @@ entries! {
         "What is on its way.";
     LOST_MESSAGES: UpDownCounter, "spandrel.ledger.lost_messages", "{message}", &["spandrel.cgroup.id"],
         "Messages lost under overload, by the cgroup whose they were: the ten that lost most, and others.";
+    UNSEARCHED: Counter, "spandrel.ledger.unsearched", "By", &[],
+        "Bytes passed over in which requests or responses may have begun: how many is not known.";
+    BROKEN_PAIRINGS: Counter, "spandrel.ledger.broken_pairings", "{pairing}", &[],
+        "How often the number of requests on a connection became unknown.";
     CARDINALITY: Gauge, "spandrel.metric.cardinality", "{value}",
         &["spandrel.metric.name", "spandrel.service.name", "spandrel.attribute.key"],
         "Distinct values of an attribute of a metric that overflows.";

@@ -55,6 +55,14 @@ pub(super) fn observe(meter: &Meter, ledger: &Arc<Ledger>) {
             observer.observe(signed(lost), &[KeyValue::new("spandrel.cgroup.id", cgroup)]);
         }
     });
+    let of_all = Arc::clone(ledger);
+    catalogue::UNSEARCHED.counter(meter, move |observer| {
+        observer.observe(of_all.unsearched().0, &[]);
+    });
+    let of_all = Arc::clone(ledger);
+    catalogue::BROKEN_PAIRINGS.counter(meter, move |observer| {
+        observer.observe(of_all.unsearched().1, &[]);
+    });
 }
 
 /// What can go down is signed in OpenTelemetry.

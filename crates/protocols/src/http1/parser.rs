@@ -132,7 +132,10 @@ impl Http1 {
 
     /// Hands over what is complete.
     fn emit(&mut self, cx: &mut Context<'_>) {
-        cx.shared.broken_pairings += std::mem::take(&mut self.pairing.broken);
+        let broken = std::mem::take(&mut self.pairing.broken);
+        if broken > 0 {
+            cx.shared.ledger.break_pairings(broken);
+        }
         while let Some(exchange) = self.pairing.pop() {
             if let Ending::Dropped(reason) = exchange.ending {
                 cx.shared.ledger.exchanges.drop_for(reason, 1);

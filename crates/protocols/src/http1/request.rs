@@ -167,7 +167,7 @@ impl Http1 {
     /// Requests may have been among bytes that were passed over.
     fn requests_unseen(&mut self, cx: &mut Context<'_>, gap: Gap, bytes: u64) {
         if bytes > 0 {
-            cx.shared.unsearched_bytes += bytes;
+            cx.shared.ledger.pass_unsearched(bytes);
             self.pairing.requests_unseen(gap);
         }
     }

@@ -118,7 +118,8 @@ impl Http1 {
 
     /// Responses may have been among the rest of a message.
     fn responses_unseen(&mut self, cx: &mut Context<'_>, piece: &Piece, reason: &'static str) {
-        cx.shared.unsearched_bytes += piece.chunk.length - piece.offset;
+        let left = piece.chunk.length - piece.offset;
+        cx.shared.ledger.pass_unsearched(left);
         let until = Some(piece.chunk.meta.time);
         self.pairing.responses_unseen(until, reason);
     }
@@ -261,7 +262,7 @@ impl Http1 {
         }
         self.pairing.give_up_response(LOST);
         self.response.lose();
-        cx.shared.unsearched_bytes += count;
+        cx.shared.ledger.pass_unsearched(count);
         self.pairing.responses_unseen(None, LOST);
     }
 
