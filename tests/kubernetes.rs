@@ -163,3 +163,44 @@ fn last(collector: &Collector, name: &str, attributes: &[(&str, &str)]) -> Optio
     });
     meant.next_back().map(|point| point.value)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_selected_pod_that_is_known_late_is_seen_however_much_it_has_said() {
+    const TEST: &str = "a_selected_pod_that_is_known_late_is_seen_however_much_it_has_said";
+    let selectors =
+        "    capture:\n      selectors:\n        include: [{kubernetes: {namespace: shop}}]\n";
+    let Some(node) = Node::start(TEST, selectors, &[]).await else {
+        return;
+    };
+    let Node {
+        containerd,
+        collector,
+        admin,
+        ..
+    } = &node;
+    let port = free_port();
+    let program = server(port);
+    let program: Vec<&str> = program.iter().map(String::as_str).collect();
+    let uid = deployed(admin, "late-5d9c7b8f6d-aaaaa").await;
+    let id = fresh_id();
+    let container = containerd.run(&id, &cgroup(&uid, &id), &[], &program);
+    // The API server does not tell of the container meanwhile: three messages and more each.
+    for _ in 0..1_500 {
+        get(port, "/undecided");
+    }
+    runs(admin, "late-5d9c7b8f6d-aaaaa", &id, None).await;
+    get(port, "/late");
+    let late = served(collector, "/late");
+    assert_eq!(
+        resource(&late, "k8s.pod.name"),
+        Some("late-5d9c7b8f6d-aaaaa")
+    );
+    container.kill();
+    let outcome = node.agent.stop();
+    assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
+    let clients = node.collector.spans();
+    assert!(
+        clients.iter().all(|span| span.kind == "server"),
+        "a process of the host"
+    );
+}
