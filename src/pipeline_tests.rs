@@ -76,7 +76,11 @@ fn the_kernel_side_hears_anew_of_each_program_that_a_process_executes() {
         exclude: Vec::new(),
     };
     let mut pipeline = Pipeline::new(
-        Tracker::new(spandrel_protocols::Settings::default(), 1, Arc::clone(&ledger)),
+        Tracker::new(
+            spandrel_protocols::Settings::default(),
+            1,
+            Arc::clone(&ledger),
+        ),
         identities,
         Selection::new(selectors, 16),
         Box::new(Nowhere),

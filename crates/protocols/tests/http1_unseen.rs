@@ -340,3 +340,29 @@ tick 500000
         ]
     );
 }
+
+#[test]
+fn an_answer_behind_one_whose_end_was_not_copied_is_told_at_once() {
+    let steps = script::parse(
+        r#"
+open 1 server 10.0.0.1:80 10.0.0.9:4000
+read 1 1000 "GET /a HTTP/1.1\r\n\r\n"
+write 1 2000 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" hidden=5000
+write 1 2100 "" hidden=5000 tail="\r\n0\r\n\r\n"
+read 1 3000 "GET /b HTTP/1.1\r\n\r\n"
+write 1 4000 "HTTP/1.1 204 No Content\r\n\r\n"
+"#,
+    );
+    let mut tracker = spandrel_protocols::Tracker::new(
+        spandrel_protocols::Settings::default(),
+        1,
+        Default::default(),
+    );
+    let mut output = spandrel_protocols::Output::default();
+    for step in &steps {
+        if let script::Step::Event(event) = step {
+            tracker.handle(event, &mut output);
+        }
+    }
+    assert_eq!(output.measured.len(), 2);
+}

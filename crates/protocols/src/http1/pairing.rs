@@ -189,15 +189,22 @@ impl Pairing {
         if self.current != Current::Nothing {
             return true;
         }
-        let first_gap = match self.exchanges.get(self.answered) {
-            Some(first) => first.gap,
-            None => self.gap,
-        };
-        let counted = self.uncounted.is_none() && first_gap.is_none() && self.missing.is_none();
+        let first = self.exchanges.get(self.answered);
+        let first_gap = first.map_or(self.gap, |first| first.gap);
+        let began = first.map(Exchange::began);
+        let may_be_answered = self.missing.is_some_and(|missing| {
+            missing
+                .until
+                .is_none_or(|until| began.is_none_or(|began| began <= until))
+        });
+        let counted = self.uncounted.is_none() && first_gap.is_none() && !may_be_answered;
         if time > settled && !(counted && self.open() > 0) {
             return false;
         }
-        if !counted {
+        if counted {
+            // What was not seen is older than every request that waits.
+            self.missing = None;
+        } else {
             self.weigh(time, settle);
         }
         let first = self.exchanges.get(self.answered);
