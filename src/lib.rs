@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod alarm;
+pub mod by_reason;
 pub mod cli;
 pub mod commands;
 pub mod exit;

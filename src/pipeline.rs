@@ -3,8 +3,10 @@
 //! Live and replay run the same code. The only difference is where time comes from: live, the caller ticks with
 //! the kernel's clock; in a replay [`Pipeline::replay`] ticks with the events' own stamps.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use spandrel_container_runtime::Names;
 use spandrel_model::{
@@ -14,15 +16,19 @@ use spandrel_model::{
 use spandrel_probes::GoroutineLayout;
 use spandrel_protocols::{Output, Tracker};
 
-use crate::identity::{Identities, Whose};
+use crate::identity::{Identities, News, Whose};
 use crate::kubernetes::peers::PeerOf;
-use crate::kubernetes::{Hold, Kubernetes};
+use crate::kubernetes::{Held, Hold, Kubernetes};
 use crate::recorder::Recorder;
 use crate::selection::{Selection, Told};
 use crate::sink::Sink;
 
 /// How often a replay ticks, in nanoseconds of recorded time.
 const REPLAY_TICK: u64 = 50_000_000;
+
+/// How long, and how many bytes of it, what a process has done waits for the process to be read.
+const READ_HOLD: Duration = Duration::from_secs(1);
+const READ_HOLD_BYTES: usize = 16 << 20;
 
 /// What user space tells the kernel side.
 pub trait Steering: Send {
@@ -57,6 +63,8 @@ pub struct Pipeline {
     latest: KernelTime,
     failure: Option<io::Error>,
     hold: Option<Hold>,
+    /// What processes have done that are not read yet.
+    unread: Hold,
 }
 
 impl Pipeline {
@@ -82,6 +90,7 @@ impl Pipeline {
             latest: KernelTime::default(),
             failure: None,
             hold: None,
+            unread: Hold::new(READ_HOLD, READ_HOLD_BYTES),
         }
     }
 
@@ -189,8 +198,10 @@ impl Pipeline {
     pub fn finish(&mut self) -> io::Result<()> {
         self.tracker.finish(&mut self.output);
         self.deliver();
-        let waiting = self.hold.as_mut().map(Hold::take_all).unwrap_or_default();
-        for held in waiting {
+        if !self.unread.is_empty() {
+            self.identities.await_reads(READ_HOLD);
+        }
+        for held in self.take_held() {
             self.place(held.since, held.measured, true);
         }
         self.tell_waiting();
@@ -266,6 +277,9 @@ impl Pipeline {
         let left_out = match told {
             Told::Yes => None,
             Told::No => Some("selection.denied"),
+            Told::NotYet if last && self.identities.is_unread(process) => {
+                Some("selection.process_unread")
+            }
             Told::NotYet if last => Some("selection.pod_unknown"),
             Told::NotYet => return self.wait(since, one),
         };
@@ -317,6 +331,9 @@ impl Pipeline {
     }
 
     fn wait(&mut self, since: KernelTime, one: Measured) {
+        if self.identities.is_unread(one.span.process) {
+            return self.unread.push(since, one);
+        }
         match &mut self.hold {
             Some(hold) => hold.push(since, one),
             None => self.leave_out("selection.pod_unknown", &one),
@@ -329,19 +346,47 @@ impl Pipeline {
         let Some(news) = self.identities.take_in(unix) else {
             return;
         };
+        for read in self.identities.news() {
+            self.take_in_news(read);
+        }
         if news || self.identities.is_search_due() {
             for (process, allow) in self.selection.look_again(&mut self.identities, unix) {
                 self.tell_kernel(process, allow);
             }
-            let waiting = self.hold.as_mut().map(Hold::take_all).unwrap_or_default();
-            for held in waiting {
+            for held in self.take_held() {
                 self.place(held.since, held.measured, false);
             }
         }
-        while let Some(held) = self.hold.as_mut().and_then(|hold| hold.overdue(now)) {
+        while let Some(held) = self.overdue(now) {
             self.place(held.since, held.measured, true);
         }
         self.tell_waiting();
+    }
+
+    fn take_held(&mut self) -> VecDeque<Held> {
+        let mut held = self.unread.take_all();
+        held.extend(self.hold.as_mut().map(Hold::take_all).unwrap_or_default());
+        held
+    }
+
+    fn overdue(&mut self, now: KernelTime) -> Option<Held> {
+        let unread = self.unread.overdue(now);
+        unread.or_else(|| self.hold.as_mut().and_then(|hold| hold.overdue(now)))
+    }
+
+    /// What was read of a process decides about it.
+    fn take_in_news(&mut self, read: News) {
+        match read {
+            News::Read(process) => {
+                // Nobody is left out here: it is the kernel side that is told.
+                _ = self.decide(process, 0, None);
+            }
+            News::Goroutines(process, layout) => {
+                if self.selection.is_captured(process) {
+                    self.steering.goroutines(process, Some(layout));
+                }
+            }
+        }
     }
 
     fn tell_waiting(&mut self) {

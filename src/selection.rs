@@ -14,6 +14,7 @@ pub struct Selection {
     selectors: Selectors,
     by_pod: bool,
     by_port: bool,
+    by_program: bool,
     ruled: Recent<ProcessKey, Ruled>,
     ports: Recent<ConnectionId, Vec<u16>>,
 }
@@ -26,6 +27,10 @@ struct Ruled {
     verdict: Verdict,
     /// While its pod is this one.
     pod: PodOf,
+    /// Nobody has read yet what the process is.
+    unread: bool,
+    /// That was so before: messages were let through.
+    was_unread: bool,
 }
 
 /// An answer.
@@ -63,6 +68,7 @@ impl Selection {
         Self {
             by_pod: selectors.depend_on_pods(),
             by_port: selectors.depend_on_ports(),
+            by_program: selectors.depend_on_programs(),
             selectors,
             ruled: Recent::new(MAX_PROCESSES),
             ports: Recent::new(max_connections),
@@ -126,18 +132,23 @@ impl Selection {
         }
     }
 
-    /// Whether what was measured of a process is told, where that depends on its pod: messages were let through while
-    /// nothing was known of it.
+    /// Whether what was measured of a process is told, where that depends on its pod, or on what it is: messages were let
+    /// through while nothing was known of it.
     pub fn told(&mut self, one: &Measured, identities: &mut Identities) -> Told {
-        if !self.by_pod {
-            return Told::Yes;
-        }
         let span = &one.span;
-        identities.in_group(span.process, span.cgroup);
-        let pod = identities.pod_of(span.process, span.end);
+        let pod = if self.by_pod {
+            identities.in_group(span.process, span.cgroup);
+            identities.pod_of(span.process, span.end)
+        } else if self.by_program && !identities.are_recorded() {
+            PodOf::Nobody
+        } else {
+            return Told::Yes;
+        };
         let ports: Vec<u16> = one.ports.into_iter().flatten().collect();
         let verdict = match self.ruled.get(&span.process) {
-            Some(ruled) if ruled.pod == pod => ruled.rules.decide(Some(&ports)),
+            // Nothing was let through that its verdict did not let through.
+            Some(ruled) if !self.by_pod && !ruled.unread && !ruled.was_unread => return Told::Yes,
+            Some(ruled) if ruled.pod == pod && !ruled.unread => ruled.rules.decide(Some(&ports)),
             // What held at its time is not what holds of its process now.
             _ => {
                 let candidate = Candidate {
@@ -152,6 +163,12 @@ impl Selection {
             Verdict::Wait => Told::NotYet,
             Verdict::Deny | Verdict::ByPort => Told::No,
         }
+    }
+
+    /// Whether a process is captured, on all of its connections or on some.
+    pub fn is_captured(&mut self, process: ProcessKey) -> bool {
+        let ruled = self.ruled.get(&process);
+        ruled.is_some_and(|ruled| word(ruled.verdict) == Some(true))
     }
 
     /// There are news of pods: decides anew where a process' pod is another one than before, because it is known now or its
@@ -171,7 +188,10 @@ impl Selection {
                 continue;
             }
             let before = word(ruled.verdict);
-            *ruled = Self::ruling(&self.selectors, *process, pod, identities);
+            *ruled = Ruled {
+                was_unread: ruled.unread || ruled.was_unread,
+                ..Self::ruling(&self.selectors, *process, pod, identities)
+            };
             if let Some(allow) = word(ruled.verdict).filter(|after| before != Some(*after)) {
                 news.push((*process, allow));
             }
@@ -191,12 +211,18 @@ impl Selection {
             true => identities.pod_of(process, at),
             false => PodOf::Nobody,
         };
-        if let Some(ruled) = self.ruled.get(&process)
+        let known = self.ruled.get(&process);
+        if let Some(ruled) = &known
             && ruled.pod == pod
+            && !ruled.unread
         {
             return ruled.verdict;
         }
-        let ruled = Self::ruling(&self.selectors, process, pod, identities);
+        let was_unread = known.is_some_and(|it| it.unread || it.was_unread);
+        let ruled = Ruled {
+            was_unread,
+            ..Self::ruling(&self.selectors, process, pod, identities)
+        };
         let verdict = ruled.verdict;
         self.ruled.insert(process, ruled);
         verdict
@@ -217,6 +243,8 @@ impl Selection {
             verdict: rules.decide(None),
             rules,
             pod,
+            unread: candidate.unread,
+            was_unread: false,
         }
     }
 }

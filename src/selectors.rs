@@ -172,6 +172,14 @@ impl Selectors {
             .any(|selector| !selector.pod.is_empty())
     }
 
+    /// Whether a decision may depend on what a process is, which has to be read.
+    pub fn depend_on_programs(&self) -> bool {
+        self.include
+            .iter()
+            .chain(&self.exclude)
+            .any(Selector::names_program)
+    }
+
     /// Whether a decision may change when a process opens a connection on another port.
     pub fn depend_on_ports(&self) -> bool {
         self.include
@@ -186,13 +194,30 @@ impl Verdict {
     fn clause(self) -> &'static str {
         match self {
             Self::Allow | Self::Deny => "holds",
-            Self::Wait => "names pods, and nothing is known of this one's pod yet",
+            Self::Wait => "names what is not known yet: the pod, or what the process is",
             Self::ByPort => "holds at some ports",
         }
     }
 }
 
 impl Selector {
+    fn names_program(&self) -> bool {
+        self.executable.is_some() || self.container_id.is_some()
+    }
+
+    fn holds_for_program(&self, candidate: &Candidate) -> bool {
+        let executable = candidate.executable.as_deref();
+        let container = candidate.container_id.as_deref();
+        let matches = |pattern: &Option<Pattern>, is: &dyn Fn(&Pattern) -> bool| {
+            pattern.as_ref().is_none_or(is)
+        };
+        matches(&self.executable, &|pattern| {
+            executable.is_some_and(|path| pattern.matcher.is_match(path))
+        }) && matches(&self.container_id, &|pattern| {
+            container.is_some_and(|id| pattern.matcher.is_match(id))
+        })
+    }
+
     /// What is left to ask, if its conditions on the process hold or may hold. What is unknown about a process matches no
     /// pattern. A selector without conditions holds for nothing, so that an empty entry in a file does not switch
     /// everything on or off.
@@ -202,17 +227,12 @@ impl Selector {
             && self.ports.is_none()
             && self.container_id.is_none()
             && self.pod.is_empty();
+        let unread = candidate.unread && self.names_program();
         let process = !empty
             && self.pid.is_none_or(|pid| pid == candidate.process.tgid)
-            && self.executable.as_ref().is_none_or(|pattern| {
-                let path = candidate.executable.as_deref();
-                path.is_some_and(|path| pattern.matcher.is_match(path))
-            })
-            && self.container_id.as_ref().is_none_or(|pattern| {
-                let id = candidate.container_id.as_deref();
-                id.is_some_and(|id| pattern.matcher.is_match(id))
-            });
+            && (unread || self.holds_for_program(candidate));
         let (holds, known) = match &candidate.pod {
+            _ if unread => (process, false),
             _ if self.pod.is_empty() => (process, true),
             PodOf::Nobody => (false, true),
             PodOf::NotYet => (process, false),

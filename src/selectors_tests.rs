@@ -15,6 +15,7 @@ fn process(pid: u32, executable: &str, container: Option<&str>) -> Candidate {
         executable: (!executable.is_empty()).then(|| PathBuf::from(executable)),
         container_id: container.map(str::to_owned),
         pod: PodOf::Nobody,
+        unread: false,
     }
 }
 

@@ -25,7 +25,7 @@ const TLS_LIBRARIES: [&str; 4] = ["libssl.so", "libgnutls.so", "libnss3.so", "li
 pub(super) fn execute(arguments: &Explain) -> anyhow::Result<Exit> {
     let config = load(arguments.config.as_deref())?.config;
     let pid = arguments.pid;
-    let mut identities = settings::identities(&config);
+    let mut identities = settings::identities(&config, false);
     if let Some(containers) = settings::containers(&config) {
         identities.with_containers(Names::new(containers));
     }

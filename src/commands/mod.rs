@@ -174,9 +174,11 @@ fn capture_into(
     sources: Sources,
 ) -> anyhow::Result<()> {
     let Sources {
+        identities,
         pods: watching,
         containers,
     } = sources;
+    let reads = identities.reads();
     let outcomes = watching.as_ref().map(Watching::outcomes);
     let of_peers = watching
         .as_ref()
@@ -201,7 +203,7 @@ fn capture_into(
         let seed = settings::id_seed();
         let mut pipeline = Pipeline::new(
             Tracker::new(settings::protocols(config), seed, Arc::clone(ledger)),
-            settings::identities(config),
+            identities,
             settings::selection(config)?,
             sink,
             Box::new(control),
@@ -236,6 +238,7 @@ fn capture_into(
             &outcomes.snapshot().by_reason,
         );
     }
+    sources::say_read(&reads);
     if let Some(counters) = asked {
         sources::say_asked(&counters);
     }

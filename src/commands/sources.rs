@@ -1,4 +1,4 @@
-//! Whom a run asks what its processes are: the API server, and the runtimes of containers.
+//! Whom a run asks what its processes are: `/proc`, the API server, and the runtimes of containers.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use spandrel_exporter::self_telemetry::SelfTelemetry;
 use spandrel_exporter::self_telemetry::catalogue::{Entry, Kind};
 
 use super::{Watching, say_counts};
+use crate::identity::{Identities, Reads};
 use crate::{kubernetes, settings};
 
 const OUTCOME: &str = "spandrel.container_runtime.outcome";
@@ -19,8 +20,18 @@ const QUESTIONS: Entry = Entry {
     description: "Questions to container runtimes, one for each container, by how they ended.",
 };
 
-/// What the configuration, and the machine, allow of both.
+const READ: &str = "spandrel.identity.outcome";
+const READS: Entry = Entry {
+    name: "spandrel.identity.reads",
+    kind: Kind::Counter,
+    unit: "{read}",
+    attributes: &[READ],
+    description: "Looks at processes in /proc, by how they ended; `unanswered` counts what was told without waiting longer for one.",
+};
+
+/// What the configuration, and the machine, allow of all of them.
 pub(super) struct Sources {
+    pub(super) identities: Identities,
     pub(super) pods: Option<Watching>,
     pub(super) containers: Option<Names>,
 }
@@ -29,6 +40,7 @@ impl Sources {
     /// Starts to watch pods. Container runtimes are asked when a container is seen.
     pub(super) fn start(config: &Config) -> anyhow::Result<Self> {
         Ok(Self {
+            identities: settings::identities(config, true),
             pods: Watching::start(config)?,
             containers: settings::containers(config).map(Names::new),
         })
@@ -43,6 +55,12 @@ impl Sources {
                 watching.kubernetes.peer_outcomes().as_ref(),
             );
         }
+        let reads = self.identities.reads();
+        own.observe_counts(&READS, move |tell| {
+            for (outcome, count) in reads.snapshot() {
+                tell(count, &[(READ, outcome)]);
+            }
+        });
         if let Some(names) = &self.containers {
             let counters = names.counters();
             own.observe_counts(&QUESTIONS, move |tell| {
@@ -62,17 +80,26 @@ pub(super) fn say_asked(counters: &Arc<Counters>) {
     }
 }
 
+/// How looks at processes in this run ended, where something was told without one.
+pub(super) fn say_read(reads: &Reads) {
+    let read = reads.snapshot();
+    if read.contains_key("unanswered") || read.contains_key("busy") {
+        say_counts("processes: looks at them", &read);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_documentation_has_the_metric_of_container_runtimes_as_it_is() {
+    fn the_documentation_has_these_metrics_as_they_are() {
         let text = include_str!("../../docs/self-telemetry.md");
-        let row = QUESTIONS.row();
-        assert!(
-            text.lines().any(|line| line == row),
-            "it should have:\n{row}"
-        );
+        for row in [QUESTIONS.row(), READS.row()] {
+            assert!(
+                text.lines().any(|line| line == row),
+                "it should have:\n{row}"
+            );
+        }
     }
 }

@@ -4,13 +4,16 @@
 use std::fs;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use spandrel_k8s_meta::cgroup::{self, Placement};
 use spandrel_probes::cgroup::{VERSION1, version1};
 
 /// Directories that are looked at at most; a node with 250 pods has some 1,500.
 const MAX_DIRECTORIES: usize = 16_384;
+
+/// A thread that searches on its own does so in one go.
+const SLICE: Duration = Duration::from_secs(1);
 
 /// Where the version 2 hierarchy is mounted, alone or beside those of version 1.
 pub(super) fn unified_root() -> Option<PathBuf> {
@@ -80,6 +83,15 @@ impl Search {
     /// Whether all groups have been looked at, or as many as are looked at at most.
     pub(super) fn has_ended(&self) -> bool {
         self.open.is_empty() || self.looked > MAX_DIRECTORIES
+    }
+
+    /// All groups that there are, or as many as are looked at at most, with their ids.
+    pub(super) fn all(mut self) -> Vec<(u64, Placement)> {
+        let mut found = Vec::new();
+        while !self.has_ended() {
+            found.extend(self.look(Instant::now() + SLICE));
+        }
+        found
     }
 
     /// The next groups, with their ids.

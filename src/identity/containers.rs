@@ -18,14 +18,13 @@ impl Identities {
         self.containers = Some(names);
     }
 
-    /// Takes in what the API server and container runtimes have told. Whether anything is new; `None` where nobody is asked.
+    /// Takes in what was read, and what the API server and container runtimes have told. Whether anything is new; `None` where nobody is asked.
     pub fn take_in(&mut self, now: UnixTime) -> Option<bool> {
         let pods = self.kubernetes.as_mut().map(|pods| pods.take_in(now));
         let containers = self.containers.as_mut().map(|names| names.take_in(now.0));
-        match (pods, containers) {
-            (None, None) => None,
-            (pods, containers) => Some(pods == Some(true) || containers == Some(true)),
-        }
+        let told = [self.take_in_reads(), pods, containers];
+        let asked = told.iter().any(Option::is_some);
+        asked.then(|| told.contains(&Some(true)))
     }
 
     /// Whose something is that a process did in no pod that the API server tells of, if it is in a container: `alone` is its

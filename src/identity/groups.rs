@@ -8,8 +8,9 @@ use foldhash::fast::RandomState;
 use spandrel_k8s_meta::cgroup::{Kind, Placement};
 
 use super::cgroupfs::{Root, Search};
+use super::readers::{Readers, Ticket};
 
-/// A search takes so long at a time on the pipeline's thread, and then rests.
+/// Without threads that read, a search takes so long at a time, and then rests.
 const SLICE: Duration = Duration::from_millis(2);
 const REST: Duration = Duration::from_millis(10);
 /// What is not there when a search has ended is not searched for again before that.
@@ -23,6 +24,8 @@ pub(super) struct Groups {
     most: usize,
     known: HashMap<u64, Arc<Placement>, RandomState>,
     search: Option<Search>,
+    /// The search that a thread makes now.
+    asked: Option<Ticket>,
     /// How many searches have begun, which of them was the last to end, and which one is waited for.
     begun: u64,
     ended: u64,
@@ -49,6 +52,7 @@ impl Groups {
             most,
             known: HashMap::default(),
             search: None,
+            asked: None,
             begun: 0,
             ended: 0,
             wanted: 0,
@@ -66,7 +70,12 @@ impl Groups {
 
     /// The group of this id, which is searched for where it is not known. `wanted` is kept by whoever asks again: a search
     /// that had begun before it was asked for the first time may have passed where the group is now.
-    pub(super) fn find(&mut self, id: u64, wanted: &mut Option<u64>) -> Found {
+    pub(super) fn find(
+        &mut self,
+        id: u64,
+        wanted: &mut Option<u64>,
+        readers: Option<&mut Readers>,
+    ) -> Found {
         if id == 0 {
             return Found::Nowhere;
         }
@@ -75,7 +84,10 @@ impl Groups {
             let wanted = *wanted.get_or_insert(self.begun + 1);
             self.wanted = self.wanted.max(wanted);
             if self.ended < wanted && self.is_due() {
-                self.search();
+                match readers {
+                    Some(readers) => self.ask(readers),
+                    None => self.search(),
+                }
             }
             searched = self.ended >= wanted;
         }
@@ -90,7 +102,42 @@ impl Groups {
 
     /// Whether what was not found yet may be found now.
     pub(super) fn is_due(&self) -> bool {
-        self.ended < self.wanted && self.rests_until.is_none_or(|until| Instant::now() >= until)
+        self.ended < self.wanted
+            && self.asked.is_none()
+            && self.rests_until.is_none_or(|until| Instant::now() >= until)
+    }
+
+    /// Whether the search that something waits for has ended.
+    pub(super) fn has_searched(&self, wanted: Option<u64>) -> bool {
+        wanted.is_some_and(|wanted| self.ended >= wanted)
+    }
+
+    /// The group of this id, if it is known without a search.
+    pub(super) fn known(&self, id: u64) -> Option<Arc<Placement>> {
+        let placement = self.known.get(&id)?;
+        (placement.kind != Kind::Root).then(|| Arc::clone(placement))
+    }
+
+    fn ask(&mut self, readers: &mut Readers) {
+        self.asked = readers.ask_groups(&self.roots);
+        if self.asked.is_some() {
+            self.begun += 1;
+        } else {
+            self.rests_until = Some(Instant::now() + REST);
+        }
+    }
+
+    /// A thread has searched.
+    pub(super) fn told(&mut self, ticket: Ticket, found: Vec<(u64, Placement)>) {
+        if self.asked != Some(ticket) {
+            return;
+        }
+        self.asked = None;
+        self.ended = self.begun;
+        self.rests_until = Some(Instant::now() + SEARCH_EVERY);
+        for (id, placement) in found {
+            self.remember(id, Arc::new(placement));
+        }
     }
 
     /// Searches on, or begins to.
@@ -148,7 +195,7 @@ mod tests {
         let found = loop {
             groups.rest(Duration::ZERO);
             assert!(groups.begun <= 2);
-            match groups.find(id, &mut wanted) {
+            match groups.find(id, &mut wanted, None) {
                 Found::NotYet => {}
                 found => break found,
             }

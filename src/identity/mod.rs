@@ -1,7 +1,8 @@
 //! Whose telemetry it is: the resource of the service instance behind a process.
 //!
-//! A process is looked at when its first message asks for it, and only believed when its start time is that of the
-//! key: a reused process id is never mistaken for the process before it. What cannot be read is left out.
+//! A process is looked at when it starts or its first message asks for it, and only believed when its start time is that
+//! of the key: a reused process id is never mistaken for the process before it. What cannot be read is left out. In a
+//! live run other threads read, and until they have answered the process is unread: what is known is what its start told.
 
 mod attributes;
 mod cgroupfs;
@@ -14,6 +15,8 @@ mod interpreter;
 mod naming;
 mod pods;
 mod procfs;
+mod readers;
+mod reading;
 mod seeds;
 
 use std::collections::{HashMap, VecDeque};
@@ -35,6 +38,10 @@ pub use cgroupfs::Root as CgroupRoot;
 use groups::{Found, Groups};
 use host::Host;
 pub use pods::{PodOf, Whose};
+use procfs::Observed;
+use readers::Readers;
+use reading::Reading;
+pub use reading::{News, Reads};
 use seeds::Seeds;
 pub(crate) use seeds::recorded;
 
@@ -58,6 +65,8 @@ pub struct Settings {
     pub extra: Vec<Attribute>,
     /// How long an ended process is remembered for events that arrive late, in nanoseconds.
     pub grace: u64,
+    /// Read processes on threads of their own, so that a file that stands still holds nothing else up.
+    pub beside: bool,
 }
 
 impl Default for Settings {
@@ -70,6 +79,7 @@ impl Default for Settings {
             extra: Vec::new(),
             max_processes: 16_384,
             grace: 30_000_000_000,
+            beside: false,
         }
     }
 }
@@ -95,6 +105,8 @@ pub struct Candidate {
     pub container_id: Option<String>,
     /// Its pod, as far as it is known.
     pub pod: PodOf,
+    /// Nobody has read yet which executable and container it is.
+    pub unread: bool,
 }
 
 /// What is left of a process that nobody looked at in time.
@@ -123,6 +135,8 @@ struct Known {
     goroutines: Option<GoroutineLayout>,
     /// Its control group is not known, and was not searched for yet.
     unsearched: bool,
+    /// It was not read yet.
+    unread: bool,
 }
 
 #[derive(Debug, Default)]
@@ -130,6 +144,7 @@ struct Entry {
     hint: Hint,
     /// The search for its control group that is waited for.
     search: Option<u64>,
+    reading: Reading,
     known: Option<Known>,
     exited: Option<KernelTime>,
     used: u64,
@@ -152,6 +167,10 @@ pub struct Identities {
     entries: HashMap<ProcessKey, Entry, RandomState>,
     seeds: Seeds,
     groups: Groups,
+    readers: Option<Readers>,
+    /// Processes of which something was read since the last time that somebody asked.
+    news: Vec<News>,
+    reads: Arc<Reads>,
     kubernetes: Option<Kubernetes>,
     containers: Option<Names>,
     exits: VecDeque<(KernelTime, ProcessKey)>,
@@ -174,12 +193,17 @@ impl Identities {
             Vec::new()
         };
         let groups = Groups::new(roots, settings.max_processes);
+        let proc_root = settings.proc_root.as_deref().filter(|_| settings.beside);
+        let readers = proc_root.map(Readers::new);
         Self {
             settings,
             host,
             entries: HashMap::default(),
             seeds: Seeds::default(),
             groups,
+            readers,
+            news: Vec::new(),
+            reads: Arc::default(),
             kubernetes: None,
             containers: None,
             exits: VecDeque::new(),
@@ -195,6 +219,7 @@ impl Identities {
         let entry = self.entry(event.process);
         entry.known = None;
         entry.search = None;
+        entry.reading = Reading::NotAsked;
         entry.exited = None;
         entry.hint = Hint {
             comm: event.comm.clone(),
@@ -287,8 +312,12 @@ impl Identities {
         let again = self.is_search_due();
         let entry = self.entry(process);
         entry.in_group(cgroup);
-        let known = match entry.known.take() {
-            Some(known) if !(known.unsearched && again) => known,
+        let (search, asked) = (entry.search, matches!(entry.reading, Reading::Asked(_)));
+        let kept = entry.known.take();
+        let again = again || self.groups.has_searched(search);
+        let known = match kept {
+            Some(known) if known.unread && asked => known,
+            Some(known) if !known.unread && !(known.unsearched && again) => known,
             _ => self.look(process, cgroup),
         };
         self.entry(process).known.insert(known)
@@ -298,57 +327,86 @@ impl Identities {
         if let Some(known) = self.seeds.known(process) {
             return known;
         }
-        let nothing = Hint::default();
-        let hint = self
-            .entries
-            .get(&process)
-            .map_or(&nothing, |entry| &entry.hint);
-        let cgroup = if cgroup == 0 { hint.cgroup } else { cgroup };
-        let root = self.settings.proc_root.as_deref();
-        let observed = root.and_then(|root| procfs::observe(root, process));
-        if let Some(seen) = observed {
-            let attributes =
-                attributes::of_observed(process, &seen, &self.host, self.settings.command_args);
-            let names_itself = attributes::declared_name(&seen).is_some();
-            let container = seen.placement.container.as_ref();
-            let known = Known {
-                resource: self.made_of(attributes),
-                candidate: Candidate {
-                    process,
-                    container_id: container.map(|container| container.id.clone()),
-                    executable: seen.executable,
-                    pod: PodOf::Nobody,
-                },
-                goroutines: seen.goroutines,
-                declared: seen.declared.pairs(),
-                names_itself,
-                placement: Some(Arc::new(seen.placement)),
-                in_pod: None,
-                in_container: None,
-                unsearched: false,
-            };
-            let in_group = if cgroup & VERSION1 == 0 {
-                seen.unified
-            } else {
-                seen.version1
-            };
-            if let Some(placement) = in_group.filter(|_| cgroup != 0) {
-                self.groups.remember(cgroup, Arc::new(placement));
-            }
-            return known;
+        if self.readers.is_some() {
+            return self.look_beside(process, cgroup);
         }
-        // Its neighbours in the same control group tell the container, or the group itself, if it is still there.
+        let root = self.settings.proc_root.as_deref();
+        let seen = root.and_then(|root| procfs::observe(root, process));
+        let layout = root
+            .filter(|_| seen.is_some())
+            .and_then(|root| procfs::goroutines(root, process));
+        let mut known = self.of_reading(process, cgroup, seen);
+        known.goroutines = layout;
+        known
+    }
+
+    /// What is known of a process by what was read, `None` if it is gone.
+    fn of_reading(&mut self, process: ProcessKey, cgroup: u64, seen: Option<Observed>) -> Known {
+        let hinted = |entry: &Entry| entry.hint.cgroup;
+        let cgroup = if cgroup == 0 {
+            self.entries.get(&process).map_or(0, hinted)
+        } else {
+            cgroup
+        };
+        let Some(seen) = seen else {
+            return self.of_gone(process, cgroup);
+        };
+        let attributes =
+            attributes::of_observed(process, &seen, &self.host, self.settings.command_args);
+        let names_itself = attributes::declared_name(&seen).is_some();
+        let container = seen.placement.container.as_ref();
+        let known = Known {
+            resource: self.made_of(attributes),
+            candidate: Candidate {
+                process,
+                container_id: container.map(|container| container.id.clone()),
+                executable: seen.executable,
+                pod: PodOf::Nobody,
+                unread: false,
+            },
+            goroutines: None,
+            declared: seen.declared.pairs(),
+            names_itself,
+            placement: Some(Arc::new(seen.placement)),
+            in_pod: None,
+            in_container: None,
+            unsearched: false,
+            unread: false,
+        };
+        let in_group = if cgroup & VERSION1 == 0 {
+            seen.unified
+        } else {
+            seen.version1
+        };
+        if let Some(placement) = in_group.filter(|_| cgroup != 0) {
+            self.groups.remember(cgroup, Arc::new(placement));
+        }
+        known
+    }
+
+    /// Its neighbours in the same control group tell the container, or the group itself, if it is still there.
+    fn of_gone(&mut self, process: ProcessKey, cgroup: u64) -> Known {
         let mut wanted = self.entries.get(&process).and_then(|entry| entry.search);
-        let (placement, unsearched) = match self.groups.find(cgroup, &mut wanted) {
+        let readers = self.readers.as_mut();
+        let (placement, unsearched) = match self.groups.find(cgroup, &mut wanted, readers) {
             Found::There(placement) => (Some(placement), false),
             Found::Nowhere => (None, false),
             Found::NotYet => (None, true),
         };
         self.entry(process).search = wanted;
-        let hint = self
-            .entries
-            .get(&process)
-            .map_or(&nothing, |entry| &entry.hint);
+        self.of_hint(process, placement, unsearched)
+    }
+
+    /// What the start of a process told.
+    fn of_hint(
+        &self,
+        process: ProcessKey,
+        placement: Option<Arc<Placement>>,
+        unsearched: bool,
+    ) -> Known {
+        let nothing = Hint::default();
+        let entry = self.entries.get(&process);
+        let hint = entry.map_or(&nothing, |entry| &entry.hint);
         let attributes = attributes::of_hint(process, hint, placement.as_deref(), &self.host);
         let container = placement
             .as_ref()
@@ -363,11 +421,13 @@ impl Identities {
                 executable: None,
                 container_id: container.map(|container| container.id.clone()),
                 pod: PodOf::Nobody,
+                unread: false,
             },
             resource: self.made_of(attributes),
             goroutines: None,
             placement,
             unsearched,
+            unread: false,
         }
     }
 
@@ -429,5 +489,7 @@ impl Identities {
 mod containers_tests;
 #[cfg(test)]
 mod pods_tests;
+#[cfg(test)]
+mod reading_tests;
 #[cfg(test)]
 mod tests;

@@ -90,6 +90,12 @@ impl Identities {
         let known = self.known(process, cgroup);
         let (alone, place) = (Arc::clone(&known.resource), known.placement.clone());
         let unsearched = known.unsearched;
+        if known.unread {
+            if !last {
+                return (Whose::NotYet, None);
+            }
+            self.count_unanswered();
+        }
         let Some(kubernetes) = &mut self.kubernetes else {
             return (
                 self.in_container(process, place.as_deref(), alone, last),
@@ -123,7 +129,7 @@ impl Identities {
         self.as_of(process, at);
         let known = self.known(process, 0);
         let (recorded, place) = (known.candidate.pod.clone(), known.placement.clone());
-        let unsearched = known.unsearched;
+        let unsearched = known.unsearched || known.unread;
         let Some(kubernetes) = &mut self.kubernetes else {
             return recorded;
         };

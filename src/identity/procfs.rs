@@ -33,7 +33,6 @@ pub(super) struct Observed {
     /// The same of its group of version 1 in the hierarchy that is taken there.
     pub(super) version1: Option<Placement>,
     pub(super) uid: Option<u32>,
-    pub(super) goroutines: Option<GoroutineLayout>,
 }
 
 /// Reads a process, or `None` when it is gone or its id now belongs to another one.
@@ -59,11 +58,19 @@ pub(super) fn observe(root: &Path, key: ProcessKey) -> Option<Observed> {
             .map(cgroup::parse_path)
             .filter(|placement| placement.container.is_some()),
         uid: text(&folder.join("status"), MAX_SMALL).and_then(|status| real_uid(&status)),
-        goroutines: golang::layout(&folder.join("exe")),
     };
     // The id may have changed hands while the files were read.
     Stat::read(&folder).filter(|stat| stat.is(key))?;
     Some(observed)
+}
+
+/// Where a process keeps its goroutines' numbers: of all that is read of it, only this is in a file that anybody may have
+/// put on a mount that stands still.
+pub(super) fn goroutines(root: &Path, key: ProcessKey) -> Option<GoroutineLayout> {
+    let folder = root.join(key.tgid.to_string());
+    let layout = golang::layout(&folder.join("exe"))?;
+    Stat::read(&folder).filter(|stat| stat.is(key))?;
+    Some(layout)
 }
 
 /// The key of the process that has this id now; its start is known to the clock tick only.

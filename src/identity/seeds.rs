@@ -86,6 +86,7 @@ impl Seeds {
                 executable: text("process.executable.path").map(|path| Path::new(path).to_owned()),
                 container_id: text("container.id").map(str::to_owned),
                 pod: pod.clone(),
+                unread: false,
             },
             resource: Arc::clone(resource),
             goroutines: None,
@@ -95,6 +96,7 @@ impl Seeds {
             in_container: None,
             in_pod: None,
             unsearched: false,
+            unread: false,
         })
     }
 }

@@ -77,7 +77,7 @@ impl Tree {
         }
     }
 
-    fn stat(&self, pid: u32, ticks: u64) {
+    pub(super) fn stat(&self, pid: u32, ticks: u64) {
         let zeros = "0 ".repeat(17);
         let stat = format!("{pid} (a) b (c)) S 7 {zeros}{ticks} 0\n");
         self.write(&format!("proc/{pid}/stat"), &stat);
@@ -372,6 +372,20 @@ fn an_ended_process_is_known_for_the_time_of_grace_and_no_longer() {
     assert!(Arc::ptr_eq(&alive, &identities.resource(key(42, 500), 0)));
     identities.exited(&exited(key(1, 1), 41));
     assert!(identities.is_empty());
+}
+
+#[test]
+fn ends_of_forgotten_processes_are_forgotten_with_them() {
+    let tree = Tree::new();
+    let mut identities = Identities::new(Settings {
+        max_processes: 16,
+        ..tree.settings()
+    });
+    for pid in 1..500 {
+        identities.resource(key(pid, 1), 0);
+        identities.exited(&exited(key(pid, 1), 10));
+    }
+    assert!(identities.exits.len() <= 16, "{}", identities.exits.len());
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! What the API server tells of this node's pods, beside the pipeline: changes come in through a bounded channel and are
 //! taken in by the pipeline's thread, which never waits for them.
 
-mod by_reason;
 mod hold;
 mod metrics;
 mod outcomes;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use spandrel_k8s_meta::store;
 use spandrel_k8s_meta::watch::{Counters, Figures};
 
-use super::by_reason::ByReason;
+use crate::by_reason::ByReason;
 
 /// How look-ups ended, and what the watch counts.
 #[derive(Debug)]

@@ -212,9 +212,10 @@ pub fn recorded_selection(config: &Config) -> anyhow::Result<Selection> {
     ))
 }
 
-/// Identities from this machine.
-pub fn identities(config: &Config) -> Identities {
+/// Identities from this machine; `beside` the pipeline they are read by threads of their own.
+pub fn identities(config: &Config, beside: bool) -> Identities {
     let settings = identity::Settings {
+        beside,
         extra: resource_attributes(config),
         ..identity::Settings::default()
     };

@@ -106,6 +106,7 @@ fn process(executable: &str) -> Candidate {
         executable: Some(executable.into()),
         container_id: None,
         pod: PodOf::Nobody,
+        unread: false,
     }
 }
 
@@ -120,6 +121,7 @@ fn candidates() -> Vec<Candidate> {
     let in_pod = Candidate {
         container_id: Some("3f2a".repeat(16)),
         pod: PodOf::Pod(Arc::new(Identity::of_asked(pod))),
+        unread: false,
         ..process("/usr/bin/java")
     };
     let paths = NODES_OWN.iter().chain(&SERVICES);

@@ -76,6 +76,7 @@ fn several_processes_and_ports_of_a_command_line_go_together() {
             executable: Some(path.into()),
             container_id: None,
             pod: PodOf::Nobody,
+            unread: false,
         };
         selectors.decide(&candidate, Some(&[port])).verdict
     };

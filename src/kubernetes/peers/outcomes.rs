@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use spandrel_k8s_meta::watch::{Counters, Figures};
 
-use crate::kubernetes::by_reason::ByReason;
+use crate::by_reason::ByReason;
 
 /// How look-ups of peers ended, and what their watches count.
 #[derive(Debug, Default)]

@@ -5,15 +5,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One counter for each reason that came up.
 #[derive(Debug, Default)]
-pub(super) struct ByReason(Mutex<BTreeMap<&'static str, u64>>);
+pub struct ByReason(Mutex<BTreeMap<&'static str, u64>>);
 
 impl ByReason {
-    pub(super) fn count(&self, reason: &'static str) {
+    /// One more for a reason.
+    pub fn count(&self, reason: &'static str) {
         *self.lock().entry(reason).or_insert(0) += 1;
     }
 
     /// The numbers now.
-    pub(super) fn snapshot(&self) -> BTreeMap<&'static str, u64> {
+    pub fn snapshot(&self) -> BTreeMap<&'static str, u64> {
         self.lock().clone()
     }
 

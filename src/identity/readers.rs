@@ -1,0 +1,218 @@
+//! Threads that read what may stand still: files of a process whose memory or executable is on a stalled mount, and the
+//! whole tree of control groups. Whoever asks never waits.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use spandrel_k8s_meta::cgroup::Placement;
+use spandrel_model::ProcessKey;
+use spandrel_probes::GoroutineLayout;
+
+use super::cgroupfs::{Root, Search};
+use super::procfs::{self, Observed};
+
+/// Threads at most. They start when there is a question that no other one is free for.
+const MAX_THREADS: usize = 4;
+/// How many of them may read executables, which are the files that anybody can put on a mount of their own: the others
+/// go on with what names a process.
+const MAX_EXECUTABLES: usize = 2;
+/// Questions that have no answer yet at most.
+const MAX_OPEN: usize = 4096;
+
+/// What is asked for.
+#[derive(Debug)]
+enum Question {
+    Process(ProcessKey),
+    Goroutines(ProcessKey),
+    Groups(Vec<Root>),
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// What a process is; `None` if it is gone.
+    Process(ProcessKey, Option<Box<Observed>>),
+    /// Where a process keeps its goroutines' numbers, if it has any.
+    Goroutines(ProcessKey, Option<GoroutineLayout>),
+    /// All control groups.
+    Groups(Vec<(u64, Placement)>),
+}
+
+/// A number that a question has, and its answer.
+pub(super) type Ticket = u64;
+
+/// The threads; they end with their owner, but for those that stand still.
+#[derive(Debug)]
+pub(super) struct Readers {
+    shared: Arc<Shared>,
+    answers: Receiver<(Ticket, Told)>,
+    tell: Sender<(Ticket, Told)>,
+    tickets: Ticket,
+    open: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    proc_root: PathBuf,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<(Ticket, Question)>,
+    executables: VecDeque<(Ticket, Question)>,
+    reading_executables: usize,
+    threads: usize,
+    idle: usize,
+    closed: bool,
+}
+
+impl State {
+    fn next(&mut self) -> Option<(Ticket, Question)> {
+        if let Some(question) = self.waiting.pop_front() {
+            return Some(question);
+        }
+        if self.reading_executables >= MAX_EXECUTABLES {
+            return None;
+        }
+        let question = self.executables.pop_front()?;
+        self.reading_executables += 1;
+        Some(question)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Readers {
+    /// Starts no thread yet.
+    pub(super) fn new(proc_root: &Path) -> Self {
+        let (tell, answers) = channel();
+        Self {
+            shared: Arc::new(Shared {
+                proc_root: proc_root.to_owned(),
+                state: Mutex::default(),
+                changed: Condvar::new(),
+            }),
+            answers,
+            tell,
+            tickets: 0,
+            open: 0,
+        }
+    }
+
+    /// Asks what a process is; `None` if too many questions are open. The answer about its goroutines follows the one
+    /// about itself, with the same ticket.
+    pub(super) fn ask_process(&mut self, process: ProcessKey) -> Option<Ticket> {
+        self.ask(Question::Process(process))
+    }
+
+    /// Asks for all control groups.
+    pub(super) fn ask_groups(&mut self, roots: &[Root]) -> Option<Ticket> {
+        self.ask(Question::Groups(roots.to_vec()))
+    }
+
+    fn ask(&mut self, question: Question) -> Option<Ticket> {
+        if self.open >= MAX_OPEN {
+            return None;
+        }
+        self.tickets += 1;
+        let ticket = self.tickets;
+        let mut state = self.shared.lock();
+        state.waiting.push_back((ticket, question));
+        if state.waiting.len() > state.idle && state.threads < MAX_THREADS {
+            let (shared, tell) = (Arc::clone(&self.shared), self.tell.clone());
+            let started = thread::Builder::new()
+                .name("identity".to_owned())
+                .spawn(move || read(&shared, &tell));
+            match started {
+                Ok(_) => state.threads += 1,
+                Err(error) => tracing::warn!("cannot start a thread that reads processes: {error}"),
+            }
+        }
+        drop(state);
+        self.shared.changed.notify_one();
+        self.open += 1;
+        Some(ticket)
+    }
+
+    /// An answer, if there is one.
+    pub(super) fn told(&mut self) -> Option<(Ticket, Told)> {
+        let told = self.answers.try_recv().ok()?;
+        self.close(&told.1);
+        Some(told)
+    }
+
+    /// The same, and waits for it until a time.
+    pub(super) fn told_until(&mut self, until: Instant) -> Option<(Ticket, Told)> {
+        if self.open == 0 {
+            return None;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        let told = self.answers.recv_timeout(left.max(Duration::ZERO)).ok()?;
+        self.close(&told.1);
+        Some(told)
+    }
+
+    fn close(&mut self, told: &Told) {
+        let last = match told {
+            Told::Process(_, seen) => seen.is_none(),
+            Told::Goroutines(..) | Told::Groups(_) => true,
+        };
+        self.open -= usize::from(last);
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+fn read(shared: &Shared, tell: &Sender<(Ticket, Told)>) {
+    let mut state = shared.lock();
+    loop {
+        if state.closed {
+            return;
+        }
+        let Some((ticket, question)) = state.next() else {
+            state.idle += 1;
+            state = shared
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+            continue;
+        };
+        drop(state);
+        let (told, next) = match question {
+            Question::Process(process) => {
+                let seen = procfs::observe(&shared.proc_root, process).map(Box::new);
+                let next = seen.is_some().then_some(Question::Goroutines(process));
+                (Told::Process(process, seen), next)
+            }
+            Question::Goroutines(process) => {
+                let layout = procfs::goroutines(&shared.proc_root, process);
+                (Told::Goroutines(process, layout), None)
+            }
+            Question::Groups(roots) => (Told::Groups(Search::new(&roots).all()), None),
+        };
+        let of_executable = matches!(told, Told::Goroutines(..));
+        // Nobody listens any more only at the end.
+        drop(tell.send((ticket, told)));
+        state = shared.lock();
+        if of_executable {
+            state.reading_executables -= 1;
+        }
+        state.executables.extend(next.map(|next| (ticket, next)));
+    }
+}

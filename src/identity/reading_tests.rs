@@ -1,0 +1,217 @@
+//! Processes that other threads read, and files that stand still.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use super::tests::{Seen, Tree, key, started};
+use super::{Identities, News, Settings, Whose, procfs};
+use crate::selection::Selection;
+use crate::selectors::{Pattern, Selector, Selectors};
+use spandrel_model::{ConnectionId, ProcessKey, UnixTime};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn beside(tree: &Tree) -> Identities {
+    Identities::new(Settings {
+        beside: true,
+        ..tree.settings()
+    })
+}
+
+fn file(tree: &Tree, pid: u32, name: &str) -> PathBuf {
+    tree.0.path().join(format!("proc/{pid}/{name}"))
+}
+
+/// Whoever opens it waits until somebody writes to it.
+fn stall(path: &PathBuf) {
+    drop(fs::remove_file(path));
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
+
+fn release(path: &PathBuf, content: &[u8]) {
+    let mut writer = OpenOptions::new().write(true).open(path).unwrap();
+    writer.write_all(content).unwrap();
+}
+
+/// Takes in answers until the name of the process is known.
+fn name(identities: &mut Identities, process: ProcessKey) -> String {
+    let deadline = Instant::now() + LONG;
+    loop {
+        identities.take_in(UnixTime(1));
+        if let Whose::Known(resource) = identities.whose(process, 0, UnixTime(1), false) {
+            return resource.service_name().to_owned();
+        }
+        assert!(Instant::now() < deadline, "no answer");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn is_unread(identities: &mut Identities, process: ProcessKey) -> bool {
+    matches!(
+        identities.whose(process, 0, UnixTime(1), false),
+        Whose::NotYet
+    )
+}
+
+#[test]
+fn a_process_is_unread_until_the_answer_is_taken_in() {
+    let tree = Tree::new();
+    tree.process(&Seen::default());
+    let mut identities = beside(&tree);
+    assert!(is_unread(&mut identities, key(42, 500)));
+    assert!(identities.decide(key(42, 500)).unread);
+    assert_eq!(name(&mut identities, key(42, 500)), "shop");
+    assert!(!identities.decide(key(42, 500)).unread);
+    assert_eq!(identities.news(), [News::Read(key(42, 500))]);
+    assert_eq!(identities.reads().snapshot(), [("read", 1)].into());
+}
+
+#[test]
+fn a_file_that_stands_still_holds_no_other_process_up_and_its_answer_still_counts() {
+    let tree = Tree::new();
+    let mut identities = beside(&tree);
+    let stalled = file(&tree, 42, "environ");
+    tree.process(&Seen::default());
+    stall(&stalled);
+    identities.started(&started(key(42, 500), "told-at-start", None));
+    assert!(is_unread(&mut identities, key(42, 500)));
+    for pid in 100..120 {
+        tree.process(&Seen {
+            pid,
+            ..Seen::default()
+        });
+        assert_eq!(name(&mut identities, key(pid, 500)), "shop");
+    }
+    assert!(is_unread(&mut identities, key(42, 500)));
+    let Whose::Known(resource) = identities.whose(key(42, 500), 0, UnixTime(1), true) else {
+        panic!("the last one waits no longer");
+    };
+    assert_eq!(resource.service_name(), "told-at-start");
+    assert_eq!(identities.reads().snapshot()["unanswered"], 1);
+    release(&stalled, b"OTEL_SERVICE_NAME=late\0");
+    assert_eq!(name(&mut identities, key(42, 500)), "late");
+}
+
+#[test]
+fn executables_that_stand_still_hold_no_name_up() {
+    let tree = Tree::new();
+    let mut identities = beside(&tree);
+    let fifo = tree.0.path().join("executable");
+    stall(&fifo);
+    for pid in 100..120 {
+        tree.process(&Seen {
+            pid,
+            ..Seen::default()
+        });
+        fs::remove_file(file(&tree, pid, "exe")).unwrap();
+        symlink(&fifo, file(&tree, pid, "exe")).unwrap();
+        assert_eq!(name(&mut identities, key(pid, 500)), "executable");
+    }
+    // Unblocks the threads: no Go program.
+    thread::spawn(move || {
+        loop {
+            if OpenOptions::new().write(true).open(&fifo).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+#[test]
+fn an_answer_about_the_program_before_is_not_about_the_one_now() {
+    let tree = Tree::new();
+    let mut identities = beside(&tree);
+    let stalled = file(&tree, 42, "environ");
+    tree.process(&Seen::default());
+    stall(&stalled);
+    assert!(is_unread(&mut identities, key(42, 500)));
+    // The first question has been begun: nobody else can open the file without waiting.
+    release(&stalled, b"OTEL_SERVICE_NAME=before\0");
+    fs::remove_file(&stalled).unwrap();
+    identities.started(&started(key(42, 500), "shop", None));
+    tree.process(&Seen {
+        environ: "OTEL_SERVICE_NAME=now\0",
+        ..Seen::default()
+    });
+    assert_eq!(name(&mut identities, key(42, 500)), "now");
+}
+
+#[test]
+fn a_process_that_is_gone_is_known_by_its_start_and_asked_for_once() {
+    let tree = Tree::new();
+    let mut identities = beside(&tree);
+    identities.started(&started(key(7, 1), "short", None));
+    assert_eq!(name(&mut identities, key(7, 1)), "short");
+    identities.resource(key(7, 1), 0);
+    assert_eq!(identities.reads().snapshot(), [("gone", 1)].into());
+}
+
+#[test]
+fn the_end_waits_for_what_was_asked_and_no_longer_than_it_may() {
+    let tree = Tree::new();
+    tree.process(&Seen::default());
+    let mut identities = beside(&tree);
+    assert!(is_unread(&mut identities, key(42, 500)));
+    identities.await_reads(LONG);
+    assert!(!is_unread(&mut identities, key(42, 500)));
+    let stalled = file(&tree, 43, "environ");
+    tree.process(&Seen {
+        pid: 43,
+        ..Seen::default()
+    });
+    stall(&stalled);
+    assert!(is_unread(&mut identities, key(43, 500)));
+    identities.await_reads(Duration::from_millis(20));
+    assert!(is_unread(&mut identities, key(43, 500)));
+    release(&stalled, b"");
+}
+
+#[test]
+fn a_process_id_that_changes_hands_while_its_files_are_read_is_nobodys() {
+    let tree = Tree::new();
+    tree.process(&Seen::default());
+    let (root, stalled) = (tree.0.path().join("proc"), file(&tree, 42, "environ"));
+    stall(&stalled);
+    let reader = thread::spawn(move || procfs::observe(&root, key(42, 500)));
+    // Opening for writing waits for the reader, which has looked at the start time by then.
+    let mut writer = OpenOptions::new().write(true).open(&stalled).unwrap();
+    tree.stat(42, 900);
+    writer.write_all(b"OTEL_SERVICE_NAME=stranger\0").unwrap();
+    drop(writer);
+    assert!(reader.join().unwrap().is_none());
+}
+
+#[test]
+fn a_selector_of_executables_waits_for_the_process_to_be_read() {
+    let tree = Tree::new();
+    tree.process(&Seen::default());
+    let exclude = vec![Selector {
+        executable: Some(Pattern::new("*/shop").unwrap()),
+        ..Selector::default()
+    }];
+    let selectors = Selectors {
+        exclude,
+        ..Selectors::default()
+    };
+    let mut selection = Selection::new(selectors, 8);
+    let mut identities = beside(&tree);
+    let mut decide = |identities: &mut Identities| {
+        let connection = Some(ConnectionId(1));
+        let answer = selection.decide(key(42, 500), 0, connection, identities, UnixTime(1));
+        (answer.left_out, answer.tell_kernel)
+    };
+    assert_eq!(
+        decide(&mut identities),
+        (None, None),
+        "let through, and undecided"
+    );
+    identities.await_reads(LONG);
+    let denied = (Some("selection.denied"), Some(false));
+    assert_eq!(decide(&mut identities), denied);
+}
