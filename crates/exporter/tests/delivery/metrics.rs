@@ -213,6 +213,7 @@ fn too_small(ledger: &Arc<Ledger>) -> Aggregator {
             .into_iter()
             .collect(),
             edge: None,
+            ports: [None; 2],
         };
         aggregator.record(&shops[shop], &measured);
     }
