@@ -144,6 +144,12 @@ impl Capture {
                 "ends of connections, or starts and ends of processes, are lost: there was no room for them"
             );
         }
+        if counters.copy_faults > 0 {
+            tracing::warn!(
+                messages = counters.copy_faults,
+                "of these messages only the lengths are known: their bytes could not be read"
+            );
+        }
         counters
     }
 
