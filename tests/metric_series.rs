@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::Stdio;
 
@@ -71,8 +72,14 @@ impl Recording {
     }
 }
 
-/// What a replay writes into the files of readers, each given by its interval in milliseconds and its temporality.
-fn replayed(recording: &Recording, readers: &[(u64, &str)]) -> Vec<Vec<MetricPoint>> {
+/// What a replay says, and writes into the files of readers, each given by its interval in milliseconds and its temporality.
+struct Replay {
+    said: String,
+    ledger: Ledger,
+    files: Vec<Vec<MetricPoint>>,
+}
+
+fn replayed(recording: &Recording, readers: &[(u64, &str)]) -> Replay {
     let directory = TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let files: Vec<_> = (0..readers.len())
@@ -94,9 +101,10 @@ fn replayed(recording: &Recording, readers: &[(u64, &str)]) -> Vec<Vec<MetricPoi
     let config = path("config");
     let arguments = ["replay", &file, "--config", &config, "--ledger", &ledger];
     let output = command(&arguments).stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
-    Ledger::read(ledger.as_ref()).assert_closed();
+    let ledger = Ledger::read(ledger.as_ref());
+    ledger.assert_closed();
     let read = |file: &String| {
         let text = fs::read_to_string(file).unwrap();
         let points = text.lines().flat_map(MetricPoint::of_line);
@@ -104,27 +112,34 @@ fn replayed(recording: &Recording, readers: &[(u64, &str)]) -> Vec<Vec<MetricPoi
             .filter(|point| point.name == "http.server.request.duration")
             .collect()
     };
-    files.iter().map(read).collect()
+    Replay {
+        said,
+        ledger,
+        files: files.iter().map(read).collect(),
+    }
 }
 
 fn nanos(point: &MetricPoint, key: &str) -> u64 {
     point.point[key].as_str().unwrap().parse().unwrap()
 }
 
-/// Start, end and count of the points of a process, in the order in which they were written.
-fn told(points: &[MetricPoint], pid: u32) -> Vec<(u64, u64, u64)> {
-    points
-        .iter()
-        .filter(|point| point.resource["process.pid"] == pid)
-        .map(|point| {
-            let since = |key| nanos(point, key) - OFFSET;
-            (
-                since("startTimeUnixNano"),
-                since("timeUnixNano"),
-                point.count,
-            )
-        })
-        .collect()
+/// Start, end and count of the points of each process, in the order in which they were written.
+fn by_process(points: &[MetricPoint]) -> BTreeMap<u64, Vec<(u64, u64, u64)>> {
+    let mut told: BTreeMap<u64, Vec<(u64, u64, u64)>> = BTreeMap::new();
+    for point in points {
+        let since = |key| nanos(point, key) - OFFSET;
+        let pid = point.resource["process.pid"].as_u64().unwrap();
+        told.entry(pid).or_default().push((
+            since("startTimeUnixNano"),
+            since("timeUnixNano"),
+            point.count,
+        ));
+    }
+    told
+}
+
+fn told(points: &[MetricPoint], pid: u64) -> Vec<(u64, u64, u64)> {
+    by_process(points).remove(&pid).unwrap_or_default()
 }
 
 #[test]
@@ -139,10 +154,8 @@ fn series_of_an_ended_process_end_at_every_destination() {
     }
     // Something that is seen to start or to end is what lets the agent forget those that ended before.
     recording.started(202, 60 * SECOND);
-    let files = replayed(
-        &recording,
-        &[(10_000, "cumulative"), (15_000, "cumulative")],
-    );
+    let readers = [(10_000, "cumulative"), (15_000, "cumulative")];
+    let Replay { files, .. } = replayed(&recording, &readers);
     for points in &files {
         let last = |pid| told(points, pid).last().unwrap().1;
         assert!(last(201) > 110 * SECOND, "{}", last(201));
@@ -163,7 +176,8 @@ fn a_cumulative_series_begins_with_zero_at_its_start_and_a_delta_series_does_not
     }
     recording.started(201, 13 * SECOND);
     recording.request(201, 14 * SECOND);
-    let files = replayed(&recording, &[(10_000, "cumulative"), (10_000, "delta")]);
+    let readers = [(10_000, "cumulative"), (10_000, "delta")];
+    let Replay { files, .. } = replayed(&recording, &readers);
     for (pid, requests) in [(200, 5), (201, 1)] {
         let cumulative = told(&files[0], pid);
         let (start, time, count) = cumulative[0];
@@ -180,5 +194,37 @@ fn a_cumulative_series_begins_with_zero_at_its_start_and_a_delta_series_does_not
     for (pid, first) in [200, 201].into_iter().zip(first_requests) {
         let start = told(&files[0], pid)[0].0;
         assert!(start <= first && first - start < 15 * SECOND, "{start}");
+    }
+}
+
+#[test]
+fn every_process_has_its_metrics_also_where_there_are_more_than_series() {
+    const PROCESSES: u32 = 7_000;
+    let mut recording = Recording::default();
+    for number in 0..PROCESSES {
+        recording.request(1000 + number, SECOND + u64::from(number) * SECOND / 1000);
+    }
+    // The first one is measured again, when its series have made room for others.
+    recording.request(1000, 20 * SECOND);
+    let readers = [(10_000, "cumulative"), (10_000, "delta")];
+    let replay = replayed(&recording, &readers);
+    // Duration and two sizes of each request, for each reader: more series than the 20,000 that there may be.
+    let measured = 2 * 3 * u64::from(PROCESSES + 1);
+    assert_eq!(replay.ledger.count("measurements", "aggregated"), measured);
+    assert!(
+        replay.said.contains("ended for want of room"),
+        "{}",
+        replay.said
+    );
+    let (cumulative, delta) = (by_process(&replay.files[0]), by_process(&replay.files[1]));
+    assert_eq!((cumulative.len(), delta.len()), (7_000, 7_000));
+    for (pid, cumulative) in cumulative {
+        let requests = if pid == 1000 { 2 } else { 1 };
+        let zeros = cumulative.iter().filter(|point| point.2 == 0).count();
+        let most = cumulative.iter().map(|point| point.2).max();
+        // What is measured again begins again.
+        assert_eq!((zeros, most), (requests, Some(1)), "{pid}: {cumulative:?}");
+        let counted: u64 = delta[&pid].iter().map(|point| point.2).sum();
+        assert_eq!(counted, requests as u64, "{pid}: {delta:?}");
     }
 }
