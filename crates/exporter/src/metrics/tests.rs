@@ -398,6 +398,34 @@ fn series_of_ended_processes_make_room_before_those_of_running_ones() {
     assert_eq!(names.collect::<Vec<_>>(), expected);
 }
 
+#[test]
+fn the_longest_idle_series_make_room_not_the_ones_that_were_there_first() {
+    let (mut aggregator, _) = with(AggregatorSettings {
+        max_series: 16,
+        ..AggregatorSettings::default()
+    });
+    let services: Vec<_> = (0..9).map(|_| resource("shop")).collect();
+    let (newest, first) = services.split_last().unwrap();
+    for service in first {
+        aggregator.record(service, &measured("/", 1.0));
+    }
+    aggregator.collect(UnixTime(START + SECOND));
+    aggregator.record(&services[0], &measured("/", 1.0));
+    aggregator.record(newest, &measured("/", 1.0));
+    let batch = aggregator.collect(UnixTime(START + 2 * SECOND)).unwrap();
+    let told = |service| {
+        let mut all = batch.resources.iter();
+        all.any(|each| Arc::ptr_eq(&each.resource, service))
+    };
+    let still: Vec<bool> = services.iter().map(told).collect();
+    assert_eq!(
+        (still[0], still[1], still[8]),
+        (true, false, true),
+        "{still:?}"
+    );
+    assert_eq!(still.iter().filter(|told| **told).count(), 8);
+}
+
 proptest::proptest! {
     #[test]
     fn nothing_is_lost_and_no_times_overlap_where_series_end_for_want_of_room(
