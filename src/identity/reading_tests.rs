@@ -131,14 +131,16 @@ fn an_answer_about_the_program_before_is_not_about_the_one_now() {
     tree.process(&Seen::default());
     stall(&stalled);
     assert!(is_unread(&mut identities, key(42, 500)));
-    // The first question has been begun: nobody else can open the file without waiting.
-    release(&stalled, b"OTEL_SERVICE_NAME=before\0");
-    fs::remove_file(&stalled).unwrap();
+    // Opening for writing waits until the first question is being answered.
+    let mut before = OpenOptions::new().write(true).open(&stalled).unwrap();
+    stall(&stalled);
     identities.started(&started(key(42, 500), "shop", None));
-    tree.process(&Seen {
-        environ: "OTEL_SERVICE_NAME=now\0",
-        ..Seen::default()
-    });
+    assert!(is_unread(&mut identities, key(42, 500)), "asked again");
+    before.write_all(b"OTEL_SERVICE_NAME=before\0").unwrap();
+    drop(before);
+    identities.await_reads(Duration::from_secs(1));
+    assert!(is_unread(&mut identities, key(42, 500)));
+    release(&stalled, b"OTEL_SERVICE_NAME=now\0");
     assert_eq!(name(&mut identities, key(42, 500)), "now");
 }
 
