@@ -118,7 +118,7 @@ fn candidates(shape: &Shape) -> Vec<Value> {
             .collect(),
         Shape::Word(words) => words.iter().map(|word| json!(word)).collect(),
         Shape::Duration => ["700ms", "2s", "50s"].map(|text| json!(text)).to_vec(),
-        Shape::Size { .. } => [1 << 12, 1 << 16, 1 << 24, 1 << 25]
+        Shape::Size { .. } => [1 << 12, 1 << 13, 1 << 16, 1 << 24, 1 << 25]
             .map(|n| json!(n))
             .to_vec(),
         Shape::Ports => vec![json!(80), json!("81-90")],
