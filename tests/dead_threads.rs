@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use spandrel::agent::{Life, Stop, capture};
+use spandrel::agent::{Life, Stop, attach, capture};
 use spandrel::exit::{Exit, report};
 use spandrel::identity::{Identities, Settings};
 use spandrel::pipeline::{NoSteering, Pipeline};
@@ -60,7 +60,8 @@ fn dies(named: &str, act: impl FnOnce() + Send + 'static) {
         shutdown_timeout: Duration::from_secs(1),
         ledger: &ledger,
     };
-    let result = capture(CaptureSettings::default(), &life, |_| {
+    let attached = attach(CaptureSettings::default()).unwrap();
+    let result = capture(attached, &life, |_| {
         Ok(Pipeline::new(
             Tracker::new(
                 spandrel_protocols::Settings::default(),
@@ -68,7 +69,7 @@ fn dies(named: &str, act: impl FnOnce() + Send + 'static) {
                 Arc::clone(&ledger),
             ),
             Identities::new(Settings::replay()),
-            Selection::new(Selectors::default()),
+            Selection::new(Selectors::default(), 1024),
             Box::new(sink),
             Box::new(NoSteering),
             Arc::clone(&ledger),
