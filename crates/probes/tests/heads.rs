@@ -152,6 +152,17 @@ fn a_long_head_is_copied_to_its_end() {
 }
 
 #[test]
+fn the_bound_can_be_raised_to_all_that_can_be_copied() {
+    for backend in backends() {
+        let settings = CaptureSettings {
+            head_bytes: CaptureSettings::COPY_MAX,
+            ..following(backend)
+        };
+        assert_heads(&observe(settings, "longest_head"), backend);
+    }
+}
+
+#[test]
 fn a_head_is_copied_up_to_its_bound_and_says_so() {
     for backend in backends() {
         let settings = CaptureSettings {

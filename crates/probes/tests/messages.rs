@@ -290,3 +290,18 @@ fn waiting_data_has_its_arrival_and_the_rest_of_a_queue_has_none() {
         assert!(read[2].arrived.unwrap() > read[1].stamp.time);
     }
 }
+
+#[test]
+fn what_waited_has_arrived_when_its_first_segment_did() {
+    for backend in backends() {
+        let seen = observe(settings(backend), "two_arrivals");
+        let (_, server) = seen.pair(0);
+        assert_eq!(seen.texts(server.connection, Ingress), ["firstlast"]);
+        let read = seen.messages(server.connection, Ingress);
+        if seen.has("arrival of received data") {
+            // 150 ms after the first one, 50 ms after the last one.
+            let waited = read[0].stamp.time.since(read[0].arrived.unwrap());
+            assert!(waited >= 150_000_000, "{backend:?}: {waited} ns");
+        }
+    }
+}

@@ -407,6 +407,14 @@ def uring_meanwhile():
         one.close()
 
 
+def two_arrivals():
+    """Two segments come one after the other before anything is read."""
+    import time
+    c, s = pair()
+    c.send(b"first"); time.sleep(0.1); c.send(b"last"); time.sleep(0.05); s.recv(100)
+    c.close(); s.close()
+
+
 def queue():
     """Data waits; then half of it is read, and the rest."""
     import time
@@ -466,6 +474,10 @@ def long_head():
 
 def long_head_known():
     exchange([head(0, 12000), head(1, 1300, 50000), b"b" * 50000], 200000, wait=True)
+
+
+def longest_head():
+    exchange([head(0, 27000)], 200000, wait=True)
 
 
 def long_head_segments():

@@ -128,7 +128,7 @@ __noinline int scan_step(struct scratch *s)
 				h->end = at + 1;
 				return 1;
 			}
-			if (is_label(&s->data[line]))
+			if (head_label_length && is_label(&s->data[line]))
 				read_length(s);
 		} else if (h->carry == CARRY_RETURN && at == line) {
 			h->end = at + 1;
@@ -141,18 +141,15 @@ __noinline int scan_step(struct scratch *s)
 	return 0;
 }
 
-/* Searches the end of a head in what has been read of it. */
-__noinline int scan_head(struct scratch *s)
+/* Searches the end of a head in what has been read of it; to be asked again while `at` is before the end of that. */
+static __always_inline void scan_head(struct scratch *s)
 {
-	if (!s)
-		return 0;
-	for (__u32 i = 0; i < 2048; i++)
+	for (__u32 i = 0; i < 512; i++)
 		if (scan_step(s))
 			break;
 	/* The last word may reach beyond what has been read. */
 	if (s->scan.at > s->reader.filled)
 		s->scan.at = s->reader.filled;
-	return 0;
 }
 
 static __always_inline void begin_scan(struct scan *h, __u32 at)

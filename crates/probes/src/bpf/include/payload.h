@@ -12,67 +12,81 @@ static __always_inline void forget_head(struct follow *f)
 	f->head = 0;
 }
 
+/* What was read of a head is all that is copied of it. */
+static __always_inline int cut_head(struct scratch *s)
+{
+	s->message.flags |= MESSAGE_HEAD_CUT;
+	return 1;
+}
+
+/* Goes to the end of a head, or reads on; 1 when nothing is left to be done. */
+__noinline int follow_step(struct scratch *s, struct follow *f)
+{
+	struct reader *r;
+	struct scan *h;
+	__u32 filled, left, size, grow = GROWTH;
+	__u64 next;
+
+	if (!s || !f)
+		return 1;
+	r = &s->reader;
+	h = &s->scan;
+	filled = r->filled;
+	left = s->length - r->at;
+	scan_head(s);
+	if (h->end) {
+		next = h->end + h->body;
+		if (h->body == LENGTH_UNKNOWN)
+			return 1;
+		if (next >= filled || (next + 4 > filled && !left)) {
+			f->next = s->message.position + next;
+			return 1;
+		}
+		if (next + 4 <= filled) {
+			if (!is_sign(word_at(s, next), 4))
+				return 1;
+			begin_scan(h, next);
+			return 0;
+		}
+		/* Of the next head only the first bytes are there. */
+		grow = 4;
+	} else {
+		if (h->at < filled)
+			return 0;
+		size = h->before + filled - h->start;
+		if (!left) {
+			f->next = s->message.position + filled;
+			f->head = size;
+			f->body = h->body;
+			f->carry = carried(s);
+			return 1;
+		}
+		if (size >= head_bytes)
+			return cut_head(s);
+		if (grow > head_bytes - size)
+			grow = head_bytes - size;
+	}
+	if (filled >= COPY_MAX)
+		return cut_head(s);
+	if (grow > COPY_MAX - filled)
+		grow = COPY_MAX - filled;
+	if (grow > left)
+		grow = left;
+	read_until(s, r->at + grow, 0);
+	return r->filled == filled ? cut_head(s) : 0;
+}
+
 /*
  * Follows the heads in what has been read of a piece, and reads on while a head is not at its end. Leaves in `f` where the
  * next one begins, as far as that can be told.
  */
-__noinline int follow_heads(struct scratch *s, struct follow *f)
+static __always_inline void follow_heads(struct scratch *s, struct follow *f)
 {
-	struct reader *r;
-	struct scan *h;
-
-	if (!s || !f)
-		return 0;
-	r = &s->reader;
-	h = &s->scan;
 	forget_head(f);
-	for (__u32 i = 0; i < 256; i++) {
-		__u32 filled = r->filled, left = s->length - r->at, size, grow = GROWTH;
-		__u64 next;
-
-		scan_head(s);
-		if (h->end) {
-			next = h->end + h->body;
-			if (h->body == LENGTH_UNKNOWN)
-				return 0;
-			if (next >= filled || (next + 4 > filled && !left)) {
-				f->next = s->message.position + next;
-				return 0;
-			}
-			if (next + 4 <= filled) {
-				if (!is_sign(word_at(s, next), 4))
-					return 0;
-				begin_scan(h, next);
-				continue;
-			}
-			/* Of the next head only the first bytes are there. */
-			grow = 4;
-		} else {
-			size = h->before + filled - h->start;
-			if (!left) {
-				f->next = s->message.position + filled;
-				f->head = size;
-				f->body = h->body;
-				f->carry = carried(s);
-				return 0;
-			}
-			if (size >= head_bytes)
-				break;
-			if (grow > head_bytes - size)
-				grow = head_bytes - size;
-		}
-		if (filled >= COPY_MAX)
-			break;
-		if (grow > COPY_MAX - filled)
-			grow = COPY_MAX - filled;
-		if (grow > left)
-			grow = left;
-		read_until(s, r->at + grow, 0);
-		if (r->filled == filled)
-			break;
-	}
-	s->message.flags |= MESSAGE_HEAD_CUT;
-	return 0;
+	for (__u32 i = 0; i < 256; i++)
+		if (follow_step(s, f))
+			return;
+	cut_head(s);
 }
 
 /* Reads the beginning of a message: `limit` bytes, more where a head goes on, none of a body in which enough was copied. */
