@@ -86,7 +86,7 @@ static __always_inline bool unread_by_address(struct sock *sk, const struct fact
 /* One message of a call, with all that the handler wants to know. */
 struct call_message {
 	__u64 sk;
-	__u64 time;
+	__u64 end; /* of the whole call, while `facts` has that of the message */
 	__u32 length;
 	__u32 direction;
 	__u64 behind; /* bytes of the same call behind this message */
@@ -100,7 +100,6 @@ __noinline int handle_call(struct call_message *message)
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct connection *c;
 	struct sock *sk;
-	struct facts facts;
 	__u64 time = 0;
 	__u32 end;
 	__u8 direction;
@@ -108,6 +107,7 @@ __noinline int handle_call(struct call_message *message)
 	if (!message)
 		return 0;
 	end = message->facts.end;
+	message->end = end;
 	sk = (struct sock *)message->sk;
 	direction = message->direction ? DIRECTION_EGRESS : DIRECTION_INGRESS;
 	c = find_connection(sk);
@@ -122,9 +122,9 @@ __noinline int handle_call(struct call_message *message)
 		time = take_arrival(c);
 		c->arrival_unknown = message->facts.family == AF_UNIX || unread_by_address(sk, &message->facts);
 	}
-	facts = message->facts;
-	facts.end = message->behind ? facts.end - message->behind : end;
-	handle(SLOT_SYSCALL, task, sk, c, &facts, &message->source, message->length, direction, time);
+	message->facts.end = message->behind ? message->end - message->behind : end;
+	handle(SLOT_SYSCALL, task, sk, c, &message->facts, &message->source, message->length, direction, time);
+	message->facts.end = message->end;
 	return 0;
 }
 

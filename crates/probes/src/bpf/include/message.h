@@ -241,6 +241,20 @@ static __noinline struct connection *find_older(struct sock *sk, __u32 family, _
 	return c;
 }
 
+/*
+ * A function of its own: before kernel 6.13 what is on the stack where a message is delivered counts for all functions that copy
+ * it, too.
+ */
+static __noinline bool socket_wanted(struct sock *sk, __u32 family)
+{
+	struct tuple tuple = {};
+
+	/* A Unix stream has no port. */
+	if (family != AF_UNIX)
+		read_tuple(sk, &tuple);
+	return port_wanted(tuple.local_port, tuple.peer_port);
+}
+
 static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struct sock *sk, struct connection *c,
 				     const struct facts *facts, const struct source *source, __u32 length,
 				     __u8 direction, __u64 time)
@@ -280,13 +294,8 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 		c->inode = facts->inode;
 	position = take_position(sk, c, facts, length, direction, &unseen);
 	if (any_ports && c->ports_unknown) {
-		struct tuple tuple = {};
-
-		/* A Unix stream has no port. */
-		if (facts->family != AF_UNIX)
-			read_tuple(sk, &tuple);
 		c->ports_unknown = 0;
-		if (!port_wanted(tuple.local_port, tuple.peer_port))
+		if (!socket_wanted(sk, facts->family))
 			c->ignored = OUTCOME_PORT_FILTERED;
 	}
 	if (c->ignored)
