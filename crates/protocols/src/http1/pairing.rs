@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use spandrel_model::KernelTime;
 
 use super::exchange::{Broken, Ending, Exchange, RequestBody};
-use crate::protocol::Sign;
 use crate::stream::Meta;
 
 /// Not reported by the kernel side.
@@ -80,6 +79,8 @@ pub(super) struct Pairing {
     longest_wait: u64,
     last_end: Option<KernelTime>,
     last_request: KernelTime,
+    /// When the latest message of the requests began: all that are older have been read.
+    requests_from: KernelTime,
     last_response: KernelTime,
     /// How often the counts became unknown.
     pub(super) broken: u64,
@@ -140,13 +141,16 @@ impl Pairing {
         self.current == Current::First && first.is_some_and(|first| !first.doubtful)
     }
 
-    /// A message has been read to its end.
-    pub(super) fn passed(&mut self, side: Sign, time: KernelTime) {
-        let last = match side {
-            Sign::Request => &mut self.last_request,
-            Sign::Response => &mut self.last_response,
-        };
-        *last = time.max(*last);
+    /// A message of the requests has been read to its end.
+    pub(super) fn passed_request(&mut self, meta: Meta) {
+        self.last_request = self.last_request.max(meta.time);
+        let began = meta.started().unwrap_or(meta.time);
+        self.requests_from = self.requests_from.max(began);
+    }
+
+    /// A message of the responses has been read to its end.
+    pub(super) fn passed_response(&mut self, meta: Meta) {
+        self.last_response = self.last_response.max(meta.time);
     }
 
     pub(super) fn push(&mut self, mut exchange: Exchange) {
@@ -178,8 +182,8 @@ impl Pairing {
         settle.max(self.longest_wait.saturating_mul(2).min(MAX_SILENCE))
     }
 
-    /// Gives the response that begins at `time` its exchange; `false` if that cannot be told before all messages until
-    /// then have been reported, which is so until `settled`.
+    /// Gives the response that begins at `time` its exchange; `false` if that cannot be told before all requests until
+    /// then have been read: a later one shows that, or that all messages until `settled` have been reported.
     pub(super) fn begin_response(
         &mut self,
         time: KernelTime,
@@ -198,7 +202,8 @@ impl Pairing {
                 .is_none_or(|until| began.is_none_or(|began| began <= until))
         });
         let counted = self.uncounted.is_none() && first_gap.is_none() && !may_be_answered;
-        if time > settled && !(counted && self.open() > 0) {
+        let all_read = time <= settled || time < self.requests_from;
+        if !all_read && !(counted && self.open() > 0) {
             return false;
         }
         if counted {

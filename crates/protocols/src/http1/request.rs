@@ -45,9 +45,9 @@ impl Http1 {
         if waits {
             return Some(Waiting::Piece(piece));
         }
-        let time = piece.chunk.meta.time;
-        self.request.before = time;
-        self.pairing.passed(Sign::Request, time);
+        let meta = piece.chunk.meta;
+        self.request.before = meta.time;
+        self.pairing.passed_request(meta);
         None
     }
 

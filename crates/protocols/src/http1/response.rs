@@ -23,9 +23,9 @@ impl Http1 {
         if self.read_response_piece(cx, &mut piece) {
             return Some(Waiting::Piece(piece));
         }
-        let time = piece.chunk.meta.time;
-        self.response.before = time;
-        self.pairing.passed(Sign::Response, time);
+        let meta = piece.chunk.meta;
+        self.response.before = meta.time;
+        self.pairing.passed_response(meta);
         None
     }
 
@@ -91,6 +91,14 @@ impl Http1 {
                     }
                 }
                 State::Head => {
+                    // Line ends before a head do not begin a response: the next one may be to a later request.
+                    if self.response.buffer.is_empty()
+                        && let Region::Bytes(bytes) = region
+                        && head::blanks(bytes) == bytes.len()
+                    {
+                        piece.offset += bytes.len() as u64;
+                        continue;
+                    }
                     if !self.pairing.begin_response(meta.time, self.settled, settle) {
                         return true;
                     }
