@@ -155,3 +155,36 @@ tick 700000
     );
     assert_eq!(outcome.lines(), ["Client GET 200 1000..400000"]);
 }
+
+#[test]
+fn the_body_of_an_answer_to_an_unknown_request_may_be_another_answer() {
+    // The hidden request was HEAD, and what is taken for its body answers the next one.
+    let outcome = client(
+        r#"
+write 1 1000 "" hidden=30
+read 1 1500 "HTTP/1.1 503 Oops\r\nContent-Length: 34\r\n\r\n"
+write 1 2000 "GET /a HTTP/1.1\r\n" hidden=11
+read 1 2500 "" hidden=30 tail="\r\n\r\n"
+write 1 3000 "" hidden=29
+read 1 3500 "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
+tick 500000
+close 1 500000
+"#,
+    );
+    assert!(outcome.lines().is_empty(), "{:?}", outcome.lines());
+}
+
+#[test]
+fn on_an_older_connection_silence_behind_a_cut_answer_is_no_evidence() {
+    // Both answers are under way; that to `/a` is among what is not copied behind the head of the other.
+    let outcome = script::run(
+        r#"
+open 1 client 10.0.0.1:80 10.0.0.9:4000 preexisting
+write 1 1000 "GET /a HTTP/1.1\r\n\r\n"
+read 1 2000 "HTTP/1.1 503 Oops\r\n" hidden=60
+tick 500000
+close 1 500000
+"#,
+    );
+    assert!(outcome.lines().is_empty(), "{:?}", outcome.lines());
+}

@@ -120,6 +120,10 @@ struct Blindness {
     limits: Vec<(usize, bool)>,
     /// Every so-manieth message is not reported, beginning with this one.
     loss: Option<(usize, usize)>,
+    /// The message behind one that is not reported says so.
+    told: bool,
+    /// A message is reported in parts that begin where heads do.
+    parts: bool,
 }
 
 fn messages(
@@ -128,33 +132,46 @@ fn messages(
     blindness: &Blindness,
     template: &Message,
 ) -> (Vec<Event>, u64) {
-    let mut joined: Vec<(u64, Vec<u8>)> = Vec::new();
+    // The messages, each as its parts.
+    let mut joined: Vec<(u64, Vec<Vec<u8>>)> = Vec::new();
     for (time, bytes, joins) in sends {
         match joined.last_mut() {
-            Some((last, before)) if joins && *last == time => before.extend(bytes),
-            _ => joined.push((time, bytes)),
+            Some((last, parts)) if joins && *last == time && blindness.parts => parts.push(bytes),
+            Some((last, parts)) if joins && *last == time => parts[0].extend(bytes),
+            _ => joined.push((time, vec![bytes])),
         }
     }
     let mut events = Vec::new();
-    let mut position = 0;
-    for (index, (time, bytes)) in joined.into_iter().enumerate() {
+    let (mut position, mut unseen) = (0, 0);
+    for (index, (time, parts)) in joined.into_iter().enumerate() {
         let (limit, tail) = blindness.limits[index % blindness.limits.len()];
-        let mut message = template.clone();
-        message.stamp.time = KernelTime(time * 1_000_000);
-        message.direction = direction;
-        message.position = position;
-        message.length = bytes.len() as u32;
-        position += bytes.len() as u64;
-        let copied = limit.min(bytes.len());
-        message.payload = Bytes::copy_from_slice(&bytes[..copied]);
-        if tail {
-            let from = copied.max(bytes.len().saturating_sub(32));
-            message.tail = Bytes::copy_from_slice(&bytes[from..]);
-        }
         let lost = blindness
             .loss
             .is_some_and(|(first, every)| index >= first && (index - first).is_multiple_of(every));
-        if !lost {
+        for (part, bytes) in parts.into_iter().enumerate() {
+            let length = bytes.len() as u32;
+            if lost {
+                unseen += length;
+                position += u64::from(length);
+                continue;
+            }
+            let mut message = template.clone();
+            message.stamp.time = KernelTime(time * 1_000_000);
+            message.direction = direction;
+            message.position = position;
+            message.length = length;
+            message.flags.part = part > 0;
+            message.unseen = std::mem::take(&mut unseen);
+            if !blindness.told {
+                message.unseen = 0;
+            }
+            position += u64::from(length);
+            let copied = limit.min(bytes.len());
+            message.payload = Bytes::copy_from_slice(&bytes[..copied]);
+            if tail {
+                let from = copied.max(bytes.len().saturating_sub(32));
+                message.tail = Bytes::copy_from_slice(&bytes[from..]);
+            }
             events.push(Event::Message(message));
         }
     }
@@ -167,9 +184,12 @@ fn said(
     window: usize,
     server: bool,
     blindness: (&Blindness, &Blindness),
+    joined_after: Option<usize>,
 ) -> Vec<(usize, i64)> {
     let role = if server { "server" } else { "client" };
-    let text = format!("open 1 {role} 10.0.0.1:80 10.0.0.2:4000\nread 1 1 \"x\"\nclose 1 1");
+    let origin = joined_after.map_or("", |_| " preexisting");
+    let text =
+        format!("open 1 {role} 10.0.0.1:80 10.0.0.2:4000{origin}\nread 1 1 \"x\"\nclose 1 1");
     let mut parts = script::parse(&text).into_iter();
     let (Some(open), Some(Step::Event(Event::Message(template))), Some(Step::Event(close))) =
         (parts.next(), parts.next(), parts.next())
@@ -192,6 +212,7 @@ fn said(
     let (answers, answered) = messages(responses, direction.reverse(), blindness.1, &template);
     events.extend(answers);
     events.sort_by_key(|event| event.stamp().time);
+    events.drain(..joined_after.unwrap_or(0).min(events.len()));
     let end = events.last().map_or(0, |event| event.stamp().time.0);
     let mut steps = vec![open];
     for event in events {
@@ -240,7 +261,12 @@ fn limits() -> impl Strategy<Value = Vec<(usize, bool)>> {
 
 fn blindness() -> impl Strategy<Value = Blindness> {
     let loss = prop_oneof![2 => Just(None), 1 => (0..6_usize, 1..6_usize).prop_map(Some)];
-    (limits(), loss).prop_map(|(limits, loss)| Blindness { limits, loss })
+    (limits(), loss, any::<(bool, bool)>()).prop_map(|(limits, loss, (told, parts))| Blindness {
+        limits,
+        loss,
+        told,
+        parts,
+    })
 }
 
 proptest! {
@@ -253,8 +279,20 @@ proptest! {
         server in any::<bool>(),
         requests in blindness(),
         responses in blindness(),
+        joined_after in prop_oneof![2 => Just(None), 1 => (0..12_usize).prop_map(Some)],
     ) {
-        for (index, told) in said(&plans, window, server, (&requests, &responses)) {
+        let (mut plans, mut requests, mut responses) = (plans, requests, responses);
+        if joined_after.is_some() {
+            // What was lost before the first message cannot be told. Nor can an answer that a body hides, where the client
+            // pipelines since before.
+            requests.loss = None;
+            responses.loss = None;
+            for plan in &mut plans {
+                plan.chunked = false;
+            }
+        }
+        let told = said(&plans, window, server, (&requests, &responses), joined_after);
+        for (index, told) in told {
             prop_assert!(told == i64::from(status(index)), "/p{index} is said to be {told}");
         }
     }
@@ -265,20 +303,20 @@ proptest! {
         server in any::<bool>(),
         limits in vec((80..600_usize, any::<bool>()), 1..5),
     ) {
-        let blindness = Blindness { limits, loss: None };
+        let blindness = Blindness { limits, loss: None, told: false, parts: false };
         // Without cut heads, which may hide requests.
         let plans: Vec<Plan> = plans
             .into_iter()
             .map(|plan| Plan { request_padding: 0, response_padding: 0, ..plan })
             .collect();
-        let whole = Blindness { limits: vec![(8192, false)], loss: None };
+        let whole = Blindness { limits: vec![(8192, false)], ..blindness.clone() };
         // Where both are chunked, an answer may be hidden that would say more of what the request hides.
         let responses = if plans.iter().any(|plan| plan.chunked && plan.method == "POST") {
             &whole
         } else {
             &blindness
         };
-        let told = said(&plans, 1, server, (&blindness, responses));
+        let told = said(&plans, 1, server, (&blindness, responses), None);
         prop_assert!(told.len() == plans.len(), "{told:?} of {}", plans.len());
     }
 }

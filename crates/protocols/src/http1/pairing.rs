@@ -44,6 +44,8 @@ struct Missing {
     /// They answer requests that began until then; `None` where the time of the bytes is not known.
     until: Option<KernelTime>,
     reason: &'static str,
+    /// They would have stood in the body of one that was seen: a client that waits has none there.
+    in_body: bool,
 }
 
 /// What the response that is being read answers.
@@ -169,12 +171,26 @@ impl Pairing {
 
     /// Responses may have been in what was passed over until `until`.
     pub(super) fn responses_unseen(&mut self, until: Option<KernelTime>, reason: &'static str) {
+        self.miss(until, reason, false);
+    }
+
+    /// The same of what was passed over in a response's body.
+    pub(super) fn body_unseen(&mut self, until: KernelTime, reason: &'static str) {
+        self.miss(Some(until), reason, true);
+    }
+
+    fn miss(&mut self, until: Option<KernelTime>, reason: &'static str, in_body: bool) {
         let until = match (self.missing, until) {
             (Some(Missing { until: None, .. }), _) | (_, None) => None,
             (Some(Missing { until: before, .. }), time) => before.max(time),
             (None, time) => time,
         };
-        self.missing = Some(Missing { until, reason });
+        let in_body = in_body && self.missing.is_none_or(|missing| missing.in_body);
+        self.missing = Some(Missing {
+            until,
+            reason,
+            in_body,
+        });
     }
 
     /// How long a connection is to be silent until everything counts as answered.
@@ -270,7 +286,7 @@ impl Pairing {
     fn weigh_missing(&mut self, missing: Missing, time: KernelTime) {
         let suspects = self.begun_until(missing.until.map_or(time, |until| until.min(time)));
         if suspects == 0 {
-            self.drop_unsupported();
+            self.drop_unsupported(missing);
             return;
         }
         let before = self.begun_until(time);
@@ -301,8 +317,8 @@ impl Pairing {
 
     /// Nothing is unanswered that began before: what was held for that is right.
     fn settle_all(&mut self) {
-        if self.missing.take().is_some() {
-            self.drop_unsupported();
+        if let Some(missing) = self.missing.take() {
+            self.drop_unsupported(missing);
         }
         for exchange in &mut self.exchanges {
             exchange.doubtful = false;
@@ -313,8 +329,8 @@ impl Pairing {
     }
 
     /// Responses were not seen, and the one that would have contradicted what is doubtful may be among them.
-    fn drop_unsupported(&mut self) {
-        if self.uncounted > Some(Gap::Before) {
+    fn drop_unsupported(&mut self, missing: Missing) {
+        if self.uncounted > Some(Gap::Before) || !missing.in_body {
             self.drop_doubtful();
         }
     }

@@ -40,8 +40,12 @@ impl Http1 {
                     Search::Found => {}
                     Search::Kept => return false,
                     Search::Passed => {
-                        cx.shared.late_body_messages += u64::from(self.end_was_likely);
-                        self.responses_unseen(cx, piece, NOT_COPIED);
+                        if self.end_was_likely {
+                            cx.shared.late_body_messages += 1;
+                            self.body_unseen(cx, piece);
+                        } else {
+                            self.responses_unseen(cx, piece, NOT_COPIED);
+                        }
                         return false;
                     }
                 },
@@ -50,12 +54,14 @@ impl Http1 {
                     Search::Kept => return false,
                     Search::Passed => {
                         self.response.pass_open(piece);
-                        self.responses_unseen(cx, piece, NOT_COPIED);
+                        self.body_unseen(cx, piece);
                         return false;
                     }
                 },
                 State::Length { remaining, total } => {
-                    if remaining == total && self.is_another_response(&region) {
+                    if (remaining == total || piece.is_at_start())
+                        && self.is_another_response(cx, piece)
+                    {
                         continue;
                     }
                     let passed = remaining.min(left);
@@ -63,7 +69,7 @@ impl Http1 {
                     self.pass_response_body(remaining - passed, total, meta);
                 }
                 State::UntilClose { total, .. } => {
-                    if total == 0 && self.is_another_response(&region) {
+                    if (total == 0 || piece.is_at_start()) && self.is_another_response(cx, piece) {
                         continue;
                     }
                     let total = total.saturating_add(left);
@@ -71,7 +77,9 @@ impl Http1 {
                     return false;
                 }
                 State::Chunked(mut body) => {
-                    if body.is_at_start() && self.is_another_response(&region) {
+                    if (body.is_at_start() || piece.is_at_start())
+                        && self.is_another_response(cx, piece)
+                    {
                         continue;
                     }
                     match read_chunked(&mut body, &region) {
@@ -85,7 +93,7 @@ impl Http1 {
                         }
                         None => {
                             self.response.pass_open(piece);
-                            self.responses_unseen(cx, piece, NOT_COPIED);
+                            self.body_unseen(cx, piece);
                             return false;
                         }
                     }
@@ -111,12 +119,17 @@ impl Http1 {
         false
     }
 
-    /// A response without a body was given a request that makes one expected: it is another request's.
-    fn is_another_response(&mut self, region: &Region<'_>) -> bool {
-        let Region::Bytes(bytes) = region else {
+    /// A response without a body was given a request that makes one expected: it is another request's. Of what stands in
+    /// the place of the body, the beginning may be lost.
+    fn is_another_response(&mut self, cx: &mut Context<'_>, piece: &Piece) -> bool {
+        if self.pairing.is_certain() {
+            return false;
+        }
+        let Some(Region::Bytes(bytes)) = piece.chunk.region(piece.offset) else {
+            self.responses_unseen(cx, piece, NOT_COPIED);
             return false;
         };
-        if self.pairing.is_certain() || detect::begins(bytes, Sign::Response) != Begins::Yes {
+        if detect::begins(bytes, Sign::Response) != Begins::Yes {
             return false;
         }
         self.pairing.deny_body();
@@ -130,6 +143,14 @@ impl Http1 {
         cx.shared.ledger.pass_unsearched(left);
         let until = Some(piece.chunk.meta.time);
         self.pairing.responses_unseen(until, reason);
+    }
+
+    /// Responses may have been among the rest of a message that is taken for a body.
+    fn body_unseen(&mut self, cx: &mut Context<'_>, piece: &Piece) {
+        cx.shared
+            .ledger
+            .pass_unsearched(piece.chunk.length - piece.offset);
+        self.pairing.body_unseen(piece.chunk.meta.time, NOT_COPIED);
     }
 
     /// Reads a head or a part of it; `false` where the rest of the message is of no use.
