@@ -86,6 +86,8 @@ pub(crate) struct Chunk {
     tail: Bytes,
     /// Begins where the program's read or write began.
     pub(crate) whole: bool,
+    /// The kernel side followed a head here up to its own bound: more of each message would not bring its end.
+    pub(crate) head_cut: bool,
     /// Bytes before it of which no message comes.
     unseen: u32,
     pub(crate) meta: Meta,
@@ -119,6 +121,7 @@ impl Chunk {
             payload,
             tail,
             whole: true,
+            head_cut: message.flags.head_cut,
             unseen: message.unseen,
             meta: Meta {
                 time: message.stamp.time,

@@ -40,7 +40,7 @@ write 1 4000 "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_their_order_and_ask_for_more_bytes() {
+fn pipelined_requests_are_answered_in_their_order_and_ask_for_no_more_bytes() {
     let outcome = server(
         r#"
 read 1 1000 "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\nGET /c HTTP/1.1\r\n\r\n"
@@ -58,8 +58,27 @@ write 1 3000 "HTTP/1.1 204 No Content\r\n\r\n"
     );
     assert!(matches!(
         outcome.output.policies.last(),
-        Some((_, CapturePolicy::Full(8192)))
+        Some((_, CapturePolicy::Headers))
     ));
+}
+
+#[test]
+fn more_bytes_are_asked_for_where_the_kernel_side_does_not_follow_heads() {
+    let asks = |request: &str, answer: &str| {
+        let outcome = server(&format!(
+            "read 1 1000 \"GET /a HTTP/1.1\\r\\n\\r\\n{request}\nwrite 1 2000 \"HTTP/1.1 200 OK\\r\\n{answer}\n"
+        ));
+        let policies = &outcome.output.policies;
+        policies.last().map(|(_, policy)| *policy) == Some(CapturePolicy::Full(8192))
+    };
+    let chunks = r#"Transfer-Encoding: chunked\r\n\r\n10\r\n" hidden=5000"#;
+    let next = r#"GET /b HTTP/1.1\r\n\r\n""#;
+    assert!(asks(next, chunks), "an answer may stand behind the chunks");
+    assert!(!asks("\"", chunks), "there is no other answer");
+    let cut = r#"Set-Cookie: a" hidden=5000"#;
+    assert!(asks("\"", cut));
+    let bound = r#"Set-Cookie: a" hidden=5000 head_cut=1"#;
+    assert!(!asks("\"", bound), "more is never copied of a head");
 }
 
 #[test]

@@ -6,14 +6,14 @@
 use spandrel_model::{CapturePolicy, Direction, KernelTime, Origin};
 
 use super::exchange::{Broken, Ending};
-use super::half::{Half, State, Waiting};
+use super::half::{Half, Piece, State, Waiting};
 use super::pairing::{Gap, PARSE_FAILED, Pairing};
 use super::span;
 use crate::protocol::{Close, Context, Facts, Parser, Sign, Verdict};
 use crate::stream::Item;
 
-/// Bytes of each message to copy once heads are known to be longer than the usual copy, or pipelined.
-pub(super) const FULL_COPY: u32 = 8192;
+/// Bytes of each message to copy where heads stand that the kernel side does not follow.
+const FULL_COPY: u32 = 8192;
 
 /// State of one connection.
 #[derive(Debug)]
@@ -77,6 +77,14 @@ impl Http1 {
         if rank(Some(policy)) > rank(self.policy) {
             self.policy = Some(policy);
             cx.policy(policy);
+        }
+    }
+
+    /// A head was not copied, or may stand behind a body of chunks: the kernel side finds those that begin a message or
+    /// follow a body of known length by itself.
+    pub(super) fn ask_for_more(&mut self, cx: &mut Context<'_>, piece: &Piece) {
+        if !piece.chunk.head_cut {
+            self.tell(cx, CapturePolicy::Full(FULL_COPY));
         }
     }
 

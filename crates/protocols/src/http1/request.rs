@@ -9,7 +9,7 @@ use super::gather::{Gathered, gather};
 use super::half::{HeadStart, Piece, Search, State, UNKNOWN, Waiting, read_chunked};
 use super::head::{self, Framing, RequestHead};
 use super::pairing::Gap;
-use super::parser::{FULL_COPY, Http1};
+use super::parser::Http1;
 use crate::protocol::{Context, Sign};
 
 /// Where the bytes behind a head of `Expect: 100-continue` belong.
@@ -140,13 +140,13 @@ impl Http1 {
                 }
                 self.request.lose();
                 self.requests_unseen(cx, Gap::Cut, left);
-                self.tell(cx, CapturePolicy::Full(FULL_COPY));
+                self.ask_for_more(cx, piece);
                 false
             }
             Gathered::Hidden => {
                 self.request.lose();
                 self.requests_unseen(cx, Gap::Cut, left);
-                self.tell(cx, CapturePolicy::Full(FULL_COPY));
+                self.ask_for_more(cx, piece);
                 false
             }
             Gathered::Invalid(start) => {
@@ -205,9 +205,6 @@ impl Http1 {
             self.pairing.requests_unseen(Gap::Cut);
         } else {
             self.tell(cx, CapturePolicy::Headers);
-            if !start.arrival_known && self.pairing.len() > 0 {
-                self.tell(cx, CapturePolicy::Full(FULL_COPY));
-            }
             self.pairing.push(Exchange {
                 request: head,
                 position: start.position,

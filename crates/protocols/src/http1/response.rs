@@ -9,7 +9,7 @@ use super::gather::{Gathered, gather};
 use super::half::{Piece, Search, State, Waiting, read_chunked};
 use super::head::{self, Framing, ResponseHead};
 use super::pairing::{LOST, NOT_COPIED};
-use super::parser::{FULL_COPY, Http1};
+use super::parser::Http1;
 use crate::protocol::{Close, Context, Sign};
 use crate::stream::{Meta, Region};
 
@@ -92,6 +92,11 @@ impl Http1 {
                             self.response.state = State::Chunked(body);
                         }
                         None => {
+                            let began = meta.started().unwrap_or(meta.time);
+                            let next = self.pairing.next();
+                            if next.is_some_and(|next| next.began() < began) {
+                                self.ask_for_more(cx, piece);
+                            }
                             self.response.pass_open(piece);
                             self.body_unseen(cx, piece);
                             return false;
@@ -176,14 +181,14 @@ impl Http1 {
                     None => self.failed(cx, Sign::Response),
                 }
                 self.responses_unseen(cx, piece, NOT_COPIED);
-                self.tell(cx, CapturePolicy::Full(FULL_COPY));
+                self.ask_for_more(cx, piece);
                 false
             }
             Gathered::Hidden => {
                 self.pairing.give_up_response(NOT_COPIED);
                 self.response.lose();
                 self.responses_unseen(cx, piece, NOT_COPIED);
-                self.tell(cx, CapturePolicy::Full(FULL_COPY));
+                self.ask_for_more(cx, piece);
                 false
             }
             Gathered::Invalid(_) => {
@@ -213,13 +218,6 @@ impl Http1 {
             let exchanges = &cx.shared.ledger.exchanges;
             exchanges.see(1);
             exchanges.drop_for("exchange.no_request", 1);
-        }
-        if self
-            .pairing
-            .next()
-            .is_some_and(|next| next.began() < meta.time)
-        {
-            self.tell(cx, CapturePolicy::Full(FULL_COPY));
         }
         let mut switches = head.status == 101;
         if let Some(exchange) = self.pairing.current() {

@@ -3,7 +3,7 @@
 //! ```text
 //! open 1 server 10.0.0.1:8080 10.0.0.9:40000        role, local and peer address; `preexisting` at the end
 //! read 1 1000 "GET / HTTP/1.1\r\n\r\n"               connection, microseconds, bytes; then any of
-//!      hidden=N tail="..." started=US arrived=US srtt=US retransmits=N at=POSITION
+//!      hidden=N tail="..." started=US arrived=US srtt=US retransmits=N at=POSITION head_cut=1
 //! write 1 2000 "HTTP/1.1 204 No Content\r\n\r\n"
 //! skip 1 read 100                                    so many bytes are lost
 //! shut 1 write 2500                                  half-close
@@ -177,6 +177,7 @@ pub fn parse(script: &str) -> Vec<Step> {
                         b"srtt" => message.srtt_us = number() as u32,
                         b"retransmits" => message.retransmits = number() as u32,
                         b"at" => at = Some(number()),
+                        b"head_cut" => message.flags.head_cut = number() > 0,
                         other => panic!("unknown key {}", String::from_utf8_lossy(other)),
                     }
                 }
