@@ -148,8 +148,10 @@ impl Store {
         let Some((gone, slot)) = gone.filter(|(gone, _)| *gone != NEVER).min() else {
             return false;
         };
-        if let Some(record) = self.record(slot) {
-            // What comes late of it does not bring it back.
+        // What comes late of it does not bring it back, unless nobody said that it was deleted.
+        if let Some(record) = self.record(slot)
+            && !record.only_missing
+        {
             let uid = record.uid.clone();
             self.remember_deleted(uid, gone);
         }

@@ -319,6 +319,20 @@ fn more_pods_than_allowed_are_refused_and_counted() {
 }
 
 #[test]
+fn a_pod_that_only_an_old_list_lacked_comes_back_after_it_made_room() {
+    let mut store = Store::new(Settings {
+        max_pods: 1,
+        ..Settings::default()
+    });
+    let _ = store.apply(&pod(A, 1, "r1"), at(1));
+    store.begin_list();
+    store.end_list(at(2));
+    assert_eq!(store.apply(&pod(B, 2, "r2"), at(3)), Applied::Added);
+    store.delete(B, at(4));
+    assert_eq!(store.apply(&pod(A, 3, "r1"), at(5)), Applied::Added);
+}
+
+#[test]
 fn an_identity_is_made_once_while_somebody_holds_it() {
     let mut store = store();
     let _ = store.apply(&pod(A, 1, "r1"), at(1));
