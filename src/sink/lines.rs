@@ -11,7 +11,8 @@ use spandrel_model::Ledger;
 
 /// Bytes that wait for the reader at most.
 const MAX_WAITING: usize = 8 << 20;
-/// Bytes of one write: a pipe takes so many whole or not at all, so it is always known which lines were written.
+/// Bytes of one write, but for a longer line: a pipe takes so many whole or not at all, so it is always known which lines were
+/// written.
 const PIECE: usize = 4096;
 
 /// What happens when the reader does not keep up.
@@ -94,17 +95,8 @@ impl Lines {
         if self.pending.bytes.len() + line.len() > PIECE {
             self.flush()?;
         }
-        if line.len() > PIECE {
-            // Longer than a write: its last part carries the spans.
-            let (parts, last) = line.split_at(line.len() - line.len() % PIECE);
-            for part in parts.chunks(PIECE) {
-                self.pending.bytes.extend_from_slice(part);
-                self.flush()?;
-            }
-            self.pending.bytes.extend_from_slice(last);
-        } else {
-            self.pending.bytes.extend_from_slice(line);
-        }
+        // One that is longer than a piece is a piece by itself: it is dropped whole, or not at all.
+        self.pending.bytes.extend_from_slice(line);
         self.pending.spans += spans;
         Ok(())
     }

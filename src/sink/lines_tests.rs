@@ -105,3 +105,36 @@ fn a_live_reader_that_does_not_keep_up_loses_lines_and_holds_nobody_up() {
     let dropped = spans.dropped["console.reader_slow"];
     assert!(dropped >= count / 2 - 2, "{dropped} of {count}");
 }
+
+#[test]
+fn a_reader_that_does_not_keep_up_gets_no_part_of_a_line() {
+    let short = "x".repeat(PIECE - 1) + "\n";
+    let long = "y".repeat(3 * PIECE) + "\n";
+    // The bound is met in each part of the long line, whether the writer holds a piece or none.
+    for less in 0..5 {
+        let (mut lines, ledger, allow, got) = gate(Patience::Drops(Duration::from_secs(60)));
+        let fill = MAX_WAITING / PIECE - less;
+        let all = std::iter::repeat_n(&*short, fill).chain([&*long, "z\n"]);
+        for line in all.clone() {
+            push(&mut lines, &ledger, line).unwrap();
+        }
+        lines.flush().unwrap();
+        for _ in 0..2 * fill {
+            allow.send(()).unwrap();
+        }
+        lines.finish().unwrap();
+        drop((lines, allow));
+        let written = String::from_utf8(got.iter().flatten().collect()).unwrap();
+        let whole: Vec<&str> = written.split_inclusive('\n').collect();
+        assert!(all.clone().count() >= whole.len());
+        assert!(
+            whole
+                .iter()
+                .all(|line| [&*short, &*long, "z\n"].contains(line)),
+            "{less}"
+        );
+        let spans = ledger.spans.snapshot();
+        assert_eq!(spans.settled, whole.len() as u64);
+        assert!(spans.is_closed(), "{spans:?}");
+    }
+}
