@@ -286,7 +286,6 @@ impl Pipeline {
         if let Some(reason) = left_out {
             return self.leave_out(reason, &one);
         }
-        let last = last || self.hold.is_none();
         let pods = self.identities.pods();
         let peer = match pods.and_then(|pods| pods.peer_of(&one.span, last)) {
             Some(PeerOf::NotYet) => return self.wait(since, one),

@@ -3,7 +3,10 @@
 use std::sync::Mutex;
 
 use spandrel_model::recording::RecordedIdentity;
-use spandrel_model::{Attribute, ProcessStarted, Stamp};
+use spandrel_model::{
+    Attribute, ConnectionOpened, Direction, Endpoint, Lineage, Message, Origin, ProcessStarted,
+    Role, Stamp, Transport,
+};
 
 use super::*;
 use crate::identity::Settings;
@@ -91,4 +94,87 @@ fn the_kernel_side_hears_anew_of_each_program_that_a_process_executes() {
         pipeline.handle(&started(time));
     }
     assert_eq!(*told.0.lock().unwrap(), [false, true, false]);
+}
+
+/// Keeps the program of each exchange.
+#[derive(Clone, Default)]
+struct Programs(Arc<Mutex<Vec<bool>>>);
+
+impl Sink for Programs {
+    fn accept(&mut self, resource: &Arc<Resource>, _: Measured) -> io::Result<()> {
+        let mut attributes = resource.attributes().iter();
+        let is_read = attributes.any(|it| it.key == "process.executable.path");
+        self.0.lock().unwrap().push(is_read);
+        Ok(())
+    }
+    fn tick(&mut self, _: KernelTime, _: UnixTime) -> io::Result<()> {
+        Ok(())
+    }
+    fn finish(&mut self, _: UnixTime) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn message(process: ProcessKey, direction: Direction, text: &'static str) -> Event {
+    Event::Message(Message {
+        stamp: Stamp::default(),
+        connection: ConnectionId(1),
+        direction,
+        position: 0,
+        length: text.len().try_into().unwrap(),
+        unseen: 0,
+        payload: text.as_bytes().into(),
+        tail: Default::default(),
+        started: None,
+        arrived: None,
+        process,
+        tid: 1,
+        lineage: Lineage::Thread(1),
+        cgroup: 0,
+        srtt_us: 0,
+        retransmits: 0,
+        flags: Default::default(),
+    })
+}
+
+#[test]
+fn what_a_process_has_done_waits_until_it_is_read_where_nothing_waits_for_pods() {
+    let identities = Identities::new(Settings {
+        beside: true,
+        ..Settings::default()
+    });
+    let process = identities.find(std::process::id()).unwrap();
+    let ledger = Arc::new(Ledger::default());
+    let programs = Programs::default();
+    let mut pipeline = Pipeline::new(
+        Tracker::new(
+            spandrel_protocols::Settings::default(),
+            1,
+            Arc::clone(&ledger),
+        ),
+        identities,
+        Selection::new(Selectors::default(), 16),
+        Box::new(programs.clone()),
+        Box::new(NoSteering),
+        ledger,
+    );
+    pipeline.handle(&Event::ConnectionOpened(ConnectionOpened {
+        stamp: Stamp::default(),
+        connection: ConnectionId(1),
+        origin: Origin::Observed,
+        transport: Transport::Tcp,
+        role: Some(Role::Server),
+        local: Endpoint::Unknown,
+        peer: Endpoint::Unknown,
+        netns: 0,
+        connect_started: None,
+        process: None,
+    }));
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    pipeline.handle(&message(process, Direction::Ingress, request));
+    let answer = "HTTP/1.1 204 No Content\r\n\r\n";
+    pipeline.handle(&message(process, Direction::Egress, answer));
+    // Whether the exchange is told by now or at the end: by then the process is read.
+    pipeline.finish().unwrap();
+    assert_eq!(*programs.0.lock().unwrap(), [true]);
 }
