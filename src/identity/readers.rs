@@ -20,7 +20,7 @@ const MAX_THREADS: usize = 4;
 /// How many of them may read executables, which are the files that anybody can put on a mount of their own: the others
 /// go on with what names a process.
 const MAX_EXECUTABLES: usize = 2;
-/// Questions that have no answer yet at most.
+/// Processes, and searches for groups, that are not read yet at most; and executables of processes that are.
 const MAX_OPEN: usize = 4096;
 
 /// What is asked for.
@@ -38,6 +38,8 @@ pub(super) enum Told {
     Process(ProcessKey, Option<Box<Observed>>),
     /// Where a process keeps its goroutines' numbers, if it has any.
     Goroutines(ProcessKey, Option<GoroutineLayout>),
+    /// An executable is not read: too many newer ones wait.
+    Passed,
     /// All control groups.
     Groups(Vec<(u64, Placement)>),
 }
@@ -110,7 +112,7 @@ impl Readers {
     }
 
     /// Asks what a process is; `None` if too many questions are open. The answer about its goroutines follows the one
-    /// about itself, with the same ticket.
+    /// about itself, with the same ticket, and nobody waits for it.
     pub(super) fn ask_process(&mut self, process: ProcessKey) -> Option<Ticket> {
         self.ask(Question::Process(process))
     }
@@ -163,11 +165,8 @@ impl Readers {
     }
 
     fn close(&mut self, told: &Told) {
-        let last = match told {
-            Told::Process(_, seen) => seen.is_none(),
-            Told::Goroutines(..) | Told::Groups(_) => true,
-        };
-        self.open -= usize::from(last);
+        let is_asked = matches!(told, Told::Process(..) | Told::Groups(_));
+        self.open -= usize::from(is_asked);
     }
 }
 
@@ -213,6 +212,56 @@ fn read(shared: &Shared, tell: &Sender<(Ticket, Told)>) {
         if of_executable {
             state.reading_executables -= 1;
         }
-        state.executables.extend(next.map(|next| (ticket, next)));
+        let Some(next) = next else { continue };
+        if state.executables.len() >= MAX_OPEN
+            && let Some((passed, _)) = state.executables.pop_front()
+        {
+            drop(tell.send((passed, Told::Passed)));
+        }
+        state.executables.push_back((ticket, next));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, OpenOptions};
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn executables_that_stand_still_refuse_no_later_process() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, fifo) = (root.path().join("42"), root.path().join("executable"));
+        fs::create_dir(&folder).unwrap();
+        let zeros = "0 ".repeat(17);
+        let stat = format!("42 (shop) S 7 {zeros}500 0\n");
+        fs::write(folder.join("stat"), stat).unwrap();
+        // Whoever opens it waits until somebody writes to it.
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        symlink(&fifo, folder.join("exe")).unwrap();
+        let process = ProcessKey {
+            tgid: 42,
+            started: 500 * procfs::TICK,
+        };
+        let mut readers = Readers::new(root.path());
+        let until = Instant::now() + Duration::from_secs(60);
+        for number in 0..2 * MAX_OPEN {
+            assert!(readers.ask_process(process).is_some(), "the {number}th");
+            let told = loop {
+                match readers.told_until(until) {
+                    Some((_, Told::Process(_, seen))) => break seen,
+                    Some(_) => {}
+                    None => break None,
+                }
+            };
+            assert!(told.is_some(), "the {number}th is read");
+        }
+        assert!(readers.shared.lock().executables.len() <= MAX_OPEN);
+        drop(readers);
+        // Unblocks the threads, and waits for none of them.
+        drop(OpenOptions::new().read(true).write(true).open(&fifo));
     }
 }

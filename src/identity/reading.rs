@@ -104,6 +104,7 @@ impl Identities {
     fn told(&mut self, ticket: Ticket, told: Told) {
         match told {
             Told::Groups(found) => self.groups.told(ticket, found),
+            Told::Passed => self.reads.count("executable_passed"),
             Told::Process(process, seen) => {
                 // Another program runs in it by now, or it was forgotten: this is not about it.
                 let entry = self.entries.get(&process);
