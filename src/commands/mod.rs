@@ -28,7 +28,9 @@ use crate::exit::{Exit, Failure, say};
 use crate::kubernetes::{Hold, Kubernetes, Outcomes};
 use crate::pipeline::Pipeline;
 use crate::recorder::Recorder;
-use crate::sink::{Lines, OtlpSink, Patience, RequestJsonLines, Sink, TextConsole, TextTable};
+use crate::sink::{
+    Deadline, Lines, OtlpSink, Patience, RequestJsonLines, Sink, TextConsole, TextTable,
+};
 use crate::{logging, settings};
 use sources::Sources;
 
@@ -114,19 +116,16 @@ fn has_nothing_to_do(config: &Config) -> bool {
     true
 }
 
-fn stdout(live: bool, config: &Config, ledger: &Arc<Ledger>) -> anyhow::Result<Lines> {
-    let patience = if live {
-        Patience::Drops(config.shutdown_timeout)
-    } else {
-        Patience::Waits
-    };
+/// A `live` one waits for no reader, and at the end until the deadline.
+fn stdout(live: Option<Deadline>, ledger: &Arc<Ledger>) -> anyhow::Result<Lines> {
+    let patience = live.map_or(Patience::Waits, Patience::Drops);
     Lines::start(io::stdout(), patience, Arc::clone(ledger))
         .context("cannot start the thread that writes to standard output")
 }
 
-fn table(live: bool, config: &Config, ledger: &Arc<Ledger>) -> anyhow::Result<TextTable> {
+fn table(live: Option<Deadline>, ledger: &Arc<Ledger>) -> anyhow::Result<TextTable> {
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = stdout(live, config, ledger)?;
+    let lines = stdout(live, ledger)?;
     Ok(TextTable::new(lines, Arc::clone(ledger), colour))
 }
 
@@ -139,7 +138,7 @@ fn exporting(
 ) -> anyhow::Result<Box<dyn Sink>> {
     if settings::spans_as_text(config) {
         let others = settings::spans_beside_console(config);
-        let table = table(live, config, ledger)?;
+        let table = table(live.then(|| otlp.deadline()), ledger)?;
         return Ok(Box::new(TextConsole::new(table, otlp, others)));
     }
     Ok(Box::new(otlp))
@@ -152,10 +151,11 @@ fn printer(
     config: &Config,
     ledger: &Arc<Ledger>,
 ) -> anyhow::Result<Box<dyn Sink>> {
+    let deadline = live.then(|| Deadline::new(config.shutdown_timeout));
     Ok(match output {
-        Output::Text => Box::new(table(live, config, ledger)?),
+        Output::Text => Box::new(table(deadline, ledger)?),
         Output::Json => {
-            let lines = stdout(live, config, ledger)?;
+            let lines = stdout(deadline, ledger)?;
             Box::new(RequestJsonLines::new(lines, Arc::clone(ledger)))
         }
         Output::OtlpJson => Box::new(OtlpSink::start(settings::console(config, live), ledger)?),

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use spandrel_exporter::reason::SHUTDOWN_DEADLINE;
 use spandrel_model::Ledger;
+
+use super::Deadline;
 
 /// Bytes that wait for the reader at most.
 const MAX_WAITING: usize = 8 << 20;
@@ -16,12 +18,12 @@ const MAX_WAITING: usize = 8 << 20;
 const PIECE: usize = 4096;
 
 /// What happens when the reader does not keep up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Patience {
     /// Whoever has lines waits for the reader: for output that is the same on each run.
     Waits,
-    /// What does not fit is dropped, and at the end the reader has so much time: for output that is live.
-    Drops(Duration),
+    /// What does not fit is dropped, and at the end the reader has time until then: for output that is live.
+    Drops(Deadline),
 }
 
 /// Lines on their way to a reader. Spans are settled when their line has been written.
@@ -104,7 +106,7 @@ impl Lines {
     /// Hands over what there is. The error of an earlier write is told once, here.
     pub fn flush(&mut self) -> io::Result<()> {
         let mut state = self.shared.lock();
-        if self.patience == Patience::Waits {
+        if matches!(self.patience, Patience::Waits) {
             while state.bytes > MAX_WAITING && state.failed.is_none() {
                 state = self.shared.wait(state);
             }
@@ -137,16 +139,12 @@ impl Lines {
         let mut state = self.shared.lock();
         state.closed = true;
         self.shared.changed.notify_all();
-        let deadline = match self.patience {
-            Patience::Waits => None,
-            Patience::Drops(time) => Some((Instant::now() + time, time)),
-        };
         while (state.is_writing || !state.waiting.is_empty()) && state.failed.is_none() {
-            let Some((until, time)) = deadline else {
+            let Patience::Drops(deadline) = &self.patience else {
                 state = self.shared.wait(state);
                 continue;
             };
-            let left = until.saturating_duration_since(Instant::now());
+            let left = deadline.left(Instant::now());
             if left.is_zero() {
                 state.left = true;
                 let waiting: u64 = state.waiting.drain(..).map(|piece| piece.spans).sum();
@@ -155,7 +153,8 @@ impl Lines {
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     format!(
-                        "nobody reads standard output: {lost} spans were not written within {time:?}"
+                        "nobody reads standard output: {lost} spans were not written within {:?}",
+                        deadline.timeout()
                     ),
                 ));
             }

@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use super::*;
 
@@ -56,7 +57,8 @@ fn lines_arrive_whole_and_in_order_whatever_their_length() {
 
 #[test]
 fn what_a_stalled_reader_does_not_take_in_time_is_counted() {
-    let (mut lines, ledger, allow, got) = gate(Patience::Drops(Duration::from_millis(50)));
+    let (mut lines, ledger, allow, got) =
+        gate(Patience::Drops(Deadline::new(Duration::from_millis(50))));
     for line in ["one\n", "two\n", "three\n"] {
         push(&mut lines, &ledger, line).unwrap();
         lines.flush().unwrap();
@@ -76,8 +78,24 @@ fn what_a_stalled_reader_does_not_take_in_time_is_counted() {
 }
 
 #[test]
+fn a_reader_has_no_more_time_than_what_ends_beside_it() {
+    let deadline = Deadline::new(Duration::from_secs(3600));
+    let (mut lines, ledger, _allow, _got) = gate(Patience::Drops(deadline.clone()));
+    push(&mut lines, &ledger, "line\n").unwrap();
+    // Something else has begun to end an hour ago.
+    let before = Instant::now()
+        .checked_sub(Duration::from_secs(3600))
+        .unwrap();
+    deadline.left(before);
+    let error = lines.finish().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert_eq!(ledger.spans.snapshot().dropped[SHUTDOWN_DEADLINE], 1);
+}
+
+#[test]
 fn a_reader_that_goes_is_an_error_and_nothing_is_uncounted() {
-    let (mut lines, ledger, allow, _got) = gate(Patience::Drops(Duration::from_secs(60)));
+    let (mut lines, ledger, allow, _got) =
+        gate(Patience::Drops(Deadline::new(Duration::from_secs(60))));
     drop(allow);
     for _ in 0..3 {
         push(&mut lines, &ledger, "line\n").unwrap();
@@ -91,7 +109,7 @@ fn a_reader_that_goes_is_an_error_and_nothing_is_uncounted() {
 
 #[test]
 fn a_live_reader_that_does_not_keep_up_loses_lines_and_holds_nobody_up() {
-    let (mut lines, ledger, allow, _got) = gate(Patience::Drops(Duration::ZERO));
+    let (mut lines, ledger, allow, _got) = gate(Patience::Drops(Deadline::new(Duration::ZERO)));
     let line = "x".repeat(PIECE - 1) + "\n";
     let count = u64::try_from(2 * MAX_WAITING / PIECE).unwrap();
     for _ in 0..count {
@@ -112,7 +130,8 @@ fn a_reader_that_does_not_keep_up_gets_no_part_of_a_line() {
     let long = "y".repeat(3 * PIECE) + "\n";
     // The bound is met in each part of the long line, whether the writer holds a piece or none.
     for less in 0..5 {
-        let (mut lines, ledger, allow, got) = gate(Patience::Drops(Duration::from_secs(60)));
+        let (mut lines, ledger, allow, got) =
+            gate(Patience::Drops(Deadline::new(Duration::from_secs(60))));
         let fill = MAX_WAITING / PIECE - less;
         let all = std::iter::repeat_n(&*short, fill).chain([&*long, "z\n"]);
         for line in all.clone() {

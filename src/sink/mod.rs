@@ -1,5 +1,6 @@
 //! Where finished spans go: a terminal, a file of lines, or OTLP destinations.
 
+mod deadline;
 mod lines;
 mod otlp;
 mod request_json;
@@ -11,8 +12,9 @@ use std::sync::Arc;
 
 use spandrel_model::{KernelTime, Measured, Resource, UnixTime};
 
+pub use deadline::Deadline;
 pub use lines::{Lines, Patience};
-pub use otlp::{Deadline, MetricsView, OtlpSink, OtlpSinkSettings};
+pub use otlp::{MetricsView, OtlpSink, OtlpSinkSettings};
 pub use request_json::RequestJsonLines;
 pub use text::TextTable;
 pub use text_console::TextConsole;

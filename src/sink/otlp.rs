@@ -1,7 +1,7 @@
 //! OTLP: spans as they end, metrics at their interval; over the network, or as JSON lines into a stream.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -13,7 +13,7 @@ use spandrel_model::{KernelTime, Ledger, Measured, Resource, UnixTime};
 use spandrel_sampling::{Decision, SamplingSettings, SpanSampler};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::Sink;
+use super::{Deadline, Sink};
 
 /// What the sink is told.
 pub struct OtlpSinkSettings {
@@ -80,29 +80,6 @@ impl Drop for ExportRuntime {
 
 fn is_stream(target: Option<&Target>) -> bool {
     matches!(target, Some(Target::Console(..) | Target::File(_)))
-}
-
-/// The time that everything on its way has after the end: it runs from the first that asks to end.
-#[derive(Clone)]
-pub struct Deadline {
-    timeout: Duration,
-    began: Arc<OnceLock<Instant>>,
-}
-
-impl Deadline {
-    fn new(timeout: Duration) -> Self {
-        Self {
-            timeout,
-            began: Arc::default(),
-        }
-    }
-
-    /// What is left of the time at `now`, which is when it begins for the first that asks.
-    pub fn left(&self, now: Instant) -> Duration {
-        let began = *self.began.get_or_init(|| now);
-        self.timeout
-            .saturating_sub(now.saturating_duration_since(began))
-    }
 }
 
 impl OtlpSink {
@@ -198,7 +175,7 @@ impl OtlpSink {
         if lost == 0 {
             return Ok(());
         }
-        let timeout = self.deadline.timeout;
+        let timeout = self.deadline.timeout();
         Err(io::Error::new(
             io::ErrorKind::TimedOut,
             format!(
@@ -274,28 +251,11 @@ impl Sink for OtlpSink {
                      raise shutdown_timeout to wait longer",
                     report.lost_spans,
                     report.lost_points,
-                    self.deadline.timeout
+                    self.deadline.timeout()
                 );
             }
             return self.streams_end();
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_that_ends_shares_one_deadline_from_the_first_that_asks() {
-        let seconds = Duration::from_secs;
-        let first = Deadline::new(seconds(5));
-        let second = first.clone();
-        let began = Instant::now();
-        assert_eq!(first.left(began), seconds(5));
-        assert_eq!(second.left(began + seconds(2)), seconds(3));
-        assert_eq!(second.left(began + seconds(5)), seconds(0));
-        assert_eq!(first.left(began + seconds(60)), seconds(0));
     }
 }

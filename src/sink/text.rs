@@ -113,8 +113,15 @@ impl TextTable {
         self.output.push(text.as_bytes(), 1)
     }
 
+    /// No more will come: hands over what is left, and waits for nobody.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.write_summary()?;
+        self.output.flush()
+    }
+
     fn write_summary(&mut self) -> io::Result<()> {
-        if self.operations.is_empty() {
+        let operations = std::mem::take(&mut self.operations);
+        if operations.is_empty() {
             return Ok(());
         }
         let mut text = String::new();
@@ -123,7 +130,7 @@ impl TextTable {
             "\n{:<18}  {:<6}  {:<40}  {:>8}  {:>7}  {:>9}  {:>9}  {:>9}  {:>9}",
             "SERVICE", "ROLE", "OPERATION", "REQUESTS", "ERRORS", "P50", "P90", "P99", "MAX"
         ))?;
-        for ((service, kind, name), latencies) in &self.operations {
+        for ((service, kind, name), latencies) in &operations {
             let mut sorted = latencies.nanos.clone();
             sorted.sort_unstable();
             written(writeln!(
@@ -169,8 +176,8 @@ impl Sink for TextTable {
     }
 
     fn finish(&mut self, _unix: UnixTime) -> io::Result<()> {
-        self.write_summary()?;
-        self.output.finish()
+        let ended = self.end();
+        self.output.finish().and(ended)
     }
 }
 
