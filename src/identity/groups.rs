@@ -135,6 +135,10 @@ impl Groups {
         self.asked = None;
         self.ended = self.begun;
         self.rests_until = Some(Instant::now() + SEARCH_EVERY);
+        if self.known.len() + found.len() > self.most {
+            // Before, not among what is found: somebody waits for one of those.
+            self.known.clear();
+        }
         for (id, placement) in found {
             self.remember(id, Arc::new(placement));
         }
@@ -172,7 +176,22 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::MetadataExt;
 
+    use spandrel_k8s_meta::cgroup::parse_path;
+
     use super::*;
+
+    #[test]
+    fn all_that_a_search_has_found_is_known_where_there_is_room_for_it() {
+        let mut groups = Groups::new(Vec::new(), 100);
+        let place = || parse_path("/system.slice/cron.service");
+        for id in 1..=60 {
+            groups.remember(id, Arc::new(place()));
+        }
+        groups.asked = Some(1);
+        let found = (1001..=1060).map(|id| (id, place())).collect();
+        groups.told(1, found);
+        assert!((1001..=1060).all(|id| groups.known(id).is_some()));
+    }
 
     #[test]
     fn a_group_behind_the_back_of_a_search_is_found_by_the_next_one() {
