@@ -119,7 +119,9 @@ pub(crate) fn drive(data: &[u8]) {
                     tail = b"\r\n0\r\n\r\n".to_vec();
                 }
                 let position = &mut positions[usize::from(id)][side];
+                let unseen = if kind == 11 { u32::from(byte()) } else { 0 };
                 let at = match kind {
+                    11 => *position + u64::from(unseen),
                     8 => position.saturating_sub(u64::from(byte())),
                     9 => *position + u64::from(byte()),
                     10 => u64::MAX - u64::from(byte()),
@@ -135,7 +137,7 @@ pub(crate) fn drive(data: &[u8]) {
                     direction,
                     position: at,
                     length: length.saturating_add(hidden),
-                    unseen: 0,
+                    unseen,
                     payload: Bytes::from(payload),
                     tail: Bytes::from(tail),
                     started: None,
