@@ -115,7 +115,7 @@ static __always_inline int on_socket_length(__u32 slot, struct sock *sk, int ret
 		return 0;
 	c = find_connection(sk);
 	if (c && direction == DIRECTION_EGRESS)
-		time = take_start(c, task, ret, &facts.end);
+		time = take_start(c, task->pid, ret, &facts.end);
 	if (!by_uring && (direction == DIRECTION_EGRESS || !(flags & MSG_TRUNC)))
 		source_of_current(&source, task, sk, direction, ret, flags);
 	if (ret <= 0)

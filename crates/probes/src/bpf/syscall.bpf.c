@@ -117,7 +117,7 @@ __noinline int handle_call(struct call_message *message)
 		c = NULL;
 	}
 	if (c && direction == DIRECTION_EGRESS) {
-		time = take_start(c, task, message->length, &end);
+		time = take_start(c, task->pid, message->length, &end);
 	} else if (c) {
 		time = take_arrival(c);
 		c->arrival_unknown = message->facts.family == AF_UNIX || unread_by_address(sk, &message->facts);
@@ -134,12 +134,35 @@ static __always_inline bool is_receive(__u32 call)
 	       call == CALL_RECVMMSG;
 }
 
-/* Several messages in one call: `count` of them, each with its length beside it. */
-static __always_inline void handle_several(struct call_message *message, __u64 vector, long count, bool discarded)
+/*
+ * Finds the socket of a descriptor. Not static, and one for each way to read, so that the verifier walks it once and what
+ * follows does not depend on how the socket was found.
+ */
+__noinline int look_up_cast(struct call_message *message, __u32 fd)
+{
+	struct sock *sk = NULL;
+
+	if (!message || !look_up(true, fd, &sk, &message->facts, message->direction))
+		return 0;
+	message->sk = (__u64)sk;
+	return 1;
+}
+
+__noinline int look_up_read(struct call_message *message, __u32 fd)
+{
+	struct sock *sk = NULL;
+
+	if (!message || !look_up(false, fd, &sk, &message->facts, message->direction))
+		return 0;
+	message->sk = (__u64)sk;
+	return 1;
+}
+
+/* The bytes of all messages of a call. Not static either: the loop is walked once. */
+__noinline __u64 sum_lengths(__u64 vector, __u32 count)
 {
 	__u64 sum = 0;
 
-	/* The numbers are those behind the last message. */
 	for (__u32 i = 0; i < MULTIPLE_SUMMED; i++) {
 		__u64 address = vector + i * sizeof(struct user_mmsghdr) + sizeof(struct user_msghdr);
 		__u32 length = 0;
@@ -148,7 +171,14 @@ static __always_inline void handle_several(struct call_message *message, __u64 v
 			break;
 		sum += length;
 	}
-	message->behind = sum;
+	return sum;
+}
+
+/* Several messages in one call: `count` of them, each with its length beside it. */
+static __always_inline void handle_several(struct call_message *message, __u64 vector, long count, bool discarded)
+{
+	/* The numbers are those behind the last message. */
+	message->behind = sum_lengths(vector, count);
 	for (__u32 i = 0; i < MULTIPLE_MAX; i++) {
 		__u64 header = vector + i * sizeof(struct user_mmsghdr);
 		void *length = (void *)(header + sizeof(struct user_msghdr));
@@ -174,7 +204,6 @@ static __always_inline void handle_several(struct call_message *message, __u64 v
 static __always_inline int on_exit(bool cast, struct pt_regs *regs, long ret)
 {
 	struct call_message message = {};
-	struct sock *sk = NULL;
 	__u32 call, fd, flags = 0;
 	__u64 second, third;
 
@@ -197,12 +226,13 @@ static __always_inline int on_exit(bool cast, struct pt_regs *regs, long ret)
 	/* From a socket to a pipe, or from a pipe to a socket. */
 	if (call == CALL_SPLICE)
 		message.direction = DIRECTION_INGRESS;
-	if (!look_up(cast, fd, &sk, &message.facts, message.direction)) {
+	if (!(cast ? look_up_cast(&message, fd) : look_up_read(&message, fd))) {
+		if (call != CALL_SPLICE)
+			return 0;
 		message.direction = DIRECTION_EGRESS;
-		if (call != CALL_SPLICE || !look_up(cast, third, &sk, &message.facts, DIRECTION_EGRESS))
+		if (!(cast ? look_up_cast(&message, third) : look_up_read(&message, third)))
 			return 0;
 	}
-	message.sk = (__u64)sk;
 	if (call == CALL_RECVMMSG || call == CALL_SENDMMSG) {
 		handle_several(&message, second, ret, flags & MSG_TRUNC);
 		return 0;

@@ -110,6 +110,7 @@ static __always_inline struct connection *make_connection(struct sock *sk, __u8 
 		if (!c->id)
 			__sync_val_compare_and_swap(&c->id, 0, __sync_fetch_and_add(last, 1) + 1);
 	}
+	c->sk = (__u64)sk;
 	c->origin = origin;
 	/* What was unread before nobody knows. */
 	c->arrival_unknown = origin == ORIGIN_PRE_EXISTING;

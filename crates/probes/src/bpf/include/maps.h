@@ -42,6 +42,7 @@ struct send {
 
 struct connection {
 	__u64 id;
+	__u64 sk; /* its socket's address, for functions that may not be given the socket */
 	__u64 position[2]; /* of what comes next */
 	__u64 passed[2]; /* bytes, when the state was closed */
 	__u64 gap_from[2];

@@ -34,14 +34,14 @@ static __always_inline bool within_unknown_budget(struct process_rule *rule)
  * processes on several CPUs may use one connection at once. That of a process with goroutines is not: says as well where
  * the process keeps their numbers, if it has any.
  */
-static __always_inline __u32 judge_process(struct connection *c, __u32 tgid, struct goroutine_layout *layout)
+__noinline __u32 judge_process(struct connection *c, __u32 tgid, struct goroutine_layout *layout)
 {
 	__u32 which = EPOCH_PROCESSES;
 	__u32 *raised = bpf_map_lookup_elem(&epoch, &which);
 	struct process_rule *rule;
 	__u64 key, judged = 0;
 
-	if (!raised)
+	if (!raised || !layout)
 		return OUTCOME_STATE_FULL;
 	/* The epoch first: a decision that comes after the look-up raises it. */
 	key = (__u64)tgid << 32 | (__u32)(*(volatile __u32 *)raised + *(volatile __u32 *)&processes_forgotten) << 2;
@@ -82,14 +82,15 @@ static __always_inline __u32 judge_process(struct connection *c, __u32 tgid, str
 #define TOKENS_AT_ONCE 16
 
 /* Tokens are always taken, but asked for only when the ring fills: a flooding container loses its own events. */
-static __always_inline bool within_rate(struct connection *c, __u64 cgroup, __u64 now)
+__noinline bool within_rate(struct connection *c, __u64 cgroup, __u64 now)
 {
-	__u32 left = *(volatile __u32 *)&c->tokens;
+	__u32 left;
 	struct bucket *bucket;
 	__u64 tokens, taken;
 
-	if (!rate_per_second)
+	if (!rate_per_second || !c)
 		return true;
+	left = *(volatile __u32 *)&c->tokens;
 	if (left) {
 		c->tokens = left - 1;
 		return true;
@@ -197,15 +198,18 @@ static __always_inline __u64 take_arrival(struct connection *c)
  * When the current thread began to send what it has sent now. Where the start of sends is seen, its number is exact even
  * where other threads have sent since: `end` becomes that of its own last byte.
  */
-static __always_inline __u64 take_start(struct connection *c, struct task_struct *task, __u32 length, __u32 *end)
+__noinline __u64 take_start(struct connection *c, __u32 tid, __u32 length, __u32 *end)
 {
-	struct send *send = &c->sends[0];
+	struct send *send;
 	__u64 started;
 
-	if (send->tid != task->pid || !send->started)
+	if (!c || !end)
+		return 0;
+	send = &c->sends[0];
+	if (send->tid != tid || !send->started)
 		send = &c->sends[1];
 	started = send->started;
-	if (send->tid != task->pid || !started)
+	if (send->tid != tid || !started)
 		return 0;
 	send->started = 0;
 	if (!send->left)
@@ -235,8 +239,7 @@ static __noinline struct connection *find_older(struct sock *sk, __u32 family, _
 	if (opening) {
 		anchor_at_first_byte(sk, c, false);
 	} else {
-		anchor(c, direction, number);
-		anchor_here(sk, c);
+		anchor_older(c, direction, number);
 	}
 	return c;
 }
@@ -292,7 +295,7 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	}
 	if (facts->inode && c->inode != facts->inode)
 		c->inode = facts->inode;
-	position = take_position(sk, c, facts, length, direction, &unseen);
+	position = take_position(c, facts, length, direction, &unseen);
 	if (any_ports && c->ports_unknown) {
 		c->ports_unknown = 0;
 		if (!socket_wanted(sk, facts->family))

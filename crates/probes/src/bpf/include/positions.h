@@ -100,13 +100,31 @@ static __always_inline void anchor_at_first_byte(struct sock *sk, struct connect
 	anchor(c, DIRECTION_EGRESS, BPF_CORE_READ(tcp, snd_una) - (__u32)BPF_CORE_READ(tcp, bytes_acked) + connecting);
 }
 
-/* A message that is not just behind the last one of its direction. */
-static __noinline __u64 find_position(struct sock *sk, struct connection *c, __u32 end, __u32 length, __u32 direction)
+/* The first message that is seen of an older connection begins at `number`. */
+__noinline int anchor_older(struct connection *c, __u32 direction, __u32 number)
 {
+	if (!c)
+		return 0;
+	anchor(c, direction & 1, number);
+	anchor_here((struct sock *)c->sk, c);
+	return 0;
+}
+
+/*
+ * A message that is not just behind the last one of its direction. Not static, so that the verifier walks it once and not
+ * for each way that leads here; such a function cannot be given a socket.
+ */
+__noinline __u64 find_position(struct connection *c, __u32 end, __u32 length, __u32 direction)
+{
+	struct sock *sk;
 	__u8 d = direction & 1;
-	__u64 before = c->position[d];
+	__u64 before;
 	__u32 step;
 
+	if (!c)
+		return 0;
+	sk = (struct sock *)c->sk;
+	before = c->position[d];
 	if (!c->counted && is_rewritten(sk))
 		c->counted = 1;
 	if (c->counted)
@@ -139,8 +157,8 @@ static __noinline __u64 find_position(struct sock *sk, struct connection *c, __u
 }
 
 /* Moves a direction on to the end of a message, and returns the message's position and how many bytes before it nobody saw. */
-static __always_inline __u64 take_position(struct sock *sk, struct connection *c, const struct facts *facts,
-					   __u32 length, __u8 direction, __u32 *unseen)
+static __always_inline __u64 take_position(struct connection *c, const struct facts *facts, __u32 length,
+					   __u8 direction, __u32 *unseen)
 {
 	__u8 d = direction & 1;
 	__u64 before = *(volatile __u64 *)&c->position[d], position;
@@ -151,7 +169,7 @@ static __always_inline __u64 take_position(struct sock *sk, struct connection *c
 	if (!c->counted && is_anchored(c, d) && facts->end - (c->start[d] + (__u32)before) == length &&
 	    __sync_val_compare_and_swap(&c->position[d], before, before + length) == before)
 		return before;
-	position = find_position(sk, c, facts->end, length, d);
+	position = find_position(c, facts->end, length, d);
 	/* All sends are seen but by backend `syscall`: there a gap is a message that another thread has still to tell. */
 	if (position > before && (d == DIRECTION_INGRESS || !use_storage))
 		*unseen = position - before;
