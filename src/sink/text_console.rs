@@ -53,7 +53,7 @@ impl Sink for TextConsole {
 mod tests {
     use std::fs;
     use std::io::Write;
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::mpsc::{Receiver, sync_channel};
     use std::thread;
     use std::time::{Duration, Instant};
 
@@ -123,7 +123,7 @@ mod tests {
         let loaded = spandrel_config::load_str("test", &text, &|_| None).unwrap();
         let ledger = Arc::new(Ledger::default());
         let others = OtlpSink::start(settings::export(&loaded.config, true), &ledger).unwrap();
-        let (held, stalled) = channel();
+        let (held, stalled) = sync_channel(1);
         let patience = Patience::Drops(others.deadline());
         let lines = Lines::start(Stalled(stalled), patience, Arc::clone(&ledger)).unwrap();
         let table = TextTable::new(lines, Arc::clone(&ledger), false);
