@@ -219,7 +219,7 @@ impl Pairing {
         });
         let counted = self.uncounted.is_none() && first_gap.is_none() && !may_be_answered;
         let all_read = time <= settled || time < self.requests_from;
-        if !all_read && !(counted && self.open() > 0) {
+        if !(all_read || counted && self.open() > 0) {
             return false;
         }
         if counted {
