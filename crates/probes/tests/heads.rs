@@ -184,9 +184,30 @@ fn a_head_is_copied_up_to_its_bound_and_says_so() {
 #[test]
 fn a_head_in_pieces_is_copied_whole_also_behind_a_body() {
     for backend in backends() {
-        for scenario in ["split_head", "split_sign"] {
+        for scenario in ["split_head", "split_sign", "split_at_end"] {
             assert_heads(&observe(following(backend), scenario), backend);
         }
+    }
+}
+
+/// Where no head came in pieces before: Go reads one byte ahead, nginx a kilobyte.
+#[test]
+fn the_first_head_in_pieces_of_a_connection_is_copied_whole() {
+    for backend in backends() {
+        for scenario in ["first_byte_ahead", "first_kilobyte_ahead"] {
+            assert_heads(&observe(following(backend), scenario), backend);
+        }
+    }
+}
+
+#[test]
+fn heads_behind_bodies_are_found_where_as_much_as_possible_is_copied() {
+    for backend in backends() {
+        let settings = CaptureSettings {
+            copy_bytes: CaptureSettings::COPY_MAX,
+            ..following(backend)
+        };
+        assert_heads(&observe(settings, "pipelined_large_reads"), backend);
     }
 }
 

@@ -495,6 +495,38 @@ def split_head():
     exchange([head(0, 5000, 70000), b"b" * 70000, head(1, 5000)], 700, wait=True)
 
 
+def answered(pieces):
+    """On a connection with requests and answers: one more head, sent and read in these pieces."""
+    c, s = pair()
+    c.send(b"POST / HTTP/1.1\r\n\r\n"); s.recv(100)
+    s.send(b"HTTP/1.1 204 No Content\r\n\r\n"); c.recv(100)
+    say(ready=True); go()
+    one = head(0, 5000)
+    say(heads=[[19, one.decode()]])
+    at = 0
+    for end in pieces + [len(one)]:
+        c.send(one[at:end]); s.recv_into(bytearray(end - at), end - at, socket.MSG_WAITALL); at = end
+    s.send(b"HTTP/1.1 204 No Content\r\n\r\n"); c.recv(100)
+    c.close(); s.close()
+
+
+def first_byte_ahead():
+    answered([1])
+
+
+def first_kilobyte_ahead():
+    answered([900, 1900])
+
+
+def split_at_end():
+    """The next head's first two bytes stand at the end of a short message."""
+    first = head(0, 0, 100) + b"b" * 100
+    second, at = head(1, 3000), len(first) + 2
+    def write(c):
+        c.sendall((first + second)[:at]); c.sendall(second[2:])
+    exchange([first[:-100], first[-100:], second], at, write, wait=True)
+
+
 def split_sign():
     first = head(0, 0, 100000)
     exchange([first, b"b" * 100000, head(1, 3000)], len(first) + 100001, wait=True)

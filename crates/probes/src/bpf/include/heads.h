@@ -9,6 +9,8 @@
 #define SIGNS_MAX 32
 #define LABEL_MAX 16
 #define LENGTH_UNKNOWN (~0ULL)
+/* The same, and whether it is a head that goes on is not known either. */
+#define LENGTH_OF_GUESS (~1ULL)
 
 /* The first four bytes of each head. */
 const volatile __u32 head_signs[SIGNS_MAX];

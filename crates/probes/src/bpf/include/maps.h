@@ -22,11 +22,11 @@ const volatile __u64 rate_burst;
 /* What is known of the heads of one direction (heads.h). */
 struct follow {
 	__u64 next; /* position of the next head, or at which one goes on; 0: unknown */
-	__u64 body; /* bytes behind the head that goes on */
+	__u64 body; /* bytes behind the head that goes on; how the message began that was not searched */
 	__u32 head; /* bytes of the head that goes on; 0: none does */
 	__u8 carry;
 	__u8 in_pieces; /* heads come apart from their bodies, or in several messages */
-	__u8 pad[2];
+	__u16 unsearched; /* bytes of the message before `next`, in which a head may go on; 0: there is none */
 };
 
 /* A send that has begun. */

@@ -12,10 +12,40 @@ static __always_inline void forget_head(struct follow *f)
 	f->head = 0;
 }
 
+#define LINE_ENDS 0x0a0d0a0d /* "\r\n\r\n" */
+
+/* Keeps what tells, should the next message be of this direction, whether a head goes on in it. */
+static __always_inline void pass_unsearched(struct scratch *s, struct follow *f)
+{
+	__u32 filled = s->reader.filled, last;
+
+	forget_head(f);
+	if (!filled)
+		return;
+	last = filled < 4 ? 0 : word_at(s, filled - 4);
+	if (last == LINE_ENDS)
+		return;
+	f->carry = CARRY_TEXT;
+	if (last >> 24 == '\n')
+		f->carry = CARRY_NOTHING;
+	else if (last >> 16 == 0x0d0a)
+		f->carry = CARRY_RETURN;
+	f->body = word_at(s, 0);
+	f->unsearched = filled;
+	f->next = s->message.position + filled;
+}
+
+/* Whether the message before may be the beginning of a head: that was not searched, as it was the first one of its kind. */
+static __always_inline bool may_go_on(struct scratch *s, struct follow *f, __u32 unsearched)
+{
+	return unsearched && s->follow_short && f->next == s->message.position && is_sign(f->body, unsearched);
+}
+
 /* What was read of a head is all that is copied of it. */
 static __always_inline int cut_head(struct scratch *s)
 {
-	s->message.flags |= MESSAGE_HEAD_CUT;
+	if (s->scan.end || s->scan.body != LENGTH_OF_GUESS)
+		s->message.flags |= MESSAGE_HEAD_CUT;
 	return 1;
 }
 
@@ -36,10 +66,20 @@ __noinline int follow_step(struct scratch *s, struct follow *f)
 	scan_head(s);
 	if (h->end) {
 		next = h->end + h->body;
-		if (h->body == LENGTH_UNKNOWN)
+		if (h->body >= LENGTH_OF_GUESS)
 			return 1;
-		if (next >= filled || (next + 4 > filled && !left)) {
+		if (next >= filled) {
 			f->next = s->message.position + next;
+			return 1;
+		}
+		if (next + 4 > filled && !left) {
+			size = filled - next;
+			if (!is_sign(word_at(s, next), size))
+				return 1;
+			f->next = s->message.position + filled;
+			f->head = size;
+			f->body = 0;
+			f->carry = CARRY_TEXT;
 			return 1;
 		}
 		if (next + 4 <= filled) {
@@ -86,7 +126,7 @@ static __always_inline void follow_heads(struct scratch *s, struct follow *f)
 	for (__u32 i = 0; i < 256; i++)
 		if (follow_step(s, f))
 			return;
-	cut_head(s);
+	s->message.flags |= MESSAGE_HEAD_CUT;
 }
 
 /* Reads the beginning of a message: `limit` bytes, more where a head goes on, none of a body in which enough was copied. */
@@ -94,13 +134,15 @@ __noinline int read_beginning(struct scratch *s, struct follow *f, __u32 limit)
 {
 	struct reader *r;
 	struct scan *h;
-	__u32 want = limit;
+	__u32 want = limit, unsearched;
 	bool looking = false;
 
 	if (!s || !f)
 		return 0;
 	r = &s->reader;
 	h = &s->scan;
+	unsearched = f->unsearched;
+	f->unsearched = 0;
 	if (f->next && f->next < s->message.position)
 		forget_head(f);
 	if (!want) {
@@ -118,7 +160,7 @@ __noinline int read_beginning(struct scratch *s, struct follow *f, __u32 limit)
 	read_until(s, want, 0);
 	if (r->filled == s->length && !f->head && !s->follow_short) {
 		/* The usual request or answer, from its first byte to its last: no time to be lost. */
-		forget_head(f);
+		pass_unsearched(s, f);
 		return 0;
 	}
 	begin_scan(h, 0);
@@ -127,10 +169,16 @@ __noinline int read_beginning(struct scratch *s, struct follow *f, __u32 limit)
 		h->carry = f->carry;
 		h->body = f->body;
 	} else if (!is_sign(word_at(s, 0), r->filled)) {
-		if (looking)
-			r->filled = 0;
-		return 0;
-	} else if (looking) {
+		if (!may_go_on(s, f, unsearched)) {
+			if (looking)
+				r->filled = 0;
+			return 0;
+		}
+		h->before = unsearched;
+		h->carry = f->carry;
+		h->body = LENGTH_OF_GUESS;
+	}
+	if (looking) {
 		want = s->limit < s->length ? s->limit : s->length;
 		read_until(s, want, 0);
 	}
@@ -166,7 +214,7 @@ __noinline int split_at_head(struct scratch *s, struct follow *f)
 	if (f->head || !f->next || f->next < base || offset < r->at || offset >= s->length)
 		return 0;
 	filled = r->filled;
-	if (s->length - offset < 4 || filled > COPY_MAX - 4) {
+	if (s->length - offset < 4) {
 		/* The first bytes of a head, which the tail has. */
 		f->head = s->length - offset;
 		f->carry = CARRY_TEXT;
