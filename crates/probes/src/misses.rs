@@ -21,7 +21,7 @@ pub(crate) struct Missed {
 impl Missed {
     /// Whether each run of the program may be a message.
     pub(crate) fn are_messages(&self) -> bool {
-        let no_message = ["fexit_start", "fexit_ready", "uring_copy"];
+        let no_message = ["fexit_start", "fexit_ready", "uring_copy", "uring_submit"];
         ["socket_", "fexit_", "syscall_", "uring_"]
             .iter()
             .any(|prefix| self.program.starts_with(prefix))
@@ -76,4 +76,23 @@ fn recursion_misses(program: &OwnedFd) -> std::io::Result<u64> {
         return Err(std::io::Error::from_raw_os_error(-result));
     }
     Ok(info.recursion_misses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_programs_that_see_messages_miss_messages() {
+        let are = |program: &str| {
+            let (program, runs) = (program.to_owned(), 1);
+            Missed { program, runs }.are_messages()
+        };
+        for program in ["socket_send", "socket_unseen", "fexit_splice", "uring_send"] {
+            assert!(are(program), "{program}");
+        }
+        for program in ["uring_submit", "uring_copy", "fexit_ready", "tcp_state"] {
+            assert!(!are(program), "{program}");
+        }
+    }
 }
