@@ -80,6 +80,10 @@ impl Steering for Control {
             tracing::debug!("{error}");
         }
     }
+
+    fn closed(&mut self, connection: ConnectionId) {
+        self.end_connection(connection);
+    }
 }
 
 /// When a run ends, and what it leaves.

@@ -38,6 +38,8 @@ pub trait Steering: Send {
     fn goroutines(&mut self, process: ProcessKey, layout: Option<GoroutineLayout>);
     /// Sets how much of a connection is copied.
     fn connection(&mut self, connection: ConnectionId, policy: CapturePolicy);
+    /// Says that a connection has ended.
+    fn closed(&mut self, connection: ConnectionId);
 }
 
 /// Tells nobody: for replays.
@@ -47,6 +49,7 @@ impl Steering for NoSteering {
     fn process(&mut self, _process: ProcessKey, _allow: bool) {}
     fn goroutines(&mut self, _process: ProcessKey, _layout: Option<GoroutineLayout>) {}
     fn connection(&mut self, _connection: ConnectionId, _policy: CapturePolicy) {}
+    fn closed(&mut self, _connection: ConnectionId) {}
 }
 
 /// The stages between the events and a [`Sink`].
@@ -143,7 +146,10 @@ impl Pipeline {
                 self.selection.forget(exited.process);
             }
             Event::ConnectionOpened(opened) => self.selection.opened(opened),
-            Event::ConnectionClosed(closed) => self.selection.closed(closed.connection),
+            Event::ConnectionClosed(closed) => {
+                self.selection.closed(closed.connection);
+                self.steering.closed(closed.connection);
+            }
             Event::Message(message) => {
                 let connection = Some(message.connection);
                 if let Some(reason) = self.decide(message.process, message.cgroup, connection) {

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 
 use spandrel_model::recording::RecordedIdentity;
 use spandrel_model::{
-    Attribute, ConnectionOpened, Direction, Endpoint, Lineage, Message, Origin, ProcessStarted,
-    Role, Stamp, Transport,
+    Attribute, ConnectionClosed, ConnectionOpened, Direction, Endpoint, Lineage, Message, Origin,
+    ProcessStarted, Role, Stamp, Transport,
 };
 
 use super::*;
@@ -31,9 +31,9 @@ impl Sink for Nowhere {
     }
 }
 
-/// Writes down what the kernel side is told of processes.
+/// Writes down what the kernel side is told of processes, and which connections have ended.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<bool>>>);
+struct Told(Arc<Mutex<Vec<bool>>>, Arc<Mutex<Vec<ConnectionId>>>);
 
 impl Steering for Told {
     fn process(&mut self, process: ProcessKey, allow: bool) {
@@ -42,6 +42,9 @@ impl Steering for Told {
     }
     fn goroutines(&mut self, _: ProcessKey, _: Option<GoroutineLayout>) {}
     fn connection(&mut self, _: ConnectionId, _: CapturePolicy) {}
+    fn closed(&mut self, connection: ConnectionId) {
+        self.1.lock().unwrap().push(connection);
+    }
 }
 
 fn program(path: &str) -> RecordedIdentity {
@@ -64,7 +67,7 @@ fn started(time: u64) -> Event {
 }
 
 #[test]
-fn the_kernel_side_hears_anew_of_each_program_that_a_process_executes() {
+fn the_kernel_side_hears_anew_of_each_program_that_a_process_executes_and_of_ended_connections() {
     let mut identities = Identities::new(Settings::replay());
     for path in ["/bin/sh", "/usr/sbin/nginx", "/bin/sh"] {
         identities.seed(program(path));
@@ -93,7 +96,15 @@ fn the_kernel_side_hears_anew_of_each_program_that_a_process_executes() {
     for time in 1..=3 {
         pipeline.handle(&started(time));
     }
+    pipeline.handle(&Event::ConnectionClosed(ConnectionClosed {
+        stamp: Stamp::default(),
+        connection: ConnectionId(7),
+        reset: false,
+        ingress_bytes: 0,
+        egress_bytes: 0,
+    }));
     assert_eq!(*told.0.lock().unwrap(), [false, true, false]);
+    assert_eq!(*told.1.lock().unwrap(), [ConnectionId(7)]);
 }
 
 /// Keeps the program of each exchange.

@@ -160,6 +160,20 @@ impl Control {
             .and_then(|()| self.maps.raise(0, &self.maps.epochs.connections))
             .map_err(|error| failed(format!("connection {}", connection.0), &error))
     }
+
+    /// Takes back what was decided about a connection and what no message has taken: it has ended. A short connection has
+    /// often ended when the decision comes, and would stay in the table in place of one that lives.
+    pub fn end_connection(&self, connection: ConnectionId) {
+        // Without an entry there is nothing to take back.
+        if self
+            .maps
+            .decisions
+            .delete(&connection.0.to_ne_bytes())
+            .is_ok()
+        {
+            self.maps.decisions_told.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 fn put(rule: &mut [u8], offset: usize, word: [u8; 4]) {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use observed::{Running, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
-use spandrel_model::{CapturePolicy, Event, Origin};
+use spandrel_model::{CapturePolicy, ConnectionId, Event, Origin};
 use spandrel_probes::cgroup::{VERSION1, version1};
 use spandrel_probes::{BackendChoice, Verdict};
 
@@ -465,6 +465,20 @@ fn a_full_table_of_connections_forgets_the_longest_idle_and_counts_them() {
             _ => assert_eq!(forgotten, None, "{backend:?}"),
         }
     }
+}
+
+/// What is decided about a connection comes too late for a short one; the table has room for 65,536.
+#[test]
+fn decisions_about_connections_that_have_ended_do_not_fill_their_table() {
+    let running = Running::start(settings(backends()[0]));
+    let control = running.control();
+    // No socket has such a number.
+    for id in (1 << 40..).map(ConnectionId).take(70_000) {
+        control.set_connection(id, CapturePolicy::Headers).unwrap();
+        control.end_connection(id);
+    }
+    let forgotten = running.capture.stop().forgotten;
+    assert_eq!(forgotten.get("decisions"), None);
 }
 
 #[test]
