@@ -94,8 +94,11 @@ impl Lines {
 
     /// A whole line, with its line break, that says what so many spans are: all of them end in the ledger.
     pub fn push(&mut self, line: &[u8], spans: u64) -> io::Result<()> {
-        if self.pending.bytes.len() + line.len() > PIECE {
-            self.flush()?;
+        if self.pending.bytes.len() + line.len() > PIECE
+            && let Err(error) = self.flush()
+        {
+            self.ledger.spans.drop_for("console.write_failed", spans);
+            return Err(error);
         }
         // One that is longer than a piece is a piece by itself: it is dropped whole, or not at all.
         self.pending.bytes.extend_from_slice(line);

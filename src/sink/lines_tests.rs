@@ -1,15 +1,18 @@
 //! Readers that are slow, that stop reading, and that go.
 
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use super::*;
 
+/// More than any of these tests writes.
+const MANY: usize = 8192;
+
 /// Takes a write when it is allowed to.
 struct Gate {
     allowed: Receiver<()>,
-    written: Sender<Vec<u8>>,
+    written: SyncSender<Vec<u8>>,
 }
 
 impl Write for Gate {
@@ -25,9 +28,9 @@ impl Write for Gate {
     }
 }
 
-fn gate(patience: Patience) -> (Lines, Arc<Ledger>, Sender<()>, Receiver<Vec<u8>>) {
+fn gate(patience: Patience) -> (Lines, Arc<Ledger>, SyncSender<()>, Receiver<Vec<u8>>) {
     let ledger = Arc::new(Ledger::default());
-    let ((allow, allowed), (written, got)) = (channel(), channel());
+    let ((allow, allowed), (written, got)) = (sync_channel(MANY), sync_channel(MANY));
     let lines = Lines::start(Gate { allowed, written }, patience, Arc::clone(&ledger)).unwrap();
     (lines, ledger, allow, got)
 }
@@ -102,8 +105,14 @@ fn a_reader_that_goes_is_an_error_and_nothing_is_uncounted() {
     }
     let error = lines.finish().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    // Lines that come afterwards, each too long to be put beside another one.
+    let long = "x".repeat(PIECE) + "\n";
+    for _ in 0..3 {
+        drop(push(&mut lines, &ledger, &long));
+    }
+    lines.finish().unwrap_err();
     let spans = ledger.spans.snapshot();
-    assert_eq!(spans.dropped["console.write_failed"], 3);
+    assert_eq!(spans.dropped["console.write_failed"], 6);
     assert!(spans.is_closed());
 }
 
