@@ -121,7 +121,7 @@ fn assert_both_ends(requests: &[Request], spans: &[Span], events: &[Event], port
     for event in events {
         match event {
             Event::Message(message) => {
-                assert_eq!((message.unseen, message.flags.counted), (0, false))
+                assert_eq!((message.unseen, message.flags.counted), (0, false));
             }
             Event::ConnectionClosed(closed) => {
                 assert!(!closed.reset, "{closed:?}");

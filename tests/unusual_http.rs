@@ -136,8 +136,6 @@ on_each_backend! {
             "/503" => 503,
             _ => 200,
         });
-        let of = |kind: &str| spans.iter().filter(|span| span.kind == kind).count();
-        println!("of 2000: {} server, {} client; {:?}", of("server"), of("client"), outcome.ledger);
         let some: Vec<_> = wrong.iter().take(4).collect();
         assert!(wrong.is_empty(), "{} of {}: {some:?}", wrong.len(), spans.len());
     }
@@ -168,7 +166,6 @@ on_each_backend! {
             let number: usize = path[1..].parse().unwrap();
             IN_TURN[number % IN_TURN.len()]
         });
-        println!("of 40: {} spans; {:?}", spans.len(), outcome.ledger);
         assert!(wrong.is_empty(), "{} of {}: {wrong:?}", wrong.len(), spans.len());
     }
 
@@ -216,7 +213,7 @@ on_each_backend! {
                 stream.write_all(b"HTTP/1.0 200 OK\r\n\r\npart of the answer").unwrap();
                 if !whole {
                     // Until the client has gone.
-                    let _ = stream.read(&mut [0]);
+                    drop(stream.read(&mut [0]));
                 }
             }
         });

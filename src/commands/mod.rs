@@ -14,7 +14,6 @@ use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use spandrel_config::{Config, Loaded};
@@ -22,7 +21,7 @@ use spandrel_container_runtime::Names;
 use spandrel_model::{Ledger, ledger};
 use spandrel_protocols::Tracker;
 
-use crate::agent::{self, Attached, Life, Stop};
+use crate::agent::{self, Attached, Life};
 use crate::cli::{Command, Output};
 use crate::exit::{Exit, Failure, say};
 use crate::kubernetes::{Hold, Kubernetes, Outcomes};
@@ -162,17 +161,16 @@ fn printer(
     })
 }
 
-/// Captures into a sink until `stop`, or for `duration`; writes the recording that the arguments ask for.
+/// Captures into a sink until the end of `life`; writes the recording that the arguments ask for.
 fn capture_into(
     attached: Attached,
     sink: Box<dyn Sink>,
     config: &Config,
-    duration: Option<Duration>,
-    stop: &Stop,
-    ledger: &Arc<Ledger>,
+    life: &Life<'_>,
     record: Option<&Path>,
     sources: Sources,
 ) -> anyhow::Result<()> {
+    let ledger = life.ledger;
     let Sources {
         identities,
         pods: watching,
@@ -193,13 +191,7 @@ fn capture_into(
     };
     let asked = containers.as_ref().map(Names::counters);
     let mut names = containers.map(|names| (names, settings::container_hold(config)));
-    let life = Life {
-        stop,
-        duration,
-        shutdown_timeout: config.shutdown_timeout,
-        ledger,
-    };
-    let result = agent::capture(attached, &life, |control| {
+    let result = agent::capture(attached, life, |control| {
         let seed = settings::id_seed();
         let mut pipeline = Pipeline::new(
             Tracker::new(settings::protocols(config), seed, Arc::clone(ledger)),

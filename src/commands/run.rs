@@ -8,7 +8,7 @@ use spandrel_model::Ledger;
 
 use super::sources::Sources;
 use super::{capture_into, close_ledger, exporting, has_nothing_to_do, load};
-use crate::agent::{self, Stop};
+use crate::agent::{self, Life, Stop};
 use crate::cli::Run;
 use crate::exit::Exit;
 use crate::settings;
@@ -42,13 +42,17 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
             .ok()
     });
     let sink = exporting(otlp, true, &config, &ledger)?;
+    let life = Life {
+        stop: &stop,
+        duration: None,
+        shutdown_timeout: config.shutdown_timeout,
+        ledger: &ledger,
+    };
     let result = capture_into(
         attached,
         sink,
         &config,
-        None,
-        &stop,
-        &ledger,
+        &life,
         arguments.files.record.as_deref(),
         sources,
     );

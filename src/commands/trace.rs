@@ -6,7 +6,7 @@ use spandrel_model::Ledger;
 
 use super::sources::Sources;
 use super::{capture_into, close_ledger, has_nothing_to_do, load, printer};
-use crate::agent::{self, Stop};
+use crate::agent::{self, Life, Stop};
 use crate::cli::Trace;
 use crate::exit::Exit;
 use crate::settings;
@@ -23,13 +23,17 @@ pub(super) fn execute(arguments: Trace) -> anyhow::Result<Exit> {
     let ledger = Arc::new(Ledger::default());
     let sink = printer(arguments.output, true, &config, &ledger)?;
     let sources = Sources::start(&config)?;
+    let life = Life {
+        stop: &stop,
+        duration: arguments.duration,
+        shutdown_timeout: config.shutdown_timeout,
+        ledger: &ledger,
+    };
     let result = capture_into(
         attached,
         sink,
         &config,
-        arguments.duration,
-        &stop,
-        &ledger,
+        &life,
         arguments.files.record.as_deref(),
         sources,
     );

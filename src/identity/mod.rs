@@ -317,7 +317,7 @@ impl Identities {
         let again = again || self.groups.has_searched(search);
         let known = match kept {
             Some(known) if known.unread && asked => known,
-            Some(known) if !known.unread && !(known.unsearched && again) => known,
+            Some(known) if !(known.unread || known.unsearched && again) => known,
             _ => self.look(process, cgroup),
         };
         self.entry(process).known.insert(known)

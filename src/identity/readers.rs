@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +22,9 @@ const MAX_THREADS: usize = 4;
 const MAX_EXECUTABLES: usize = 2;
 /// Processes, and searches for groups, that are not read yet at most; and executables of processes that are.
 const MAX_OPEN: usize = 4096;
+
+/// Answers that nobody has taken yet at most: a thread with one more waits.
+const MAX_ANSWERS: usize = 256;
 
 /// What is asked for.
 #[derive(Debug)]
@@ -52,7 +55,7 @@ pub(super) type Ticket = u64;
 pub(super) struct Readers {
     shared: Arc<Shared>,
     answers: Receiver<(Ticket, Told)>,
-    tell: Sender<(Ticket, Told)>,
+    tell: SyncSender<(Ticket, Told)>,
     tickets: Ticket,
     open: usize,
 }
@@ -97,7 +100,7 @@ impl Shared {
 impl Readers {
     /// Starts no thread yet.
     pub(super) fn new(proc_root: &Path) -> Self {
-        let (tell, answers) = channel();
+        let (tell, answers) = sync_channel(MAX_ANSWERS);
         Self {
             shared: Arc::new(Shared {
                 proc_root: proc_root.to_owned(),
@@ -177,7 +180,7 @@ impl Drop for Readers {
     }
 }
 
-fn read(shared: &Shared, tell: &Sender<(Ticket, Told)>) {
+fn read(shared: &Shared, tell: &SyncSender<(Ticket, Told)>) {
     let mut state = shared.lock();
     loop {
         if state.closed {

@@ -1,4 +1,5 @@
 //! Ordinary keep-alive traffic of a client that waits for its answers: nothing of it is lost for want of evidence.
+#![allow(clippy::unwrap_used)]
 
 mod script;
 

@@ -1,4 +1,5 @@
 //! Which response answers which request, where the number of either is not known.
+#![allow(clippy::unwrap_used)]
 
 mod script;
 

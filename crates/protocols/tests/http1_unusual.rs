@@ -1,4 +1,5 @@
 //! HTTP/1 that few programs send and servers answer all the same.
+#![allow(clippy::unwrap_used)]
 
 mod script;
 

@@ -309,7 +309,7 @@ proptest! {
             .into_iter()
             .map(|plan| Plan { request_padding: 0, response_padding: 0, ..plan })
             .collect();
-        let whole = Blindness { limits: vec![(8192, false)], ..blindness.clone() };
+        let whole = Blindness { limits: vec![(8192, false)], ..blindness };
         // Where both are chunked, an answer may be hidden that would say more of what the request hides.
         let responses = if plans.iter().any(|plan| plan.chunked && plan.method == "POST") {
             &whole
