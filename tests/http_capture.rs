@@ -287,7 +287,12 @@ on_each_backend! {
         let running = Client::KeepAlive
             .start(nginx.port, &["--count", "1000000", "--connections", "4", "--path", "/m/{n}"]);
         running.wait_for(200);
-        let agent = trace(backend, nginx.port);
+        // The client sends as fast as it can: a ring that is not emptied in time is not what this is about.
+        let configuration = Configuration::new(backend, &["ring_buffer_bytes: 67108864"]);
+        let port = nginx.port.to_string();
+        let agent = Agent::start(&[
+            "trace", "--output", "otlp-json", "--port", &port, "--config", configuration.path(),
+        ]);
         let ready_ns = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap()
