@@ -299,6 +299,34 @@ fn uploads_whose_chunk_heads_are_not_copied_are_told_when_the_connection_ends_in
 }
 
 #[test]
+fn a_request_hidden_behind_an_upload_costs_a_client_that_waits_no_other_span() {
+    let mut events = String::new();
+    for round in 0..30 {
+        let at = 1000 + round * 1000;
+        // The upload is answered before it is read, and its last read brings the next request.
+        if round == 2 || round == 5 {
+            events += &format!(
+                "read 1 {at} \"POST /a HTTP/1.1\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n\" hidden=9000\n"
+            );
+        } else if round == 3 || round == 6 {
+            events += &format!("read 1 {at} \"bbbb\" hidden=4000\n");
+        } else {
+            events += &format!("read 1 {at} \"GET /{round} HTTP/1.1\\r\\n\\r\\n\"\n");
+        }
+        events += &format!(
+            "write 1 {} \"HTTP/1.1 {} OK\\r\\nContent-Length: 0\\r\\n\\r\\n\"\n",
+            at + 500,
+            200 + round
+        );
+    }
+    let outcome = server(&events);
+    let lines = outcome.lines();
+    assert_eq!(lines.len(), 28, "{lines:?} {:?}", outcome.dropped());
+    assert_eq!(lines[3], "Server GET /{id} 204 5000..5500");
+    assert_eq!(lines[5], "Server GET /{id} 207 8000..8500");
+}
+
+#[test]
 fn a_head_in_pieces_at_the_beginning_of_an_older_connection_is_seen() {
     for pieces in [
         &["GET ", "/a", " HTTP/1.1\\r\\n", "Host: x\\r\\n\\r\\n"][..],

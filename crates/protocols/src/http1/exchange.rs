@@ -3,7 +3,7 @@
 use spandrel_model::KernelTime;
 
 use super::head::{RequestHead, ResponseHead};
-use super::pairing::Gap;
+use super::pairing::Passed;
 use crate::stream::Meta;
 
 /// What holding an exchange costs besides its texts.
@@ -69,7 +69,7 @@ pub(crate) struct Exchange {
     /// The time of the message before, in the direction of the requests.
     pub(crate) request_before: KernelTime,
     /// Requests may have stood before this one that were not seen.
-    pub(super) gap: Option<Gap>,
+    pub(super) gap: Option<Passed>,
     /// Its response may be another's: it waits for evidence.
     pub(super) doubtful: bool,
     /// `100 Continue` was sent: the body comes.

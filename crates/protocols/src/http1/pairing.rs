@@ -38,6 +38,14 @@ pub(super) enum Gap {
     Cut,
 }
 
+/// Requests may have stood among bytes that were not seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passed {
+    gap: Gap,
+    /// The time of the latest of these bytes; the latest there is where that is not known.
+    until: KernelTime,
+}
+
 /// Responses may have stood among bytes that were not seen.
 #[derive(Clone, Copy, Debug)]
 struct Missing {
@@ -72,11 +80,17 @@ pub(super) struct Pairing {
     uncounted: Option<Gap>,
     /// Only silence is evidence: the client may pipeline.
     needs_silence: bool,
+    /// The client was seen to send a request before it had the answer to the one before.
+    pipelines: bool,
+    /// A response to an unknown request came while others were doubtful, and does not contradict them.
+    explained: bool,
     /// Requests may have stood behind the last exchange.
-    gap: Option<Gap>,
+    gap: Option<Passed>,
     missing: Option<Missing>,
     /// Requests in a row that began when the response before had ended.
     rounds: u32,
+    /// Those of them before which everything was seen.
+    sure_rounds: u32,
     /// Longest wait for a response among the doubtful exchanges.
     longest_wait: u64,
     last_end: Option<KernelTime>,
@@ -92,7 +106,10 @@ impl Pairing {
     /// A connection of which the beginning was seen, or was not.
     pub(super) fn new(from_start: bool) -> Self {
         Self {
-            gap: (!from_start).then_some(Gap::Before),
+            gap: (!from_start).then_some(Passed {
+                gap: Gap::Before,
+                until: KernelTime(0),
+            }),
             ..Self::default()
         }
     }
@@ -161,12 +178,19 @@ impl Pairing {
         self.exchanges.push_back(exchange);
     }
 
-    /// Requests may have been in what was passed over.
-    pub(super) fn requests_unseen(&mut self, gap: Gap) {
-        if self.gap.is_none() {
-            self.broken += 1;
-        }
-        self.gap = self.gap.max(Some(gap));
+    /// Requests may have been in what was passed over, the last of it at `until`.
+    pub(super) fn requests_unseen(&mut self, gap: Gap, until: KernelTime) {
+        let passed = match self.gap {
+            Some(before) => Passed {
+                gap: before.gap.max(gap),
+                until: before.until.max(until),
+            },
+            None => {
+                self.broken += 1;
+                Passed { gap, until }
+            }
+        };
+        self.gap = Some(passed);
     }
 
     /// Responses may have been in what was passed over until `until`.
@@ -209,6 +233,7 @@ impl Pairing {
         if self.current != Current::Nothing {
             return true;
         }
+        self.notice_pipelining(time);
         let first = self.exchanges.get(self.answered);
         let first_gap = first.map_or(self.gap, |first| first.gap);
         let began = first.map(Exchange::began);
@@ -222,16 +247,17 @@ impl Pairing {
         if !(all_read || counted && self.open() > 0) {
             return false;
         }
-        if counted {
+        let unseen = if counted {
             // What was not seen is older than every request that waits.
             self.missing = None;
+            None
         } else {
-            self.weigh(time, settle);
-        }
+            self.weigh(time, settle)
+        };
         let first = self.exchanges.get(self.answered);
         let answers = first.is_some_and(|first| counted || first.began() <= time);
         if !answers {
-            self.orphan();
+            self.orphan(unseen);
             return true;
         }
         self.current = Current::First;
@@ -242,8 +268,21 @@ impl Pairing {
         true
     }
 
-    /// Finds out what the evidence leaves of what is not counted before a response that begins at `time`.
-    fn weigh(&mut self, time: KernelTime, settle: u64) {
+    /// Two requests came before a response at `time`, and none after the first of them that could have answered it.
+    fn notice_pipelining(&mut self, time: KernelTime) {
+        let mut open = self.exchanges.range(self.answered..);
+        let (Some(first), Some(second)) = (open.next(), open.next()) else {
+            return;
+        };
+        let lost = self.missing.is_some_and(|missing| missing.until.is_none());
+        if !lost && second.began() <= time && self.last_response < first.began() {
+            self.pipelines = true;
+        }
+    }
+
+    /// Finds out what the evidence leaves of what is not counted before a response that begins at `time`. Returns the gap
+    /// behind the last request before it.
+    fn weigh(&mut self, time: KernelTime, settle: u64) -> Option<Passed> {
         if self.is_after_silence(time, settle) {
             self.settle_all();
             if let Some(first) = self.exchanges.get_mut(self.answered) {
@@ -257,9 +296,10 @@ impl Pairing {
             Some(first) => first.gap.take(),
             None => self.gap,
         };
-        if let Some(gap) = gap {
-            self.uncount(gap);
+        if let Some(passed) = gap {
+            self.uncount(passed.gap);
         }
+        gap
     }
 
     /// Whether the first request came before a response at `time`, and after so long a silence that everything before
@@ -300,7 +340,7 @@ impl Pairing {
             self.uncount(Gap::Possible);
         } else if before > 1 {
             self.give_up(before, PAIRING);
-            self.uncount(Gap::Cut);
+            self.uncount(Gap::Possible);
         } else {
             // This may be its response, or that to a request that was lost with the response.
             self.give_up(1, PAIRING);
@@ -309,7 +349,7 @@ impl Pairing {
 
     /// Requests that are not known may be unanswered.
     fn uncount(&mut self, gap: Gap) {
-        if gap == Gap::Cut && self.rounds < HABIT {
+        if (gap == Gap::Cut || self.pipelines) && self.sure_rounds < HABIT {
             self.needs_silence = true;
         }
         self.uncounted = self.uncounted.max(Some(gap));
@@ -325,6 +365,7 @@ impl Pairing {
         }
         self.uncounted = None;
         self.needs_silence = false;
+        self.explained = false;
         self.longest_wait = 0;
     }
 
@@ -342,10 +383,19 @@ impl Pairing {
         }
     }
 
-    /// A response that no known request can have.
-    fn orphan(&mut self) {
+    /// A response that no known request can have. It contradicts what is doubtful, unless a client that waits for its
+    /// answers may have sent its request among bytes that were not seen.
+    fn orphan(&mut self, before: Option<Passed>) {
         self.current = Current::Orphan;
-        if self.exchanges.iter().any(|one| one.doubtful) {
+        let explained = before.is_some_and(|passed| {
+            passed.gap == Gap::Possible && self.last_end.is_none_or(|end| passed.until >= end)
+        });
+        if !self.exchanges.iter().any(|one| one.doubtful) {
+            return;
+        }
+        if explained {
+            self.explained = true;
+        } else {
             self.contradict();
         }
     }
@@ -354,6 +404,7 @@ impl Pairing {
     fn contradict(&mut self) {
         self.drop_doubtful();
         self.rounds = 0;
+        self.sure_rounds = 0;
         self.needs_silence = true;
         self.uncounted = Some(Gap::Cut);
     }
@@ -362,11 +413,15 @@ impl Pairing {
         let (Some(first), Some(end)) = (self.exchanges.get(self.answered), self.last_end) else {
             return;
         };
-        self.rounds = if first.began() >= end {
-            self.rounds.saturating_add(1)
+        if first.began() >= end {
+            self.rounds = self.rounds.saturating_add(1);
+            let sure = u32::from(self.uncounted.is_none());
+            self.sure_rounds = self.sure_rounds.saturating_add(sure);
         } else {
-            0
-        };
+            self.rounds = 0;
+            self.sure_rounds = 0;
+            self.pipelines = true;
+        }
     }
 
     /// The first exchange is taken for the one that a response at `time` answers, until there is evidence.
@@ -389,9 +444,12 @@ impl Pairing {
         }
     }
 
-    /// What was read as a response's body is another response: the request it was given was not its own.
+    /// What was read as a response's body is another response: the request it was given was not its own. Of one without a
+    /// request it was only not known that it has no body.
     pub(super) fn deny_body(&mut self) {
-        self.contradict();
+        if !self.is_orphan() {
+            self.contradict();
+        }
         self.give_up_response(PAIRING);
     }
 
@@ -453,7 +511,7 @@ impl Pairing {
     pub(super) fn close(&mut self, time: KernelTime, cause: Broken, lost: bool, settle: u64) {
         self.settle(time, settle);
         // An end in order, with an answer for each request: there is none left for a request that is not known.
-        let in_order = cause == Broken::Closed && !lost && self.awaits_silence();
+        let in_order = cause == Broken::Closed && !lost && !self.explained && self.awaits_silence();
         if in_order && self.uncounted < Some(Gap::Cut) {
             self.settle_all();
         }

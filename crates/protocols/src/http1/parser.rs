@@ -243,7 +243,7 @@ impl Parser for Http1 {
             cx.shared.ledger.exchanges.see(1);
             cx.shared.ledger.exchanges.drop_for(reason, 1);
             self.request.lose();
-            self.pairing.requests_unseen(Gap::Possible);
+            self.pairing.requests_unseen(Gap::Possible, before);
         }
         if self.response.head_began_before(before) {
             self.pairing.give_up_response(reason);

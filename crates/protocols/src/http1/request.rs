@@ -1,6 +1,6 @@
 //! The direction of the requests.
 
-use spandrel_model::CapturePolicy;
+use spandrel_model::{CapturePolicy, KernelTime};
 
 use super::body::Chunked;
 use super::detect;
@@ -62,7 +62,7 @@ impl Http1 {
                         Search::Found => {}
                         Search::Kept => return false,
                         Search::Passed => {
-                            self.requests_unseen(cx, Gap::Possible, left);
+                            self.requests_unseen(cx, Gap::Possible, left, piece.chunk.meta.time);
                             return false;
                         }
                     }
@@ -105,7 +105,7 @@ impl Http1 {
                         None => {
                             self.end_request_body(RequestBody::Unknown);
                             self.request.lose();
-                            self.requests_unseen(cx, Gap::Possible, left);
+                            self.requests_unseen(cx, Gap::Possible, left, piece.chunk.meta.time);
                             return false;
                         }
                     }
@@ -139,13 +139,13 @@ impl Http1 {
                     _ => self.failed(cx, Sign::Request),
                 }
                 self.request.lose();
-                self.requests_unseen(cx, Gap::Cut, left);
+                self.requests_unseen(cx, Gap::Cut, left, piece.chunk.meta.time);
                 self.ask_for_more(cx, piece);
                 false
             }
             Gathered::Hidden => {
                 self.request.lose();
-                self.requests_unseen(cx, Gap::Cut, left);
+                self.requests_unseen(cx, Gap::Cut, left, piece.chunk.meta.time);
                 self.ask_for_more(cx, piece);
                 false
             }
@@ -158,17 +158,17 @@ impl Http1 {
                     }
                 }
                 self.failed(cx, Sign::Request);
-                self.requests_unseen(cx, Gap::Possible, left);
+                self.requests_unseen(cx, Gap::Possible, left, piece.chunk.meta.time);
                 false
             }
         }
     }
 
     /// Requests may have been among bytes that were passed over.
-    fn requests_unseen(&mut self, cx: &mut Context<'_>, gap: Gap, bytes: u64) {
+    fn requests_unseen(&mut self, cx: &mut Context<'_>, gap: Gap, bytes: u64, until: KernelTime) {
         if bytes > 0 {
             cx.shared.ledger.pass_unsearched(bytes);
-            self.pairing.requests_unseen(gap);
+            self.pairing.requests_unseen(gap, until);
         }
     }
 
@@ -202,7 +202,7 @@ impl Http1 {
                 .ledger
                 .exchanges
                 .drop_for("exchange.too_many_pipelined", 1);
-            self.pairing.requests_unseen(Gap::Cut);
+            self.pairing.requests_unseen(Gap::Cut, start.meta.time);
         } else {
             self.tell(cx, CapturePolicy::Headers);
             self.pairing.push(Exchange {
@@ -276,6 +276,6 @@ impl Http1 {
             State::Resync | State::Open { .. } | State::UntilClose { .. } => {}
         }
         self.request.lose();
-        self.requests_unseen(cx, Gap::Possible, count);
+        self.requests_unseen(cx, Gap::Possible, count, UNKNOWN);
     }
 }
