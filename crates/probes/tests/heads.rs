@@ -105,10 +105,13 @@ fn assert_heads(seen: &Seen, backend: BackendChoice) {
                 head.len()
             );
         }
-        // Each part begins with a head.
-        for part in messages.iter().filter(|message| message.flags.part) {
-            assert!(heads.iter().any(|(position, _)| *position == part.position));
-            assert_eq!((part.started, part.arrived), (None, None));
+        // Each part begins with a head, and its program began to write it with what is before it.
+        for pair in messages.windows(2) {
+            let [before, part] = pair else { continue };
+            if part.flags.part {
+                assert!(heads.iter().any(|(position, _)| *position == part.position));
+                assert_eq!((part.started, part.arrived), (before.started, None));
+            }
         }
     }
 }

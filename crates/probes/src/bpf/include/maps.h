@@ -65,7 +65,8 @@ struct connection {
 	__u8 announced;
 	__u8 role;
 	__u8 origin;
-	__u8 arrival_unknown;
+	__u8 arrival_unknown; /* bytes were left unread when a message was read */
+	__u8 unread_before; /* the same, one message before */
 	__u8 ignored; /* an outcome, 0: not ignored */
 	__u8 reset;
 	__u8 established;
@@ -74,7 +75,7 @@ struct connection {
 	__u8 counted; /* positions are sums of lengths */
 	__u8 fin_sent;
 	__u8 ports_unknown; /* they have not been held against the rules */
-	__u8 pad[3];
+	__u8 pad[2];
 };
 
 struct tuple {

@@ -4,6 +4,8 @@
 
 /* Copied of each message until user space knows the protocol. */
 #define UNDECIDED_BYTES 4096
+/* Most of a read that is copied whole because it takes the last that had come. */
+#define SHORT_READ 8192
 
 static __always_inline bool is_ours(const struct facts *facts, __u16 type)
 {
@@ -190,6 +192,7 @@ static __always_inline __u64 take_arrival(struct connection *c)
 	 * for data that came later than it did. So the backends look for unread data after this.
 	 */
 	c->arrived = 0;
+	c->unread_before = c->arrival_unknown;
 	barrier();
 	return arrived;
 }
@@ -267,6 +270,7 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	struct goroutine_layout layout = {};
 	__u64 position;
 	__u32 unseen;
+	bool unread;
 	struct scratch *s;
 
 	if (is_outside(tgid))
@@ -342,8 +346,17 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	s->limit = policy_limit(c);
 	if (c->run_direction == direction && position)
 		c->follow[direction & 1].in_pieces = 1;
-	s->follow_short = c->policy == POLICY_UNDECIDED || c->follow[direction & 1].in_pieces;
+	unread = direction == DIRECTION_INGRESS && facts->family != AF_UNIX && c->arrival_unknown;
+	/* A read that leaves bytes behind may have cut a head in two. */
+	s->follow_short = c->policy == POLICY_UNDECIDED || c->follow[direction & 1].in_pieces || unread;
 	limit = copy_limit(c, direction, length, s->limit);
+	/*
+	 * Where the next head is not known: a read that takes the last bytes that had come ends what was sent at once, and
+	 * often begins what is sent next.
+	 */
+	if (direction == DIRECTION_INGRESS && facts->family != AF_UNIX && c->unread_before && !unread &&
+	    length <= SHORT_READ && limit < length && c->follow[direction & 1].next <= position)
+		limit = length;
 	if (source->kind == SOURCE_NONE)
 		return submit_piece(s);
 	begin_reading(&s->reader, source, length);

@@ -36,9 +36,9 @@ static __always_inline void pass_unsearched(struct scratch *s, struct follow *f)
 }
 
 /* Whether the message before may be the beginning of a head: that was not searched, as it was the first one of its kind. */
-static __always_inline bool may_go_on(struct scratch *s, struct follow *f, __u32 unsearched)
+static __always_inline bool goes_on(struct scratch *s, struct follow *f, __u32 unsearched)
 {
-	return unsearched && s->follow_short && f->next == s->message.position && is_sign(f->body, unsearched);
+	return unsearched && f->next == s->message.position && is_sign(f->body, unsearched);
 }
 
 /* What was read of a head is all that is copied of it. */
@@ -106,6 +106,14 @@ __noinline int follow_step(struct scratch *s, struct follow *f)
 		if (grow > head_bytes - size)
 			grow = head_bytes - size;
 	}
+	if (filled >= COPY_MAX && !h->end && h->body != LENGTH_OF_GUESS) {
+		/* The next piece goes on with it. */
+		f->next = s->message.position + filled;
+		f->head = size;
+		f->body = h->body;
+		f->carry = carried(s);
+		return 1;
+	}
 	if (filled >= COPY_MAX)
 		return cut_head(s);
 	if (grow > COPY_MAX - filled)
@@ -169,7 +177,9 @@ __noinline int read_beginning(struct scratch *s, struct follow *f, __u32 limit)
 		h->carry = f->carry;
 		h->body = f->body;
 	} else if (!is_sign(word_at(s, 0), r->filled)) {
-		if (!may_go_on(s, f, unsearched)) {
+		if (goes_on(s, f, unsearched))
+			f->in_pieces = 1;
+		if (!s->follow_short || !goes_on(s, f, unsearched)) {
 			if (looking)
 				r->filled = 0;
 			return 0;
@@ -197,6 +207,21 @@ static __always_inline __u32 submit_piece(struct scratch *s)
 		return OUTCOME_RING_FULL;
 	s->submitted += size + 8;
 	return OUTCOME_SUBMITTED;
+}
+
+/* Submits the first `length` bytes of a message as a piece of its own; what is behind them is the message then. */
+static __always_inline void split_message(struct scratch *s, __u32 length)
+{
+	__u32 left = s->message.length - length;
+
+	s->message.length = length;
+	s->message.payload_length = s->reader.filled;
+	count_message(submit_piece(s));
+	s->message.position += length;
+	s->message.length = left;
+	s->message.arrived = 0;
+	s->message.flags = (s->message.flags & MESSAGE_COUNTED) | MESSAGE_PART;
+	s->message.unseen = 0;
 }
 
 /* Goes on to the next head if it begins in this message, behind what was copied; submits what is before it. */
@@ -231,20 +256,36 @@ __noinline int split_at_head(struct scratch *s, struct follow *f)
 	forget_head(f);
 	if (count < 4 || !is_sign(sign, 4))
 		return 0;
-	s->message.length = base + offset - s->message.position;
-	s->message.payload_length = filled;
-	count_message(submit_piece(s));
-	s->message.position = base + offset;
-	s->message.length = s->length - offset;
-	s->message.started = 0;
-	s->message.arrived = 0;
-	s->message.flags = (s->message.flags & MESSAGE_COUNTED) | MESSAGE_PART;
-	s->message.unseen = 0;
+	split_message(s, base + offset - s->message.position);
 	*(__u32 *)s->data = sign;
 	r->filled = 4;
 	count = s->limit < s->length - offset ? s->limit : s->length - offset;
 	read_until(s, offset + count, 0);
 	begin_scan(&s->scan, 0);
+	follow_heads(s, f);
+	return 1;
+}
+
+/* Goes on in a head that fills what one event may carry; submits what is before. */
+__noinline int continue_head(struct scratch *s, struct follow *f)
+{
+	struct reader *r;
+	struct scan *h;
+
+	if (!s || !f)
+		return 0;
+	r = &s->reader;
+	h = &s->scan;
+	if (!f->head || r->filled < COPY_MAX || r->failed || r->at >= s->length ||
+	    f->next != s->message.position + r->filled)
+		return 0;
+	h->before = f->head;
+	h->carry = f->carry;
+	h->body = f->body;
+	split_message(s, r->filled);
+	r->filled = 0;
+	h->at = h->line = h->start = h->end = 0;
+	read_until(s, r->at + GROWTH < s->length ? r->at + GROWTH : s->length, 0);
 	follow_heads(s, f);
 	return 1;
 }
@@ -274,7 +315,7 @@ __noinline int submit_message(struct scratch *s, struct follow *f, __u32 limit)
 	r = &s->reader;
 	read_beginning(s, f, limit);
 	for (__u32 i = 0; i < PIECES_MAX; i++)
-		if (!split_at_head(s, f))
+		if (!split_at_head(s, f) && !continue_head(s, f))
 			break;
 	if (limit && !r->filled)
 		COUNT(copy_faults);
