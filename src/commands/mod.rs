@@ -95,6 +95,10 @@ fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
             ));
         }
     }
+    let given = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for warning in spandrel_config::misspelt(given.filter(|name| !asked.borrow().contains(name))) {
+        say(format_args!("{warning}"));
+    }
     for warning in &loaded.warnings {
         say(format_args!("{warning}"));
     }

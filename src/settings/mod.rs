@@ -76,6 +76,7 @@ pub fn log_level(config: &Config) -> &'static str {
         LogLevel::Info => "info",
         LogLevel::Warn => "warn",
         LogLevel::Error => "error",
+        LogLevel::Off => "off",
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::Loaded;
 use crate::defaults::{GRPC_ENDPOINT, HTTP_ENDPOINT, TIMEOUT};
 use crate::diagnostic::Diagnostic;
-use crate::list::pairs;
+use crate::list::{attributes, headers};
 use crate::node::cut;
-use crate::pipeline::{endpoint_of, header_name, put_header};
+use crate::pipeline::{Unusable, endpoint_of, header_name, put_header};
 use crate::profile::Profile;
 use crate::settings::{
     AttributeLimits, AttributeValue, Batch, Compression, Config, Exporter, Histogram, LogLevel,
@@ -75,8 +75,21 @@ impl Reader<'_> {
     }
 
     fn warn(&mut self, name: &str, message: impl Into<String>, expected: &str) {
-        self.warnings
-            .push(Diagnostic::warning(name, message).expected(expected));
+        let warning = Diagnostic::warning(name, message).expected(expected);
+        // A variable for all signals is read for each of them.
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// One of the words of an enumeration, in any case.
+    fn word<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        choose: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        self.parsed(name, expected, |value| choose(&value.to_ascii_lowercase()))
     }
 
     /// A value that `parse` takes, or a warning and nothing.
@@ -95,12 +108,10 @@ impl Reader<'_> {
     }
 
     fn boolean(&mut self, name: &str) -> Option<bool> {
-        self.parsed(name, "true or false", |value| {
-            match value.to_ascii_lowercase().as_str() {
-                "true" => Some(true),
-                "false" => Some(false),
-                _ => None,
-            }
+        self.word(name, "true or false", |value| match value {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
         })
     }
 
@@ -138,15 +149,16 @@ impl Reader<'_> {
         let mut config = Config::silent();
         config.disabled = self.boolean("OTEL_SDK_DISABLED").unwrap_or(false);
         config.attribute_limits = self.attribute_limits();
-        let level = self.parsed(
+        let level = self.word(
             "OTEL_LOG_LEVEL",
-            "trace, debug, info, warn or error",
-            |value| match value.to_ascii_lowercase().as_str() {
+            "trace, debug, info, warn, error, fatal or none",
+            |value| match value {
                 "trace" => Some(LogLevel::Trace),
                 "debug" => Some(LogLevel::Debug),
                 "info" => Some(LogLevel::Info),
-                "warn" => Some(LogLevel::Warn),
+                "warn" | "warning" => Some(LogLevel::Warn),
                 "error" => Some(LogLevel::Error),
+                "fatal" | "none" => Some(LogLevel::Off),
                 _ => None,
             },
         );
@@ -166,7 +178,7 @@ impl Reader<'_> {
             .map(|exporter| self.metric_reader(exporter))
             .collect();
         config.sampler = self.sampler();
-        let filter = self.parsed(
+        let filter = self.word(
             "OTEL_METRICS_EXEMPLAR_FILTER",
             "always_on, always_off or trace_based",
             |value| match value {
@@ -177,7 +189,10 @@ impl Reader<'_> {
         );
         config.aggregation.exemplars = filter.unwrap_or(true);
         for (name, why) in UNUSED {
-            if self.get(name).is_some_and(|value| value != "none") {
+            if self
+                .get(name)
+                .is_some_and(|value| !value.eq_ignore_ascii_case("none"))
+            {
                 self.warnings
                     .push(Diagnostic::warning(name, format!("has no effect: {why}")));
             }
@@ -223,21 +238,19 @@ impl Reader<'_> {
 
     fn resource(&mut self) -> Vec<(String, AttributeValue)> {
         let name = "OTEL_RESOURCE_ATTRIBUTES";
-        let mut attributes: Vec<(String, AttributeValue)> = Vec::new();
-        let (found, bad) = pairs(&self.get(name).unwrap_or_default());
-        match bad {
-            // The specification drops the whole value if a part of it is wrong.
-            Some(bad) => self.warn(
+        let found = attributes(&self.get(name).unwrap_or_default());
+        let found = found.unwrap_or_else(|bad| {
+            self.warn(
                 name,
                 format!("the value is ignored: {bad}"),
-                "key=value,key=value",
-            ),
-            None => attributes.extend(
-                found
-                    .into_iter()
-                    .map(|(k, v)| (k, AttributeValue::String(v))),
-            ),
-        }
+                "key=value,key=value, percent-encoded",
+            );
+            Vec::new()
+        });
+        let mut attributes: Vec<(String, AttributeValue)> = found
+            .into_iter()
+            .map(|(key, value)| (key, AttributeValue::String(value)))
+            .collect();
         if let Some(service) = self.get("OTEL_SERVICE_NAME") {
             attributes.retain(|(name, _)| name != "service.name");
             attributes.push(("service.name".to_owned(), AttributeValue::String(service)));
@@ -248,16 +261,23 @@ impl Reader<'_> {
     fn exporters(&mut self, name: &str, signal: Signal) -> Vec<Exporter> {
         let chosen = self.get(name).unwrap_or_else(|| "otlp".to_owned());
         let mut exporters = Vec::new();
-        for word in chosen.split(',').map(str::trim) {
+        let mut known = false;
+        for word in chosen.to_ascii_lowercase().split(',').map(str::trim) {
+            let before = exporters.len();
             match word {
                 "otlp" => exporters.push(Exporter::Otlp(self.otlp(signal))),
                 "console" | "logging" => exporters.push(Exporter::Console),
-                "none" | "" => {}
+                "none" => known = true,
+                "" => {}
                 other => {
                     let message = format!("\"{}\" is ignored", cut(other));
                     self.warn(name, message, "otlp, console or none");
                 }
             }
+            known |= exporters.len() > before;
+        }
+        if !known {
+            exporters.push(Exporter::Otlp(self.otlp(signal)));
         }
         exporters
     }
@@ -291,10 +311,10 @@ impl Reader<'_> {
         reader.interval = self
             .positive("OTEL_METRIC_EXPORT_INTERVAL")
             .map_or(reader.interval, Duration::from_millis);
-        let temporality = self.parsed(
+        let temporality = self.word(
             "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
             "cumulative, delta or lowmemory",
-            |value| match value.to_ascii_lowercase().as_str() {
+            |value| match value {
                 "cumulative" => Some(Temporality::Cumulative),
                 "delta" => Some(Temporality::Delta),
                 "lowmemory" => Some(Temporality::LowMemory),
@@ -302,10 +322,10 @@ impl Reader<'_> {
             },
         );
         reader.temporality = temporality.unwrap_or(reader.temporality);
-        let histogram = self.parsed(
+        let histogram = self.word(
             "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
             "explicit_bucket_histogram or base2_exponential_bucket_histogram",
-            |value| match value.to_ascii_lowercase().as_str() {
+            |value| match value {
                 "explicit_bucket_histogram" => Some(Histogram::Explicit),
                 "base2_exponential_bucket_histogram" => Some(Histogram::Exponential),
                 _ => None,
@@ -318,7 +338,7 @@ impl Reader<'_> {
     fn otlp(&mut self, signal: Signal) -> Otlp {
         let protocol = self
             .either(signal, "PROTOCOL", |r, name| {
-                r.parsed(
+                r.word(
                     name,
                     "grpc, http/protobuf or http/json",
                     |value| match value {
@@ -332,7 +352,7 @@ impl Reader<'_> {
             .unwrap_or(Protocol::HttpProtobuf);
         let compression = self.either(signal, "COMPRESSION", |r, name| {
             // The specification knows no others in the environment; what we speak beside them does no harm.
-            r.parsed(name, "gzip, zstd or none", Compression::named)
+            r.word(name, "gzip, zstd or none", Compression::named)
         });
         let insecure = self
             .either(signal, "INSECURE", Self::boolean)
@@ -386,7 +406,14 @@ impl Reader<'_> {
         let given = self.get(name)?;
         match endpoint_of(&given, protocol, insecure) {
             Ok(url) => Some(url),
-            Err(expected) => {
+            Err(Unusable::Credentials) => {
+                let message = "the value is ignored: a user or a password in it is not sent";
+                let headers = name.replace("_ENDPOINT", "_HEADERS");
+                let expected = format!("the endpoint alone, and {headers}=authorization=...");
+                self.warn(name, message, &expected);
+                None
+            }
+            Err(Unusable::Form(expected)) => {
                 // The value may hold a password, so it is not shown.
                 self.warn(
                     name,
@@ -399,11 +426,11 @@ impl Reader<'_> {
     }
 
     fn headers(&mut self, signal: Signal) -> Vec<(String, crate::settings::Secret)> {
-        let mut headers = Vec::new();
+        let mut put = Vec::new();
         let own = format!("OTEL_EXPORTER_OTLP_{}_HEADERS", signal.name);
         for name in ["OTEL_EXPORTER_OTLP_HEADERS", &own] {
             let Some(text) = self.get(name) else { continue };
-            let (found, bad) = pairs(&text);
+            let (found, bad) = headers(&text);
             if let Some(bad) = bad {
                 self.warn(
                     name,
@@ -413,18 +440,18 @@ impl Reader<'_> {
             }
             if name == own.as_str() {
                 // The variable of the signal replaces the other one.
-                headers.clear();
+                put.clear();
             }
             for (header, value) in found {
                 if header_name(&header) {
-                    put_header(&mut headers, header, value);
+                    put_header(&mut put, header, value);
                 } else {
                     let message = format!("`{}` is not a header name", cut(&header));
                     self.warn(name, message, "letters, digits and -");
                 }
             }
         }
-        headers
+        put
     }
 
     fn tls(&mut self, signal: Signal) -> Tls {

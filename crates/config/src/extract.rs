@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::diagnostic::Findings;
-use crate::list::pairs;
+use crate::list;
 use crate::node::{Node, Value};
 use crate::settings::{
     AttributeLimits, AttributeValue, Backend, Capture, Config, ConsoleFormat, Fsync, Http,
@@ -66,7 +66,8 @@ fn log_level(word: &str) -> LogLevel {
         "trace" => LogLevel::Trace,
         "debug" => LogLevel::Debug,
         "warn" => LogLevel::Warn,
-        "error" | "fatal" => LogLevel::Error,
+        "error" => LogLevel::Error,
+        "fatal" => LogLevel::Off,
         _ => LogLevel::Info,
     }
 }
@@ -83,20 +84,23 @@ fn resource(root: &Node, to: &mut Findings) -> Vec<(String, AttributeValue)> {
         Some(known) => known.1 = value,
         None => attributes.push((name, value)),
     };
-    if let Some(list) = resource.get("attributes_list") {
-        let (found, bad) = pairs(&text(Some(list)).unwrap_or_default());
-        for (name, value) in found {
-            put(name, AttributeValue::String(value));
-        }
-        if let Some(bad) = bad {
-            let found = to
-                .warning(format!("attributes are ignored: {bad}"))
-                .at(list.at);
-            to.push(
-                found
-                    .path("resource.attributes_list")
-                    .expected("key=value,key=value"),
-            );
+    if let Some(node) = resource.get("attributes_list") {
+        match list::attributes(&text(Some(node)).unwrap_or_default()) {
+            Ok(found) => {
+                for (name, value) in found {
+                    put(name, AttributeValue::String(value));
+                }
+            }
+            Err(bad) => {
+                let found = to
+                    .warning(format!("the list is ignored: {bad}"))
+                    .at(node.at);
+                to.push(
+                    found
+                        .path("resource.attributes_list")
+                        .expected("key=value,key=value, percent-encoded"),
+                );
+            }
         }
     }
     let list = resource.get("attributes").map_or(&[][..], Node::items);

@@ -1,7 +1,6 @@
 //! `tracer_provider` and `meter_provider`: where data goes.
 use crate::diagnostic::Findings;
 use crate::extract::{boolean, millis, set, text, unsigned};
-use crate::list::pairs;
 use crate::node::Node;
 use crate::profile::Profile;
 use crate::settings::{
@@ -259,14 +258,21 @@ pub(crate) fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Fi
         let insecure = boolean(node.at_path(&["tls", "insecure"])).unwrap_or(false);
         match endpoint_of(&given, otlp.protocol, insecure) {
             Ok(url) => otlp.endpoint = url,
-            Err(expected) => {
-                let found = to.error("this endpoint is not usable").at(endpoint.at);
+            Err(why) => {
+                let (message, expected) = match why {
+                    Unusable::Credentials => (
+                        "a user or a password in an endpoint is not sent",
+                        "the endpoint alone, and `authorization` among its headers",
+                    ),
+                    Unusable::Form(expected) => ("this endpoint is not usable", expected),
+                };
+                let found = to.error(message).at(endpoint.at);
                 to.push(found.path(format!("{path}.endpoint")).expected(expected));
             }
         }
     }
     if let Some(list) = node.get("headers_list") {
-        let (found, bad) = pairs(&text(Some(list)).unwrap_or_default());
+        let (found, bad) = crate::list::headers(&text(Some(list)).unwrap_or_default());
         for (name, value) in found {
             put_header(&mut otlp.headers, name, value);
         }
@@ -300,11 +306,17 @@ pub(crate) fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Fi
             }
         }
     }
-    for (name, _) in &otlp.headers {
-        if !header_name(name) {
-            let found = to.error(format!("`{}` is not a header name", crate::node::cut(name)));
-            to.push(found.at(node.at).path(format!("{path}.headers")));
-        }
+    for (name, value) in &otlp.headers {
+        let shown = crate::node::cut(name);
+        let message = if !header_name(name) {
+            format!("`{shown}` is not a header name")
+        } else if !header_value(value.reveal()) {
+            format!("the value of `{shown}` has a line break or another control character")
+        } else {
+            continue;
+        };
+        let found = to.error(message).at(node.at);
+        to.push(found.path(format!("{path}.headers")));
     }
     match text(node.get("compression")).as_deref() {
         None => {}
@@ -362,12 +374,29 @@ pub(crate) fn header_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
-/// The endpoint with a scheme, or what was expected. Only gRPC endpoints may go without a scheme.
+/// Whether a header can have this value: a line break would begin another one (RFC 9110 section 5.5).
+pub(crate) fn header_value(value: &str) -> bool {
+    !value.chars().any(|c| c.is_control() && c != '\t')
+}
+
+/// Why an endpoint is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    /// It names a user or a password.
+    Credentials,
+    /// It is no URL with a host; this was expected.
+    Form(&'static str),
+}
+
+/// The endpoint with a scheme in lower case. Only gRPC endpoints may go without a scheme.
+///
+/// # Errors
+/// Why it is not usable; never its text, which may hold a password.
 pub(crate) fn endpoint_of(
     given: &str,
     protocol: Protocol,
     insecure: bool,
-) -> Result<String, &'static str> {
+) -> Result<String, Unusable> {
     const URL: &str = "a URL such as http://localhost:4318/v1/traces or https://otlp.example.com";
     const GRPC: &str = "a URL such as http://localhost:4317, or host:port";
     let expected = if protocol == Protocol::Grpc {
@@ -376,30 +405,31 @@ pub(crate) fn endpoint_of(
         URL
     };
     let url = match given.split_once("://") {
-        Some((scheme, _)) => {
-            let known = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-            if known {
-                given.to_owned()
-            } else {
-                return Err(expected);
+        Some((scheme, rest)) => {
+            let scheme = scheme.to_ascii_lowercase();
+            if scheme != "http" && scheme != "https" {
+                return Err(Unusable::Form(expected));
             }
+            format!("{scheme}://{rest}")
         }
         None if protocol == Protocol::Grpc => {
             format!("{}://{given}", if insecure { "http" } else { "https" })
         }
-        None => return Err(expected),
+        None => return Err(Unusable::Form(expected)),
     };
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
-    let host = authority.rsplit('@').next().unwrap_or("");
-    let (name, port) = match host.rsplit_once(':') {
+    if authority.contains('@') {
+        return Err(Unusable::Credentials);
+    }
+    let (name, port) = match authority.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => (name, Some(port)),
-        _ => (host, None),
+        _ => (authority, None),
     };
     let port_fits = port.is_none_or(|p| p.is_empty() || p.parse::<u16>().is_ok_and(|p| p > 0));
     let clean = !url.chars().any(|c| c.is_whitespace() || c.is_control());
     if name.is_empty() || !port_fits || !clean {
-        return Err(expected);
+        return Err(Unusable::Form(expected));
     }
     Ok(url)
 }

@@ -68,6 +68,8 @@ fn log_level(level: LogLevel) -> &'static str {
         LogLevel::Info => "info",
         LogLevel::Warn => "warn",
         LogLevel::Error => "error",
+        // No severity of the schema is above it.
+        LogLevel::Off => "fatal4",
     }
 }
 

@@ -65,6 +65,8 @@ pub enum LogLevel {
     Warn,
     /// What needs attention.
     Error,
+    /// Nothing.
+    Off,
 }
 
 /// Value of a resource attribute.

@@ -10,9 +10,17 @@ pub(crate) fn nearest<'a>(
     if length > 64 {
         return None;
     }
-    let limit = (length / 3).max(1);
+    within(&word.to_lowercase(), candidates, (length / 3).max(1))
+}
+
+/// The candidate closest to `word`, if so few edits lead to it.
+pub(crate) fn within<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+    limit: usize,
+) -> Option<&'a str> {
     candidates
-        .map(|candidate| (distance(&word.to_lowercase(), candidate), candidate))
+        .map(|candidate| (distance(word, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
