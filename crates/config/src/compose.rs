@@ -128,8 +128,8 @@ impl Composer<'_, '_> {
                     return self.key(text.into_owned(), style, at);
                 }
                 self.count(1, at)?;
-                let value = self.scalar(&text, style, tag, at);
-                self.place(Node { at, value }, anchor)
+                let node = self.scalar(&text, style, tag, at);
+                self.place(node, anchor)
             }
             Event::Alias(anchor) => self.alias(anchor, at),
             Event::SequenceStart(anchor, _) => self.open(
@@ -193,25 +193,15 @@ impl Composer<'_, '_> {
 
     fn close(&mut self) -> Option<()> {
         match self.frames.pop()? {
-            Frame::List { at, anchor, items } => self.place(
-                Node {
-                    at,
-                    value: Value::List(items),
-                },
-                anchor,
-            ),
+            Frame::List { at, anchor, items } => {
+                self.place(Node::new(at, Value::List(items)), anchor)
+            }
             Frame::Map {
                 at,
                 anchor,
                 entries,
                 ..
-            } => self.place(
-                Node {
-                    at,
-                    value: Value::Map(entries),
-                },
-                anchor,
-            ),
+            } => self.place(Node::new(at, Value::Map(entries)), anchor),
         }
     }
 
@@ -294,7 +284,7 @@ impl Composer<'_, '_> {
         style: ScalarStyle,
         tag: Option<Cow<'_, Tag>>,
         at: Position,
-    ) -> Value {
+    ) -> Node {
         let substituted = match substitute(text, self.env) {
             Ok(substituted) => substituted,
             Err(message) => {
@@ -303,7 +293,7 @@ impl Composer<'_, '_> {
                     .push(found.expected(
                         "${NAME}, ${env:NAME} or ${NAME:-default}; $$ for a dollar sign",
                     ));
-                return Value::Null;
+                return Node::new(at, Value::Null);
             }
         };
         if substituted.unclosed {
@@ -314,12 +304,18 @@ impl Composer<'_, '_> {
             self.findings.push(found.hint("write $${ if this is meant"));
         }
         let text = substituted.text;
-        let Some(tag) = tag else {
-            return match style {
-                ScalarStyle::Plain => scalar::resolve(&text),
-                _ => Value::Str(text),
-            };
-        };
+        Node {
+            at,
+            substituted: substituted.from_variable.then(|| text.clone()),
+            value: match tag {
+                Some(tag) => self.tagged(text, &tag, at),
+                None if style == ScalarStyle::Plain => scalar::resolve(&text),
+                None => Value::Str(text),
+            },
+        }
+    }
+
+    fn tagged(&mut self, text: String, tag: &Tag, at: Position) -> Value {
         let tagged = match tag.suffix.as_str() {
             "str" => Some(Value::Str(text)),
             "null" => Some(Value::Null),

@@ -130,10 +130,7 @@ fn attribute_value(node: &Node, kind: &str) -> Option<AttributeValue> {
             _ => None,
         }
     }
-    let string = |n: &Node| match &n.value {
-        Value::Str(s) => Some(s.clone()),
-        _ => None,
-    };
+    let string = |n: &Node| text(Some(n));
     match kind {
         "string" => string(node).map(AttributeValue::String),
         "bool" => boolean(Some(node)).map(AttributeValue::Bool),
@@ -458,10 +455,7 @@ pub(crate) fn set<T>(target: &mut T, value: Option<T>) {
 }
 
 pub(crate) fn text(node: Option<&Node>) -> Option<String> {
-    match &node?.value {
-        Value::Str(text) => Some(text.clone()),
-        _ => None,
-    }
+    node?.text().map(str::to_owned)
 }
 
 pub(crate) fn texts(node: Option<&Node>) -> Option<Vec<String>> {

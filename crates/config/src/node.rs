@@ -6,6 +6,8 @@ use crate::diagnostic::Position;
 pub(crate) struct Node {
     pub(crate) at: Position,
     pub(crate) value: Value,
+    /// The text of a scalar in which the value of a variable stands: it may be a secret.
+    pub(crate) substituted: Option<String>,
 }
 
 /// One entry of a mapping.
@@ -31,6 +33,23 @@ pub(crate) enum Value {
 }
 
 impl Node {
+    pub(crate) fn new(at: Position, value: Value) -> Self {
+        Self {
+            at,
+            value,
+            substituted: None,
+        }
+    }
+
+    /// A string. What a variable puts in the place of one is a string too, if it reads like a number or a boolean.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Str(text) => Some(text),
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) => self.substituted.as_deref(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         self.value == Value::Null
     }
@@ -60,8 +79,17 @@ impl Node {
         keys.iter().try_fold(self, |node, key| node.get(key))
     }
 
-    /// What the value is, in words.
+    /// What the value is, in words; of a variable only what kind it is.
     pub(crate) fn describe(&self) -> String {
+        if self.substituted.is_some() {
+            let kind = match &self.value {
+                Value::Bool(_) => "a boolean",
+                Value::Int(_) => "an integer",
+                Value::Float(_) => "a number",
+                _ => "a string",
+            };
+            return format!("{kind} from a variable, which is not shown");
+        }
         match &self.value {
             Value::Null => "null".to_owned(),
             Value::Bool(b) => format!("the boolean {b}"),

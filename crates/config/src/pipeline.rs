@@ -271,8 +271,10 @@ pub(crate) fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Fi
             }
         }
     }
+    let mut listed = Vec::new();
     if let Some(list) = node.get("headers_list") {
         let (found, bad) = crate::list::headers(&text(Some(list)).unwrap_or_default());
+        listed.clone_from(&found);
         for (name, value) in found {
             put_header(&mut otlp.headers, name, value);
         }
@@ -294,46 +296,47 @@ pub(crate) fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Fi
         .enumerate()
     {
         let name = text(header.get("name")).unwrap_or_default();
+        let path = format!("{path}.headers[{index}]");
         match text(header.get("value")) {
-            Some(value) => put_header(&mut otlp.headers, name, value),
+            Some(value) if !header_value(&value) => {
+                let message = "the value has a line break or another control character";
+                let found = to.error(message).at(header.at);
+                to.push(found.path(format!("{path}.value")));
+            }
+            Some(value) => put_header(&mut otlp.headers, name.clone(), value),
             None => {
-                let message = format!(
-                    "the header `{}` has no value and is not sent",
-                    crate::node::cut(&name)
-                );
-                let found = to.warning(message).at(header.at);
-                to.push(found.path(format!("{path}.headers[{index}].value")));
+                let found = to
+                    .warning("a header without a value is not sent")
+                    .at(header.at);
+                to.push(found.path(format!("{path}.value")));
             }
         }
+        if let Some(given) = header.get("name")
+            && !header_name(&name)
+        {
+            let message = format!("found {}, which is not a header name", given.describe());
+            let found = to.error(message).at(given.at);
+            to.push(found.path(format!("{path}.name")));
+        }
     }
-    for (name, value) in &otlp.headers {
-        let shown = crate::node::cut(name);
-        let message = if !header_name(name) {
-            format!("`{shown}` is not a header name")
-        } else if !header_value(value.reveal()) {
-            format!("the value of `{shown}` has a line break or another control character")
-        } else {
-            continue;
-        };
-        let found = to.error(message).at(node.at);
-        to.push(found.path(format!("{path}.headers")));
+    for (name, _) in &listed {
+        if !header_name(name) {
+            let found = to
+                .error("a name in the list is not a header name")
+                .at(node.at);
+            to.push(found.path(format!("{path}.headers_list")));
+        }
     }
     match text(node.get("compression")).as_deref() {
         None => {}
         Some(known) if Compression::named(known).is_some() => {
             set(&mut otlp.compression, Compression::named(known));
         }
-        Some(other) => {
-            let message = format!(
-                "the compression `{}` is not known: none is used",
-                crate::node::cut(other)
-            );
+        Some(_) => {
+            let given = node.get("compression").unwrap_or(node);
+            let message = format!("found {}: none is used", given.describe());
             let found = to.warning(message).path(format!("{path}.compression"));
-            to.push(
-                found
-                    .at(node.get("compression").map_or(node.at, |n| n.at))
-                    .expected("gzip, zstd or none"),
-            );
+            to.push(found.at(given.at).expected("gzip, zstd or none"));
         }
     }
     set(&mut otlp.timeout, millis(node.get("timeout")));

@@ -151,6 +151,13 @@ fn version(node: Option<&Node>, path: &str, known: (u64, u64), to: &mut Findings
         // 1.1 without quotes is a number, and 1.10 would become 1.1.
         _ => return false,
     };
+    if node.substituted.is_some() {
+        let found = to
+            .error("a version from a variable cannot be checked")
+            .at(node.at);
+        to.push(found.path(path).expected(expected));
+        return false;
+    }
     let (number, suffix) = given.split_once('-').unwrap_or((&given, ""));
     let parsed = number
         .split_once('.')

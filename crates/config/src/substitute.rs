@@ -10,8 +10,8 @@ const MAX_SCALAR: usize = 1 << 20;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Substituted {
     pub(crate) text: String,
-    /// True if a reference was replaced.
-    pub(crate) replaced: bool,
+    /// True if the value of a variable is in it, and not only a default of the file.
+    pub(crate) from_variable: bool,
     /// A `${` without its closing brace, which stays as it is.
     pub(crate) unclosed: bool,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Substituted {
 /// from left to right, so that nothing in a replacement is looked at again.
 pub(crate) fn substitute(text: &str, env: &Env<'_>) -> Result<Substituted, String> {
     let mut out = String::with_capacity(text.len());
-    let (mut replaced, mut unclosed) = (false, false);
+    let (mut from_variable, mut unclosed) = (false, false);
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {
         out.push_str(&rest[..dollar]);
@@ -39,7 +39,7 @@ pub(crate) fn substitute(text: &str, env: &Env<'_>) -> Result<Substituted, Strin
             // An empty value counts as no value.
             let value = env(name).filter(|value| !value.is_empty());
             out.push_str(value.as_deref().unwrap_or(default));
-            replaced = true;
+            from_variable |= value.is_some();
             rest = &body[end + 1..];
         } else {
             out.push('$');
@@ -52,7 +52,7 @@ pub(crate) fn substitute(text: &str, env: &Env<'_>) -> Result<Substituted, Strin
     out.push_str(rest);
     Ok(Substituted {
         text: out,
-        replaced,
+        from_variable,
         unclosed,
     })
 }

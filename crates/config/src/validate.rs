@@ -77,7 +77,8 @@ impl Walk<'_> {
             (_, Value::Null) => {}
             (Shape::List { of, min }, Value::List(items)) => self.list(node, items, of, *min),
             (Shape::List { .. }, _) => self.wrong(node, "a list"),
-            (Shape::Bool, Value::Bool(_)) | (Shape::Text | Shape::Glob, Value::Str(_)) => {}
+            (Shape::Bool, Value::Bool(_)) => {}
+            (Shape::Text | Shape::Glob, _) if node.text().is_some() => {}
             (Shape::Bool, _) => self.wrong(node, "true or false"),
             (Shape::Text | Shape::Glob, _) => self.wrong(node, "a string (quote it if need be)"),
             (Shape::Attribute, Value::Map(_)) => self.wrong(node, "a scalar or a list of scalars"),

@@ -1,5 +1,6 @@
 //! Each kind of bad file gives its place, and all problems come at once.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+use spandrel_config::settings::{AttributeValue, Exporter};
 use spandrel_config::{Diagnostic, Problems, Severity, load, load_str};
 
 fn problems(text: &str) -> Problems {
@@ -298,4 +299,75 @@ fn errors_and_warnings_are_told_apart() {
     let found = problems(text);
     assert_eq!(found.diagnostics[0].severity, Severity::Warning);
     assert_eq!(found.errors().count(), 1);
+}
+
+/// Where the values of keys stand in a text: line and byte range.
+fn values(text: &str) -> Vec<(usize, std::ops::Range<usize>)> {
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let start = line.find(": ").map(|at| at + 2).or_else(|| {
+            let item = line.trim_start().starts_with("- ") && !line.contains(':');
+            item.then(|| line.find("- ").unwrap_or_default() + 2)
+        });
+        if let Some(start) = start.filter(|start| *start < line.len()) {
+            found.push((index, start..line.len()));
+        }
+    }
+    found
+}
+
+#[test]
+fn no_message_shows_the_value_of_a_variable_wherever_it_stands() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config");
+    let mut files = vec![format!("{directory}/spandrel.yaml")];
+    for entry in std::fs::read_dir(format!("{directory}/examples")).unwrap() {
+        files.push(entry.unwrap().path().display().to_string());
+    }
+    let mut tried = 0;
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (index, place) in values(&text) {
+            let lines = text.lines().enumerate().map(|(at, line)| {
+                let mut line = line.to_owned();
+                if at == index {
+                    line.replace_range(place.clone(), "${env:KEY}");
+                }
+                line
+            });
+            let text = lines.collect::<Vec<_>>().join("\n");
+            for canary in ["canary", "canary%zz=,canary@canary:canary", "40404.5", "-1"] {
+                let env = |name: &str| (name == "KEY").then(|| canary.to_owned());
+                let said = match load_str("f.yaml", &text, &env) {
+                    Ok(loaded) => {
+                        let all = loaded.warnings.iter().map(ToString::to_string);
+                        all.collect::<Vec<_>>().join("\n")
+                    }
+                    Err(problems) => problems.to_string(),
+                };
+                let shown = said.contains("canary") || said.contains("40404");
+                assert!(!shown, "{file}:{}: {said}", index + 1);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 400, "{tried}");
+}
+
+#[test]
+fn a_variable_that_reads_like_a_number_is_a_string_where_one_is_expected() {
+    let text = "file_format: \"1.1\"\nresource:\n  attributes:\n    - name: team\n      value: ${KEY}\n\
+                tracer_provider:\n  processors:\n    - batch:\n        exporter:\n          otlp_http:\n            \
+                endpoint: http://c:4318/v1/traces\n            headers:\n              - name: api-key\n                \
+                value: ${env:KEY}\n";
+    for key in ["0123456789", "true", "1e5", "0x1f", ".5"] {
+        let env = |name: &str| (name == "KEY").then(|| key.to_owned());
+        let loaded = load_str("f.yaml", text, &env).unwrap();
+        assert_eq!(loaded.warnings, []);
+        let team = &loaded.config.resource[0].1;
+        assert_eq!(*team, AttributeValue::String(key.to_owned()));
+        let Exporter::Otlp(otlp) = &loaded.config.traces[0].exporter else {
+            panic!("no OTLP exporter");
+        };
+        assert_eq!(otlp.headers[0].1.reveal(), key);
+    }
 }
