@@ -297,7 +297,8 @@ pub(crate) fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Fi
     {
         let name = text(header.get("name")).unwrap_or_default();
         let path = format!("{path}.headers[{index}]");
-        match text(header.get("value")) {
+        // In quotes, a variable that is not set leaves an empty string.
+        match text(header.get("value")).filter(|value| !value.is_empty()) {
             Some(value) if !header_value(&value) => {
                 let message = "the value has a line break or another control character";
                 let found = to.error(message).at(header.at);
