@@ -306,9 +306,16 @@ pub(crate) fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Fi
             }
             Some(value) => put_header(&mut otlp.headers, name.clone(), value),
             None => {
-                let found = to
-                    .warning("a header without a value is not sent")
-                    .at(header.at);
+                let known = header
+                    .get("name")
+                    .is_some_and(|name| name.substituted.is_none());
+                let shown = if known {
+                    crate::node::cut(&name)
+                } else {
+                    "...".to_owned()
+                };
+                let message = format!("the header `{shown}` has no value and is not sent");
+                let found = to.warning(message).at(header.at);
                 to.push(found.path(format!("{path}.value")));
             }
         }
