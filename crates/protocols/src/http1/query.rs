@@ -57,6 +57,14 @@ fn is_secret(key: &str) -> bool {
         .any(|secret| key.eq_ignore_ascii_case(secret))
 }
 
+/// Whether it may be one value in base64 with its padding (RFC 4648 section 4), of either alphabet.
+fn is_padded(pair: &str) -> bool {
+    let value = pair.trim_end_matches('=');
+    let padding = pair.len() - value.len();
+    let digit = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte);
+    (1..=2).contains(&padding) && pair.len().is_multiple_of(4) && value.bytes().all(digit)
+}
+
 /// Appends a query string, its values redacted as the settings ask.
 pub(crate) fn push_redacted(query: &str, values: &QueryValues, output: &mut String) {
     let mut rest = Some(query);
@@ -66,6 +74,10 @@ pub(crate) fn push_redacted(query: &str, values: &QueryValues, output: &mut Stri
         rest = after.get(1..);
         let equals = memchr::memchr(b'=', pair.as_bytes());
         match equals.and_then(|at| Some((pair.get(..at)?, pair.get(at + 1..)?))) {
+            // The sign of the padding is none between a key and a value.
+            Some(_) if *values != QueryValues::Shown && is_padded(pair) => {
+                output.push_str(REDACTED);
+            }
             Some((key, value)) => {
                 output.push_str(key);
                 output.push('=');
@@ -100,6 +112,11 @@ mod tests {
             "q=REDACTED&page=REDACTED&x="
         );
         assert_eq!(redacted("bare", &all), "REDACTED");
+        for value in ["c2VjcmV0cw==", "c2VjcmV0czE=", "c2Vj_-0="] {
+            assert_eq!(redacted(value, &all), "REDACTED");
+            let among_others = format!("page=2&{value}");
+            assert_eq!(redacted(&among_others, &all), "page=REDACTED&REDACTED");
+        }
         assert_eq!(redacted("", &all), "");
     }
 

@@ -29,6 +29,11 @@ impl<'a> Target<'a> {
             parts.scheme = Some(scheme);
             parts.authority = Some(without_user(authority));
             rest = path;
+        } else if !target.starts_with('/') {
+            // An authority, which only CONNECT may ask for, or what a client takes for a URL.
+            let end = target.find(['/', '?', '#']).unwrap_or(target.len());
+            let user = target.get(..end).and_then(|start| start.rfind('@'));
+            rest = user.and_then(|at| target.get(at + 1..)).unwrap_or(target);
         }
         let rest = split_at_byte(rest, b'#').map_or(rest, |(before, _)| before);
         let (path, query) = match split_at_byte(rest, b'?') {
@@ -112,6 +117,15 @@ mod tests {
             (Some("host:443"), None)
         );
         assert_eq!(Target::parse("OPTIONS", "*").path, Some("*"));
+        for method in ["GET", "CONNECT"] {
+            let target = Target::parse(method, "user:pw@host:443");
+            let shown = target.path.or(target.authority);
+            assert_eq!(shown, Some("host:443"), "{method}");
+        }
+        assert_eq!(
+            Target::parse("GET", "user:p@w@host/a@b").path,
+            Some("host/a@b")
+        );
         // A URL in the query is no scheme.
         assert_eq!(Target::parse("GET", "/go?to=http://x").scheme, None);
     }
