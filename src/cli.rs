@@ -38,6 +38,9 @@ pub struct Files {
     /// Write every event to FILE, as JSON lines that `spandrel replay` reads.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// Keep credentials in what is recorded: fields such as Authorization and Cookie, values of queries.
+    #[arg(long, requires = "record")]
+    pub record_credentials: bool,
     /// Write the ledger to FILE at the end, as one JSON object.
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,

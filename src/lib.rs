@@ -11,6 +11,7 @@ pub mod alarm;
 pub mod by_reason;
 pub mod cli;
 pub mod commands;
+mod credentials;
 pub mod exit;
 pub mod identity;
 pub mod kubernetes;

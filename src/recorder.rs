@@ -1,12 +1,14 @@
 //! Writes what the pipeline sees into a recording.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use spandrel_model::recording::{Header, MAX_LINE, VERSION, write_line};
 use spandrel_model::{ClockOffset, Event, ProcessKey, Resource, UnixTime};
 
+use crate::credentials::Credentials;
 use crate::identity::{self, PodOf};
 use crate::recent::Recent;
 
@@ -16,6 +18,8 @@ const MAX_PROCESSES: usize = 16_384;
 /// An open recording.
 pub struct Recorder {
     output: BufWriter<File>,
+    /// Blanks them; `None` where they were asked for.
+    credentials: Option<Credentials>,
     written: Recent<ProcessKey, Written>,
 }
 
@@ -29,9 +33,25 @@ struct Written {
 }
 
 impl Recorder {
-    /// Creates the file with its header.
-    pub fn create(path: &Path, clock_offset: ClockOffset, id_seed: u64) -> io::Result<Self> {
-        let mut output = BufWriter::with_capacity(1 << 18, File::create(path)?);
+    /// Creates the file with its header, for its owner alone. Credentials are blanked unless `with_credentials`.
+    pub fn create(
+        path: &Path,
+        with_credentials: bool,
+        clock_offset: ClockOffset,
+        id_seed: u64,
+    ) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
+        // One that was there has its old mode. What is no file, such as a pipe, keeps its own.
+        if file.metadata()?.is_file() {
+            file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        }
+        let mut output = BufWriter::with_capacity(1 << 18, file);
         let header = Header {
             spandrel_recording: VERSION,
             clock_offset,
@@ -41,6 +61,7 @@ impl Recorder {
         write_line(&mut output, &header)?;
         Ok(Self {
             output,
+            credentials: (!with_credentials).then(Credentials::default),
             written: Recent::new(MAX_PROCESSES),
         })
     }
@@ -52,6 +73,13 @@ impl Recorder {
         struct Line<'a>(&'a Event);
         if let Event::ProcessStarted(started) = event {
             self.written(started.process).started = Some(offset.to_unix(started.stamp.time));
+        }
+        if let Event::Message(message) = event
+            && let Some(credentials) = &mut self.credentials
+        {
+            let mut message = message.clone();
+            credentials.blank(&mut message);
+            return write_line(&mut self.output, &Line(&Event::Message(message)));
         }
         write_line(&mut self.output, &Line(event))
     }

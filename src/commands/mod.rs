@@ -22,7 +22,7 @@ use spandrel_model::{Ledger, ledger};
 use spandrel_protocols::Tracker;
 
 use crate::agent::{self, Attached, Life};
-use crate::cli::{Command, Output};
+use crate::cli::{Command, Files, Output};
 use crate::exit::{Exit, Failure, say};
 use crate::kubernetes::{Hold, Kubernetes, Outcomes};
 use crate::pipeline::Pipeline;
@@ -171,7 +171,7 @@ fn capture_into(
     sink: Box<dyn Sink>,
     config: &Config,
     life: &Life<'_>,
-    record: Option<&Path>,
+    files: &Files,
     sources: Sources,
 ) -> anyhow::Result<()> {
     let ledger = life.ledger;
@@ -205,9 +205,19 @@ fn capture_into(
             Box::new(control),
             Arc::clone(ledger),
         );
-        if let Some(file) = record {
-            let recorder = Recorder::create(file, agent::clock_offset(), seed)
-                .with_context(|| format!("cannot create {}", file.display()))?;
+        if let Some(file) = &files.record {
+            let shown = file.display();
+            let with_credentials = files.record_credentials;
+            let recorder = Recorder::create(file, with_credentials, agent::clock_offset(), seed)
+                .with_context(|| format!("cannot create {shown}"))?;
+            say(format_args!(
+                "recording to {shown}, readable by its owner alone; {}",
+                if with_credentials {
+                    "it holds credentials"
+                } else {
+                    "credentials in fields and queries are blanked, bodies are not"
+                }
+            ));
             pipeline.record_to(recorder);
         }
         if let Some((kubernetes, hold)) = watching.take() {

@@ -48,14 +48,7 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
         shutdown_timeout: config.shutdown_timeout,
         ledger: &ledger,
     };
-    let result = capture_into(
-        attached,
-        sink,
-        &config,
-        &life,
-        arguments.files.record.as_deref(),
-        sources,
-    );
+    let result = capture_into(attached, sink, &config, &life, &arguments.files, sources);
     // After the spans and points, for the last numbers, and in what is left of their time.
     if let Some(own) = own
         && let Err(error) = own.shutdown(deadline.left(Instant::now()))

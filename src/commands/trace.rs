@@ -29,14 +29,7 @@ pub(super) fn execute(arguments: Trace) -> anyhow::Result<Exit> {
         shutdown_timeout: config.shutdown_timeout,
         ledger: &ledger,
     };
-    let result = capture_into(
-        attached,
-        sink,
-        &config,
-        &life,
-        arguments.files.record.as_deref(),
-        sources,
-    );
+    let result = capture_into(attached, sink, &config, &life, &arguments.files, sources);
     close_ledger(&ledger, arguments.files.ledger.as_deref())?;
     result.map(|()| Exit::Done)
 }

@@ -1,5 +1,6 @@
 //! The configuration in effect as YAML, with everything secret left out.
 use serde_json::{Map, Value, json};
+use spandrel_model::redaction;
 
 use crate::sampler;
 use crate::settings::{
@@ -152,7 +153,7 @@ fn views(reader: &MetricReader, settings: &mut Map<String, Value>) {
 
 fn otlp(otlp: &Otlp) -> Map<String, Value> {
     let mut settings = Map::new();
-    settings.insert("endpoint".into(), json!(without_password(&otlp.endpoint)));
+    settings.insert("endpoint".into(), json!(redaction::url(&otlp.endpoint)));
     if !otlp.headers.is_empty() {
         let headers: Vec<Value> = otlp
             .headers
@@ -183,24 +184,6 @@ fn otlp(otlp: &Otlp) -> Map<String, Value> {
         settings.insert("tls".into(), Value::Object(tls));
     }
     settings
-}
-
-/// User information and queries of a URL are where keys are put.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, tail) = rest.split_at(end);
-    let authority = match authority.rsplit_once('@') {
-        Some((_, host)) => format!("{}@{host}", Secret::REDACTED),
-        None => authority.to_owned(),
-    };
-    let tail = match tail.split_once('?') {
-        Some((path, _)) => format!("{path}?{}", Secret::REDACTED),
-        None => tail.to_owned(),
-    };
-    format!("{scheme}://{authority}{tail}")
 }
 
 fn spandrel(config: &Config) -> Value {
@@ -251,7 +234,7 @@ fn spandrel(config: &Config) -> Value {
             "retry_on_failure": retry(&export.retry_on_failure),
             "max_request_bytes": export.max_request_bytes,
             "compression_params": compression_params(export.compression_level),
-            "proxy_url": export.proxy_url.as_deref().map(without_password),
+            "proxy_url": export.proxy_url.as_deref().map(redaction::url),
             "destinations": export.destinations.iter().map(destination).collect::<Vec<_>>(),
         },
         "kubernetes": kubernetes(&config.kubernetes),
@@ -320,7 +303,7 @@ fn destination(to: &Destination) -> Value {
             "compression_params".into(),
             compression_params(otlp.compression_level),
         );
-        let proxy = otlp.proxy_url.as_deref().map(without_password);
+        let proxy = otlp.proxy_url.as_deref().map(redaction::url);
         entry.insert("proxy_url".into(), json!(proxy));
         for (key, value) in self::otlp(otlp) {
             if key.ends_with("_size") {

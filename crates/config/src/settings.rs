@@ -252,7 +252,7 @@ pub struct Secret(String);
 
 impl Secret {
     /// What a secret is shown as.
-    pub const REDACTED: &'static str = "[REDACTED]";
+    pub const REDACTED: &'static str = spandrel_model::redaction::REDACTED;
 
     /// Hides a value.
     pub fn new(value: impl Into<String>) -> Self {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use spandrel_model::{DestinationAccounts, Ledger, Resource, SpanRecord};
+use spandrel_model::{DestinationAccounts, Ledger, Resource, SpanRecord, redaction};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -474,23 +474,21 @@ impl Exporter {
             Protocol::HttpProtobuf => "http/protobuf",
             Protocol::HttpJson => "http/json",
         };
+        let shown = redaction::url(&settings.endpoint);
         let failed = |message: String| ExporterError::Probe {
-            endpoint: settings.endpoint.clone(),
+            endpoint: shown.clone(),
             message,
         };
         match outcome {
-            Outcome::Accepted | Outcome::Partial(_) => Ok(format!(
-                "{}: takes {} over {protocol}",
-                settings.endpoint,
-                signal.name()
-            )),
+            Outcome::Accepted | Outcome::Partial(_) => {
+                Ok(format!("{shown}: takes {} over {protocol}", signal.name()))
+            }
             // Some backends call an empty request wrong, but only after they have let us in.
             Outcome::Permanent { reason, message }
                 if reason == reason::PERMANENT_REQUEST && is_about_content(&message) =>
             {
                 Ok(format!(
-                    "{}: answers over {protocol}, and refuses an empty request ({message})",
-                    settings.endpoint
+                    "{shown}: answers over {protocol}, and refuses an empty request ({message})"
                 ))
             }
             Outcome::Permanent { reason, message } if reason == reason::PERMANENT_AUTH => {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use spandrel_disk_queue::SyncPolicy;
+use spandrel_model::redaction;
 
 use crate::limits::AttributeLimits;
 
@@ -178,7 +179,7 @@ impl fmt::Debug for OtlpSettings {
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Otlp")
             .field("protocol", &self.protocol)
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &redaction::url(&self.endpoint))
             .field("headers", &names)
             .field("compression", &self.compression)
             .field("compression_level", &self.compression_level)

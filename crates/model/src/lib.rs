@@ -19,6 +19,7 @@ pub mod losses;
 pub mod metric;
 pub mod process;
 pub mod recording;
+pub mod redaction;
 pub mod resource;
 pub mod span;
 pub mod text;

@@ -9,6 +9,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use spandrel_model::redaction;
 
 use super::dial::Dialer;
 use super::watch::{LastError, Watched};
@@ -26,7 +27,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn endpoint(settings: &OtlpSettings) -> Result<Uri, ExporterError> {
     let text = settings.endpoint.trim();
     let bad = |what: String| ExporterError::Endpoint {
-        endpoint: settings.endpoint.clone(),
+        endpoint: redaction::url(&settings.endpoint),
         what,
         example: match settings.protocol {
             Protocol::Grpc => "http://localhost:4317",
