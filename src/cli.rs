@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Sees from the Linux kernel what services say to each other, and streams it as OpenTelemetry.
@@ -32,6 +33,32 @@ pub enum Command {
     Config(Config),
 }
 
+/// A path, empty ones too: whether that is a mistake depends on where it comes from.
+fn any_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+impl Command {
+    /// An empty OTEL_CONFIG_FILE is as one that is not set: the specification says so of all its variables.
+    #[must_use]
+    pub fn without_empty_file(mut self) -> Self {
+        let file = match &mut self {
+            Self::Run(arguments) => &mut arguments.config,
+            Self::Trace(arguments) => &mut arguments.config,
+            Self::Replay(arguments) => &mut arguments.config,
+            Self::Check(arguments) => &mut arguments.config,
+            Self::Explain(arguments) => &mut arguments.config,
+            Self::Config(Config::Print { file }) => file,
+            Self::Config(_) => return self,
+        };
+        let variable = std::env::var_os("OTEL_CONFIG_FILE");
+        if variable.is_some_and(|value| value.is_empty()) {
+            *file = file.take().filter(|file| !file.as_os_str().is_empty());
+        }
+        self
+    }
+}
+
 /// Files that several commands write.
 #[derive(Args, Debug, Default)]
 pub struct Files {
@@ -50,7 +77,7 @@ pub struct Files {
 #[derive(Args, Debug)]
 pub struct Run {
     /// Configuration file; without one the OTEL_* variables of the environment count.
-    #[arg(long, value_name = "FILE", env = "OTEL_CONFIG_FILE")]
+    #[arg(long, value_name = "FILE", env = "OTEL_CONFIG_FILE", value_parser = any_path())]
     pub config: Option<PathBuf>,
     /// Files to write.
     #[command(flatten)]
@@ -107,7 +134,7 @@ pub struct Replay {
 #[derive(Args, Debug)]
 pub struct Check {
     /// Configuration file whose backends are tested too.
-    #[arg(long, value_name = "FILE", env = "OTEL_CONFIG_FILE")]
+    #[arg(long, value_name = "FILE", env = "OTEL_CONFIG_FILE", value_parser = any_path())]
     pub config: Option<PathBuf>,
     /// What to print.
     #[arg(long, value_enum, default_value_t)]
@@ -120,7 +147,7 @@ pub struct Explain {
     /// The process.
     pub pid: u32,
     /// Configuration file whose selectors apply.
-    #[arg(long, value_name = "FILE", env = "OTEL_CONFIG_FILE")]
+    #[arg(long, value_name = "FILE", env = "OTEL_CONFIG_FILE", value_parser = any_path())]
     pub config: Option<PathBuf>,
 }
 
@@ -136,7 +163,7 @@ pub enum Config {
     /// Print the effective configuration, secrets redacted.
     Print {
         /// The file; without one the environment's configuration.
-        #[arg(value_name = "FILE", env = "OTEL_CONFIG_FILE")]
+        #[arg(value_name = "FILE", env = "OTEL_CONFIG_FILE", value_parser = any_path())]
         file: Option<PathBuf>,
     },
     /// Print the JSON schema of the configuration file.

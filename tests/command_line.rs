@@ -427,6 +427,43 @@ fn variables_that_a_file_turns_off_are_named_once_without_their_values() {
 }
 
 #[test]
+fn an_empty_variable_names_no_file_and_an_empty_argument_is_a_mistake() {
+    let print = |variable: &str, arguments: &[&str]| {
+        let mut command = command(arguments);
+        command.env("OTEL_CONFIG_FILE", variable).output().unwrap()
+    };
+    let (_directory, path) = file("file_format: \"1.1\"\nlog_level: error\n");
+    let chosen = print(&path, &["config", "print"]);
+    assert!(
+        text(&chosen.stdout).contains("log_level: error"),
+        "{chosen:?}"
+    );
+    let none = print("", &["config", "print"]);
+    assert!(none.status.success(), "{none:?}");
+    assert!(text(&none.stdout).contains("log_level: info"), "{none:?}");
+    let mistake = run(&["explain", "--config", "", "1"]);
+    assert_eq!(mistake.status.code(), Some(2), "{mistake:?}");
+    assert!(
+        text(&mistake.stderr).contains("cannot be read"),
+        "{mistake:?}"
+    );
+}
+
+#[test]
+fn a_slip_in_the_name_of_a_variable_is_named() {
+    let mut command = command(&["config", "print"]);
+    let output = command
+        .env("OTEL_EXPORTER_OTLP_ENDPIONT", "http://c:1")
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("did you mean `OTEL_EXPORTER_OTLP_ENDPOINT`?"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_reader_that_leaves_early_is_no_failure() {
     // More than a pipe holds, so that the rest is written after the reader has gone.
     let whole = fs::read_to_string(recording()).unwrap();

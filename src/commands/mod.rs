@@ -35,7 +35,7 @@ use sources::Sources;
 
 /// Carries a command out.
 pub fn execute(command: Command) -> anyhow::Result<Exit> {
-    match command {
+    match command.without_empty_file() {
         Command::Run(arguments) => run::execute(arguments),
         Command::Trace(arguments) => trace::execute(arguments),
         Command::Replay(arguments) => replay::execute(&arguments),
