@@ -190,7 +190,7 @@ fn all_problems_of_a_file_are_shown_at_once() {
 fn a_file_that_prints_is_valid_again_and_keeps_no_secret() {
     let (_directory, path) = file(
         "file_format: \"1.1\"\ntracer_provider:\n  processors:\n    - batch:\n        exporter:\n          otlp_http:\n\
-         \x20           endpoint: https://user:hunter2@backend.test/v1/traces\n            headers:\n\
+         \x20           endpoint: https://backend.test/v1/traces?key=hunter2\n            headers:\n\
          \x20             - name: api-key\n                value: ${TEST_KEY}\n",
     );
     let output = command(&["config", "print", &path])
