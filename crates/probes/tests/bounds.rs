@@ -401,6 +401,33 @@ fn a_flooding_container_keeps_the_rate_that_it_is_due() {
     }
 }
 
+/// What a connection has taken and not used when it ends is lost to its container.
+#[test]
+fn short_connections_of_a_flooding_container_keep_its_rate_as_well() {
+    for backend in backends() {
+        let mut settings = settings(backend);
+        settings.unknown_messages = u32::MAX;
+        settings.cgroup_messages_per_second = 100;
+        settings.ring_buffer_bytes = 8 << 20;
+        let running = Running::with_sink(settings, 1);
+        let seen = running.finish(Traffic::start("flood_short", ""));
+        let full = seen.said.iter().find_map(|said| said["full_ns"].as_u64());
+        let full = full.expect("when the child had sent enough to fill it");
+        let short = seen.events.iter().filter(|event| {
+            matches!(event, Event::Message(message)
+                if message.process.tgid == seen.pid && message.stamp.time.0 > full && message.length == 5)
+        });
+        // Each end of a connection says one thing: three seconds' tokens are 300.
+        let shown = short.count();
+        assert!(
+            (260..1000).contains(&shown),
+            "{backend:?}: {shown} {:?}",
+            seen.counters
+        );
+        assert!(seen.counters.drops["kernel.rate_limited"] > 0);
+    }
+}
+
 #[test]
 fn skipped_runs_of_each_program_are_read() {
     for (backend, programs) in [

@@ -284,6 +284,22 @@ def flood_on():
         once()
 
 
+def flood_short():
+    """Fills the ring, then makes connections of one message for three seconds."""
+    import time
+    c, s = pair()
+    data = b"f" * 2000
+    for _ in range(20000):
+        c.send(data); s.recv_into(bytearray(2000), 2000, socket.MSG_WAITALL)
+    listener = socket.create_server(("127.0.0.1", 0))
+    full = time.monotonic_ns()
+    say(full_ns=full)
+    while time.monotonic_ns() - full < 3_000_000_000:
+        with socket.create_connection(listener.getsockname()) as c:
+            s, _ = listener.accept()
+            c.send(b"short"); s.recv(100); s.close()
+
+
 def undecided():
     """More messages than the test's budget, twice, with a second between."""
     import time

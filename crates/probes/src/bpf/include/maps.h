@@ -75,7 +75,8 @@ struct connection {
 	__u8 counted; /* positions are sums of lengths */
 	__u8 fin_sent;
 	__u8 ports_unknown; /* they have not been held against the rules */
-	__u8 pad[2];
+	__u8 grants; /* of tokens, until they are as large as can be */
+	__u8 pad;
 };
 
 struct tuple {

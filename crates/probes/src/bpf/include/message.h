@@ -80,8 +80,11 @@ __noinline __u32 judge_process(struct connection *c, __u32 tgid, struct goroutin
 	return within_unknown_budget(rule) ? 0 : OUTCOME_UNKNOWN_BUDGET;
 }
 
-/* Tokens that a connection takes at once: the look-up of the bucket costs more than all else here. */
-#define TOKENS_AT_ONCE 16
+/*
+ * Tokens that a connection takes at once, as powers of two: the look-up of the bucket costs more than all else here, and
+ * what a short connection does not use is lost to its container. So it takes 1, then 2, up to this.
+ */
+#define TOKENS_AT_ONCE_LOG2 4
 
 /* Tokens are always taken, but asked for only when the ring fills: a flooding container loses its own events. */
 __noinline bool within_rate(struct connection *c, __u64 cgroup, __u64 now)
@@ -121,7 +124,11 @@ __noinline bool within_rate(struct connection *c, __u64 cgroup, __u64 now)
 				tokens = rate_burst;
 		}
 	}
-	taken = tokens < TOKENS_AT_ONCE ? tokens : TOKENS_AT_ONCE;
+	taken = 1 << (c->grants & 7);
+	if (c->grants < TOKENS_AT_ONCE_LOG2)
+		c->grants++;
+	if (taken > tokens)
+		taken = tokens;
 	bucket->tokens = tokens - taken;
 	if (taken)
 		c->tokens = taken - 1;
