@@ -150,8 +150,7 @@ int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
  * The end of a socket: unlike TCP_CLOSE, which a reset brings while received bytes may still be read, nothing comes
  * after it.
  */
-SEC("tp_btf/tcp_destroy_sock")
-int BPF_PROG(tcp_destroy, struct sock *sk)
+static __always_inline int on_destroy(struct sock *sk)
 {
 	struct connection *c = find_connection(sk);
 
@@ -160,15 +159,17 @@ int BPF_PROG(tcp_destroy, struct sock *sk)
 	return 0;
 }
 
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(tcp_destroy, struct sock *sk)
+{
+	return on_destroy(sk);
+}
+
 /* The kernel skips a program's run in an interrupt of another one. Never that of both: the first to come tells the close. */
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(tcp_destroy_twin, struct sock *sk)
 {
-	struct connection *c = find_connection(sk);
-
-	if (c)
-		close_connection(sk, c);
-	return 0;
+	return on_destroy(sk);
 }
 
 /*
