@@ -16,6 +16,7 @@ mod existing;
 mod handover;
 mod kept;
 mod load;
+mod memory_map;
 mod misses;
 mod pid_namespace;
 mod preflight;

@@ -8,6 +8,7 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Link, OpenObject, ProgramInput};
 
 use crate::cgroup;
+use crate::memory_map;
 use crate::pid_namespace;
 use crate::settings::{BackendChoice, CaptureSettings, HeadRule};
 use crate::skeleton::{CaptureSkel, CaptureSkelBuilder};
@@ -204,6 +205,44 @@ const SYSCALL_MORE: &[Program] = &[
 /// It is seen at all.
 pub const URING: &str = "messages of io_uring";
 
+/// Programs in the place of those that a kernel has not or refuses, for the same features.
+const INSTEAD: &[Program] = &[
+    program(
+        "uring_copy_read",
+        "btf_trace_skb_copy_datagram_iovec",
+        URING_RECEIVES,
+    ),
+    program(
+        "uring_submit_sqe",
+        "btf_trace_io_uring_submit_sqe",
+        URING_SUBMITS,
+    ),
+];
+
+/// The program in the place of another one; why there is none, if anything can be said of it.
+fn instead(
+    program: &Program,
+    known: impl Fn(&str) -> bool,
+) -> Result<&'static Program, Option<String>> {
+    let other = INSTEAD
+        .iter()
+        .find(|other| other.feature == program.feature && other.name != program.name)
+        .filter(|other| known(other.needs))
+        .ok_or(None)?;
+    if other.feature == URING_RECEIVES {
+        memory_map::variables().map_err(|problem| Some(problem.to_string()))?;
+    }
+    Ok(other)
+}
+
+/// Why a program is missing, and the one in its place, too.
+fn both_missing(reason: String, other: Option<String>) -> String {
+    match other {
+        Some(other) => format!("{reason}; without it: {other}"),
+        None => reason,
+    }
+}
+
 /// A loaded object with its attached programs.
 pub(crate) struct Loaded<'obj> {
     pub(crate) skeleton: CaptureSkel<'obj>,
@@ -318,25 +357,35 @@ pub(crate) fn load<'obj>(
         let more = more
             .iter()
             .filter(|more| settings.unix_sockets || !more.name.starts_with("fexit_unix"));
-        let (mut present, mut absent): (Vec<&Program>, Vec<&Program>) =
+        let (mut present, absent): (Vec<&Program>, Vec<&Program>) =
             more.partition(|more| known(more.needs));
-        absent.retain(|program| program.feature != SENDFILE);
+        let missing = |program: &Program| format!("the kernel has no {}", program.needs);
+        let mut absent: Vec<Feature> = absent
+            .into_iter()
+            .filter(|program| program.feature != SENDFILE)
+            .map(|program| feature(program, missing(program)))
+            .collect();
         // A backend's own program for a feature takes the place of the shared one.
         for shared in SHARED {
-            if present.iter().all(|own| own.feature != shared.feature) {
-                let list = if known(shared.needs) {
-                    &mut present
-                } else {
-                    &mut absent
-                };
-                list.push(shared);
+            if present.iter().any(|own| own.feature == shared.feature) {
+                continue;
+            }
+            if shared.name.starts_with("uring_") && absent.iter().any(|lost| lost.feature == URING)
+            {
+                absent.push(feature(shared, format!("without {URING}")));
+                continue;
+            }
+            if known(shared.needs) {
+                present.push(shared);
+                continue;
+            }
+            match instead(shared, known) {
+                Ok(other) => present.push(other),
+                Err(why) => absent.push(feature(shared, both_missing(missing(shared), why))),
             }
         }
         absent.retain(|absent| present.iter().all(|own| own.feature != absent.feature));
-        let mut lost: Vec<Feature> = absent
-            .iter()
-            .map(|shared| feature(shared, format!("the kernel has no {}", shared.needs)))
-            .collect();
+        let mut lost = absent;
         let mut names: Vec<&str> = programs.iter().map(|program| program.name).collect();
         let needed = names.clone();
         names.extend(present.iter().map(|shared| shared.name));
@@ -348,10 +397,25 @@ pub(crate) fn load<'obj>(
         if skeleton.is_err() && try_load(settings, host, backend, &needed).is_ok() {
             // One of the others is refused: ask for each alone.
             names = needed;
-            for shared in &present {
-                match try_load(settings, host, backend, &[shared.name]) {
-                    Ok(()) => names.push(shared.name),
-                    Err(error) => lost.push(feature(shared, error.to_string())),
+            for place in &mut present {
+                let alone = |name| try_load(settings, host, backend, &[name]);
+                let refused = match alone(place.name) {
+                    Ok(()) => {
+                        names.push(place.name);
+                        continue;
+                    }
+                    Err(error) => error.to_string(),
+                };
+                let other = instead(place, known).and_then(|other| match alone(other.name) {
+                    Ok(()) => Ok(other),
+                    Err(error) => Err(Some(error.to_string())),
+                });
+                match other {
+                    Ok(other) => {
+                        *place = other;
+                        names.push(other.name);
+                    }
+                    Err(why) => lost.push(feature(place, both_missing(refused, why))),
                 }
             }
             skeleton = attempt(&names);
@@ -469,6 +533,12 @@ fn open<'obj>(
         data.registers_offset = host.registers_offset;
         data.cgroup_version1 = cgroup::version1().map_or(0, cgroup::Version1::number);
         data.use_storage = backend != Backend::Syscall;
+        if programs.contains(&"uring_copy_read")
+            && let Ok(variables) = memory_map::variables()
+        {
+            data.page_offset_at = variables.page_offset;
+            data.vmemmap_at = variables.page_structs;
+        }
         data.capture_unknown = settings.capture_unknown;
         data.unix_sockets = settings.unix_sockets;
         let any_ports = !settings.ports_include.is_empty() || !settings.ports_exclude.is_empty();

@@ -184,8 +184,8 @@ fn hooks(btf: &Btf<'_>) -> Vec<Finding> {
         "",
     )];
     for (name, lost) in [
-        ("btf_trace_sock_send_length", "the backend `socket`"),
-        ("btf_trace_sys_exit", "the backend `syscall`"),
+        ("btf_trace_sock_send_length", "backend `socket`"),
+        ("btf_trace_sys_exit", "backend `syscall`"),
         ("btf_trace_inet_sock_set_state", "connection life"),
         ("btf_trace_tcp_destroy_sock", "closes after the last read"),
         ("btf_trace_tcp_sendmsg_locked", "starts of sends"),

@@ -88,17 +88,20 @@ fn an_older_threads_messages_count_from_the_first_call_that_surely_ended() {
     }
 }
 
-/// Without what the kernel needs for it, messages have their lengths, or are not there at all.
-fn of_uring<'a>(
-    seen: &observed::Seen,
-    bytes: &str,
-    text: &'a str,
-    length: &'a str,
-) -> Vec<&'a str> {
-    match (seen.has("messages of io_uring"), seen.has(bytes)) {
-        (false, _) if seen.status.backend == Backend::Syscall => vec![],
-        (_, true) => vec![text],
-        (_, false) => vec![length],
+const RECEIVES: &str = "bytes that io_uring receives";
+const SENDS: &str = "bytes that io_uring sends";
+
+/// Backend `syscall` sees io_uring from kernel 6.3 on.
+fn sees_uring(seen: &observed::Seen) -> bool {
+    seen.status.backend != Backend::Syscall || seen.has("messages of io_uring")
+}
+
+/// Without what the kernel needs for it, a message has its length, or leaves a gap.
+fn of_uring(seen: &observed::Seen, bytes: &str, text: &str) -> String {
+    match (sees_uring(seen), seen.has(bytes)) {
+        (false, _) => format!("<{}>", text.len()),
+        (true, true) => text.to_owned(),
+        (true, false) => format!("{} bytes", text.len()),
     }
 }
 
@@ -115,31 +118,105 @@ fn since(version: (u32, u32)) -> bool {
 fn io_uring_gives_its_bytes_and_what_follows_is_in_its_place() {
     for backend in backends() {
         let seen = observe(settings(backend), "uring");
-        assert!(
-            seen.has("bytes that io_uring receives") || !since((6, 12)),
-            "{:?}",
-            seen.status
-        );
-        assert!(
-            seen.has("bytes that io_uring sends") || !since((6, 16)),
-            "{:?}",
-            seen.status
-        );
+        if cfg!(target_arch = "x86_64") && sees_uring(&seen) {
+            assert!(seen.has(RECEIVES) && seen.has(SENDS), "{:?}", seen.status);
+        }
+        assert!(sees_uring(&seen) || !since((6, 3)), "{:?}", seen.status);
         let (client, server) = seen.pair(0);
         let text = "u".repeat(1000);
-        for (end, direction) in [(client, Egress), (server, Ingress)] {
-            let bytes = match direction {
-                Egress => "bytes that io_uring sends",
-                Ingress => "bytes that io_uring receives",
-            };
-            let mut expected = of_uring(&seen, bytes, &text, "1000 bytes");
-            expected.push("behind");
+        for (end, direction, bytes) in [(client, Egress, SENDS), (server, Ingress, RECEIVES)] {
             assert_eq!(
                 seen.texts(end.connection, direction),
-                expected,
+                [of_uring(&seen, bytes, &text), "behind".to_owned()],
                 "{backend:?}"
             );
         }
+    }
+}
+
+/// By the place of each byte, so that one from another place of a packet is not taken for it.
+fn counted(positions: std::ops::Range<u64>) -> Vec<u8> {
+    positions
+        .map(|n| ((n * 2_654_435_761) >> 13) as u8)
+        .collect()
+}
+
+#[test]
+fn what_io_uring_reads_of_packets_are_the_bytes_at_their_places() {
+    for backend in backends() {
+        let seen = observe(settings(backend), "uring_pieces");
+        let (_, server) = seen.pair(0);
+        let read = seen.messages(server.connection, Ingress);
+        if !sees_uring(&seen) {
+            assert!(read.is_empty());
+            continue;
+        }
+        let all: u64 = read.iter().map(|message| u64::from(message.length)).sum();
+        assert_eq!(all, 200_000, "{backend:?}");
+        assert!(read.iter().any(|message| message.length > 4096));
+        for message in read {
+            if !seen.has(RECEIVES) {
+                assert!(message.payload.is_empty() && message.tail.is_empty());
+                continue;
+            }
+            let (begin, end) = (message.position, message.end());
+            let copied = message.payload.len();
+            assert!(
+                copied >= message.length.min(4096) as usize
+                    && message.payload == counted(begin..begin + copied as u64),
+                "{backend:?}: {copied} bytes of {} at {begin}",
+                message.length
+            );
+            let tail = message.tail.len() as u64;
+            assert!(
+                message.tail == counted(end - tail..end)
+                    && (tail == 32 || copied as u32 + 32 > message.length),
+                "{backend:?}: {tail} bytes before {end}"
+            );
+        }
+    }
+}
+
+#[test]
+fn unix_streams_by_io_uring_give_their_bytes() {
+    for backend in backends() {
+        let mut settings = settings(backend);
+        settings.unix_sockets = true;
+        let seen = observe(settings, "uring_unix");
+        let texts = |direction| -> Vec<String> {
+            let messages = seen.events.iter().filter_map(|event| match event {
+                spandrel_model::Event::Message(message) => Some(message),
+                _ => None,
+            });
+            messages
+                .filter(|message| {
+                    message.process.tgid == seen.pid && message.direction == direction
+                })
+                .map(
+                    |message| match message.payload.len() == message.length as usize {
+                        true => String::from_utf8_lossy(&message.payload).into_owned(),
+                        false => format!("{} bytes", message.length),
+                    },
+                )
+                .collect()
+        };
+        let (one, other) = ("u".repeat(400), "v".repeat(600));
+        let mut sent = vec![of_uring(
+            &seen,
+            "requests of io_uring",
+            &format!("{one}{other}"),
+        )];
+        let mut read = vec![
+            of_uring(&seen, RECEIVES, &one),
+            of_uring(&seen, RECEIVES, &other),
+        ];
+        // Positions on Unix streams are sums of what was seen: what was not leaves no gap.
+        sent.retain(|_| sees_uring(&seen));
+        read.retain(|_| sees_uring(&seen));
+        sent.push("behind".to_owned());
+        read.push("behind".to_owned());
+        assert_eq!(texts(Egress), sent, "{backend:?}");
+        assert_eq!(texts(Ingress), read, "{backend:?}");
     }
 }
 
@@ -148,10 +225,12 @@ fn what_io_uring_reads_on_the_way_out_of_a_call_has_its_own_bytes_and_not_those_
     for backend in backends() {
         let seen = observe(settings(backend), "uring_meanwhile");
         let (_, server) = seen.pair(0);
-        let text = "u".repeat(300);
+        let mut expected = vec![of_uring(&seen, RECEIVES, &"u".repeat(300))];
+        // Nothing comes behind it that would show a gap.
+        expected.retain(|_| sees_uring(&seen));
         assert_eq!(
             seen.texts(server.connection, Ingress),
-            of_uring(&seen, "bytes that io_uring receives", &text, "300 bytes"),
+            expected,
             "{backend:?}"
         );
         let (_, other) = seen.pair(1);

@@ -347,10 +347,10 @@ class Uring:
         self.sqes = area(entries * 64, 0x10000000)
         self.mask, self.cq_mask = entries - 1, cq_entries - 1
 
-    def submit(self, op, s, buffer, wait=0):
+    def submit(self, op, s, buffer, wait=0, flags=0):
         tail, = struct.unpack_from("I", self.sq_ring, self.sq[1])
         slot = tail & self.mask
-        entry = struct.pack("BBHiQQII", op, 0, 0, s.fileno(), 0, ctypes.addressof(buffer), len(buffer), 0)
+        entry = struct.pack("BBHiQQII", op, 0, 0, s.fileno(), 0, ctypes.addressof(buffer), len(buffer), flags)
         self.sqes[slot * 64:slot * 64 + 64] = entry.ljust(64, b"\0")
         struct.pack_into("I", self.sq_ring, self.sq[6] + slot * 4, slot)
         struct.pack_into("I", self.sq_ring, self.sq[1], tail + 1)
@@ -398,6 +398,42 @@ def uring():
     sent = ctypes.create_string_buffer(b"u" * 1000, 1000)
     assert ring.submit(ring.SEND, c, sent, wait=1) == 1000
     assert ring.submit(ring.RECV, s, ctypes.create_string_buffer(1000), wait=1) == 1000
+    c.send(b"behind"); s.recv(100)
+    c.close(); s.close()
+
+
+def counted(length):
+    """Bytes that say where they are."""
+    return bytes((n * 2654435761 >> 13) & 255 for n in range(length))
+
+
+def uring_pieces():
+    """io_uring reads parts of packets, and one read has several; some it looks at first."""
+    ring = Uring()
+    c, s = pair()
+    data, at, n = counted(200000), 0, 0
+    sender = threading.Thread(target=c.sendall, args=(data,))
+    sender.start()
+    while at < len(data):
+        buffer = ctypes.create_string_buffer(2999 if at < 100000 else 90000)
+        if n % 5 == 0:
+            assert ring.submit(ring.RECV, s, buffer, wait=1, flags=socket.MSG_PEEK) > 0
+        got = ring.submit(ring.RECV, s, buffer, wait=1)
+        assert got > 0 and buffer.raw[:got] == data[at:at + got]
+        at, n = at + got, n + 1
+        s.send(b"."); c.recv(1)
+    sender.join()
+    c.close(); s.close()
+
+
+def uring_unix():
+    """A Unix stream by io_uring, read in parts."""
+    ring = Uring()
+    c, s = socket.socketpair()
+    sent = ctypes.create_string_buffer(b"u" * 400 + b"v" * 600, 1000)
+    assert ring.submit(ring.SEND, c, sent, wait=1) == 1000
+    for size in (400, 600):
+        assert ring.submit(ring.RECV, s, ctypes.create_string_buffer(size), wait=1) == size
     c.send(b"behind"); s.recv(100)
     c.close(); s.close()
 

@@ -21,6 +21,7 @@
 #include "message.h"
 #include "syscall.h"
 #include "several.h"
+#include "packet.h"
 #include "uring.h"
 
 #include "socket.bpf.c"

@@ -325,16 +325,37 @@ struct msghdr {
 	struct iov_iter msg_iter;
 };
 
-struct page;
+struct page {
+	unsigned long flags;
+};
 
 struct sk_buff {
 	struct sock *sk;
 	char cb[48];
+	unsigned int len;
+	unsigned int data_len;
+	unsigned int end;
+	unsigned char *head;
+	unsigned char *data;
+};
+
+/* Its members have other names in other kernels, in the same places (struct fragment). */
+struct skb_frag {
+	unsigned int len;
+};
+
+struct skb_shared_info {
+	__u8 nr_frags;
+	struct skb_frag frags[17];
 };
 
 struct tcp_skb_cb {
 	__u32 seq;
 	__u8 tcp_flags;
+};
+
+struct unix_skb_parms {
+	__u32 consumed;
 };
 
 struct bpf_iter_meta {

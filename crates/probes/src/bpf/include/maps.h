@@ -6,6 +6,9 @@ const volatile __u32 self_tgid;
 const volatile bool use_storage; /* connection state lives on the socket; otherwise in a table by its address */
 const volatile bool can_cast; /* the kernel has bpf_rdonly_cast */
 const volatile __u32 registers_offset; /* of a program's saved registers in its task's stack; 0: unknown */
+/* The kernel's variables page_offset_base and vmemmap_base; 0: not known (packet.h). */
+const volatile __u64 page_offset_at;
+const volatile __u64 vmemmap_at;
 const volatile bool capture_unknown = true;
 const volatile bool unix_sockets;
 const volatile bool any_ports;

@@ -16,8 +16,25 @@ enum source_kind {
 /* Of each packet but the first. */
 #define PIECE_MAX 4096
 
+/* Where the walk through a packet is (packet.h). */
+struct walk {
+	__u64 linear; /* the packet's first part */
+	__u64 fragments; /* descriptions of the others */
+	__u64 page_structs; /* of the first page of all memory, and that page */
+	__u64 pages;
+	__u32 linear_length;
+	__u32 count; /* of fragments */
+	__u32 part; /* 0: the linear one */
+	__u32 begins; /* place of the part in the packet */
+	__u32 at; /* the next byte that is wanted */
+	__u32 left;
+	__u32 to; /* from `last` on */
+	__u32 pad;
+};
+
 struct received {
 	__u64 sk; /* 0: nothing is kept */
+	struct walk walk;
 	__u32 length; /* of all pieces */
 	__u32 copied; /* first bytes of them */
 	__u32 tail; /* last bytes of them */

@@ -113,6 +113,17 @@ static __always_inline void source_of_request(struct source *source, struct sock
 	}
 }
 
+/* Whether what is kept is of a message that this socket receives: the packets of a Unix stream belong to its peer. */
+static __always_inline bool is_received_by(struct sock *sk, __u64 owner)
+{
+	struct unix_sock *self = (void *)sk;
+
+	if (owner == (__u64)sk)
+		return true;
+	return unix_sockets && owner && BPF_CORE_READ(sk, __sk_common.skc_family) == AF_UNIX &&
+	       owner == (__u64)BPF_CORE_READ(self, peer);
+}
+
 /*
  * The bytes of a message that is sent or received now. Ends what is kept of it, so it is also called for messages that
  * fail or are only looked at.
@@ -144,7 +155,7 @@ static __always_inline void source_of_uring(struct source *source, struct task_s
 
 		if (!r)
 			return;
-		if (r->sk == (__u64)sk && ret > 0 && r->length == (__u32)ret && !discarded)
+		if (ret > 0 && r->length == (__u32)ret && !discarded && is_received_by(sk, r->sk))
 			source->kind = SOURCE_RECEIVED;
 		r->sk = 0;
 	}
