@@ -118,6 +118,7 @@ fn events() -> Vec<Event> {
                 netns: 1,
                 connect_started: None,
                 process: None,
+                passed: None,
             })
         })
         .collect();

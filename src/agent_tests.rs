@@ -75,6 +75,7 @@ fn opened(time: u64) -> Event {
         netns: 0,
         connect_started: None,
         process: None,
+        passed: None,
     })
 }
 

@@ -180,6 +180,7 @@ fn what_a_process_has_done_waits_until_it_is_read_where_nothing_waits_for_pods()
         netns: 0,
         connect_started: None,
         process: None,
+        passed: None,
     }));
     let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     pipeline.handle(&message(process, Direction::Ingress, request));

@@ -57,6 +57,7 @@ fn opened(id: u64, local: u16, peer: u16) -> ConnectionOpened {
         netns: 0,
         connect_started: None,
         process: None,
+        passed: None,
     }
 }
 

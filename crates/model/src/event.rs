@@ -116,6 +116,18 @@ pub struct ConnectionOpened {
     pub connect_started: Option<KernelTime>,
     /// The connecting process, where known.
     pub process: Option<ProcessKey>,
+    /// What had passed when this was told; unknown in recordings of versions that did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<Passed>,
+}
+
+/// Bytes that have passed in each direction while the agent looked: where the next message of it begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// Bytes read.
+    pub ingress: u64,
+    /// Bytes written.
+    pub egress: u64,
 }
 
 /// The bytes of one direction have ended (FIN received or sent); the other may go on.

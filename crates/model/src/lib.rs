@@ -29,7 +29,7 @@ pub use attribute::{Attribute, AttributeSet, Value};
 pub use connection::{CapturePolicy, ConnectionId, Direction, Endpoint, Origin, Role, Transport};
 pub use event::{
     ConnectionClosed, ConnectionHalfClosed, ConnectionOpened, Event, Lineage, Message,
-    MessageFlags, ProcessExited, ProcessStarted, Stamp,
+    MessageFlags, Passed, ProcessExited, ProcessStarted, Stamp,
 };
 pub use ledger::{Account, DestinationAccounts, Ledger};
 pub use losses::LossesByCgroup;

@@ -53,14 +53,14 @@ layouts! {
     }
     /// A TCP connection.
     Opened = "event_opened" {
-        header: Header, connection: u64, connect_started: u64, process_started: u64, tgid: u32,
-        netns: u32, local_address: [u8; 16], peer_address: [u8; 16], local_port: u16,
+        header: Header, connection: u64, connect_started: u64, process_started: u64, passed: [u64; 2],
+        tgid: u32, netns: u32, local_address: [u8; 16], peer_address: [u8; 16], local_port: u16,
         peer_port: u16, family: u8, role: u8, origin: u8, pad: u8,
     }
     /// A unix connection.
     OpenedUnix = "event_opened_unix" {
-        header: Header, connection: u64, netns: u32, role: u8, origin: u8, local_length: u8,
-        peer_length: u8, local_path: [u8; 108], peer_path: [u8; 108],
+        header: Header, connection: u64, passed: [u64; 2], netns: u32, role: u8, origin: u8,
+        local_length: u8, peer_length: u8, local_path: [u8; 108], peer_path: [u8; 108],
     }
     /// The end of one direction.
     HalfClosed = "event_half_closed" { header: Header, connection: u64, direction: u8, pad: [u8; 7] }

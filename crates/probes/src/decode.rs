@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bytes::{Bytes, BytesMut};
 use spandrel_model::{
     ConnectionClosed, ConnectionHalfClosed, ConnectionId, ConnectionOpened, Direction, Endpoint,
-    Event, KernelTime, Lineage, Message, MessageFlags, Origin, ProcessExited, ProcessKey,
+    Event, KernelTime, Lineage, Message, MessageFlags, Origin, Passed, ProcessExited, ProcessKey,
     ProcessStarted, Role, Stamp, Transport,
 };
 
@@ -305,6 +305,7 @@ fn opened(bytes: &[u8], stamp: impl FnOnce() -> Stamp) -> Result<ConnectionOpene
             tgid,
             started: at!(record.u64(Opened.process_started)),
         }),
+        passed: Some(passed(at!(record.bytes(Opened.passed)))),
     })
 }
 
@@ -328,7 +329,18 @@ fn opened_unix(
         netns: at!(record.u32(OpenedUnix.netns)),
         connect_started: None,
         process: None,
+        passed: Some(passed(at!(record.bytes(OpenedUnix.passed)))),
     })
+}
+
+/// In the order of `enum direction`.
+fn passed(raw: [u8; 16]) -> Passed {
+    let (ingress, egress) = raw.split_at(8);
+    let number = |raw: &[u8]| raw.try_into().map_or(0, u64::from_ne_bytes);
+    Passed {
+        ingress: number(ingress),
+        egress: number(egress),
+    }
 }
 
 fn unix_path(path: &[u8; 108], length: u8) -> Endpoint {

@@ -74,6 +74,7 @@ fn main() {
             netns: 1,
             connect_started: None,
             process: None,
+            passed: None,
         }));
     }
     for round in 0..PER_CONNECTION {

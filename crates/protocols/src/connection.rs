@@ -63,9 +63,10 @@ impl Connection {
     /// A connection whose opening was reported.
     pub(crate) fn opened(event: &ConnectionOpened) -> Self {
         let mut connection = Self::unknown(event.connection, event.stamp.time);
+        // All that passed before its first message is lost.
         if event.origin == Origin::Observed {
-            connection.ingress = Stream::starting_at(0);
-            connection.egress = Stream::starting_at(0);
+            connection.ingress.expect(0);
+            connection.egress.expect(0);
         }
         connection.facts.origin = event.origin;
         connection.learn(event);
@@ -108,6 +109,11 @@ impl Connection {
     /// Takes over what its opening tells, also where that is reported after the first messages.
     pub(crate) fn learn(&mut self, event: &ConnectionOpened) {
         self.facts.announced = true;
+        // Of another one, what passed after it was announced.
+        if let Some(passed) = event.passed {
+            self.ingress.expect(passed.ingress);
+            self.egress.expect(passed.egress);
+        }
         self.facts.transport = event.transport;
         self.facts.role = event.role;
         self.facts.local = event.local.clone();
@@ -193,9 +199,13 @@ impl Connection {
                 }
             }
             Phase::Detecting { .. } => {
+                let says_nothing = matches!(item, Item::Lost(_));
                 self.retained_cost += item.cost();
                 self.retained.push((direction, item));
-                self.detect(protocols, shared, output);
+                // The parser will want to know, and no language can be told by it.
+                if !says_nothing || self.retained_cost > MAX_RETAINED {
+                    self.detect(protocols, shared, output);
+                }
             }
             Phase::Parsing(parser) => {
                 if !self.retained.is_empty() {
@@ -342,7 +352,8 @@ impl Connection {
             let mut chunks = self
                 .retained
                 .iter()
-                .filter(|(other, _)| *other == direction);
+                .filter(|(other, _)| *other == direction)
+                .skip_while(|(_, item)| matches!(item, Item::Lost(_)));
             let Some((_, Item::Chunk(first))) = chunks.next() else {
                 continue;
             };

@@ -243,12 +243,9 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// A stream whose first byte has this position.
-    pub(crate) fn starting_at(position: u64) -> Self {
-        Self {
-            next: Some(position),
-            ..Self::default()
-        }
+    /// The next byte has this position, if that is not known better.
+    pub(crate) fn expect(&mut self, position: u64) {
+        self.next.get_or_insert(position);
     }
 
     /// Takes a message.
@@ -358,7 +355,8 @@ mod tests {
 
     #[test]
     fn messages_out_of_order_come_out_in_the_order_of_positions() {
-        let mut stream = Stream::starting_at(0);
+        let mut stream = Stream::default();
+        stream.expect(0);
         let mut text = String::new();
         for (position, bytes) in [(3, &b"def"[..]), (6, b"g"), (0, b"abc")] {
             let accepted = stream.accept(chunk(position, bytes));
@@ -370,7 +368,8 @@ mod tests {
 
     #[test]
     fn duplicates_and_overlaps_deliver_each_byte_once() {
-        let mut stream = Stream::starting_at(0);
+        let mut stream = Stream::default();
+        stream.expect(0);
         let mut text = String::new();
         for (position, bytes) in [
             (0, &b"abc"[..]),
@@ -388,7 +387,8 @@ mod tests {
 
     #[test]
     fn what_is_next_is_ready_at_once_and_what_was_there_to_its_last_byte_is_a_duplicate() {
-        let mut stream = Stream::starting_at(0);
+        let mut stream = Stream::default();
+        stream.expect(0);
         for _ in 0..2 {
             assert!(matches!(
                 stream.accept(chunk(3, b"def")),
@@ -408,7 +408,8 @@ mod tests {
 
     #[test]
     fn a_gap_that_is_given_up_is_told_with_its_length() {
-        let mut stream = Stream::starting_at(0);
+        let mut stream = Stream::default();
+        stream.expect(0);
         let mut text = String::new();
         let accepted = stream.accept(chunk(5, b"f"));
         drain(&mut stream, accepted, &mut text);
@@ -420,7 +421,8 @@ mod tests {
 
     #[test]
     fn bytes_that_no_message_brings_are_not_waited_for() {
-        let mut stream = Stream::starting_at(0);
+        let mut stream = Stream::default();
+        stream.expect(0);
         let mut text = String::new();
         let mut unseen = chunk(10, b"k");
         unseen.unseen = 7;
@@ -435,7 +437,8 @@ mod tests {
 
     #[test]
     fn a_gap_before_too_many_messages_is_given_up_without_a_clock() {
-        let mut stream = Stream::starting_at(0);
+        let mut stream = Stream::default();
+        stream.expect(0);
         let mut text = String::new();
         for position in 0..=MAX_PENDING as u64 {
             let accepted = stream.accept(chunk(position + 1, b"x"));

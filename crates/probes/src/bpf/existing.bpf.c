@@ -42,7 +42,7 @@ int existing_tcp(struct bpf_iter__tcp *ctx)
 	}
 	/* Otherwise it is announced with a message of a process in the agent's pid namespace. */
 	if (!pid_namespace && !is_subflow(sk))
-		c->announced = announce_tcp(sk, c);
+		c->announced = announce_tcp(sk, c, DIRECTION_NONE, 0);
 	return 0;
 }
 

@@ -104,7 +104,7 @@ static __always_inline void on_established(struct sock *sk, int before)
 	rule = bpf_map_lookup_elem(&processes, &c->connect_tgid);
 	if (c->connect_tgid && rule && rule->verdict == VERDICT_DENY)
 		return;
-	c->announced = announce_tcp(sk, c);
+	c->announced = announce_tcp(sk, c, DIRECTION_NONE, 0);
 }
 
 SEC("tp_btf/inet_sock_set_state")

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use spandrel_model::{
     ConnectionClosed, ConnectionHalfClosed, ConnectionId, ConnectionOpened, Direction, Endpoint,
-    Event, KernelTime, Ledger, Message, Origin, ProcessKey, Role, Stamp, Transport,
+    Event, KernelTime, Ledger, Message, Origin, Passed, ProcessKey, Role, Stamp, Transport,
 };
 use spandrel_protocols::{Output, Settings, Tracker};
 
@@ -68,21 +68,28 @@ pub(crate) fn drive(data: &[u8]) {
             sequence: now,
         };
         let event = match what % 16 {
-            0 => Event::ConnectionOpened(ConnectionOpened {
-                stamp,
-                connection,
-                origin: match byte() % 2 {
-                    0 => Origin::Observed,
-                    _ => Origin::PreExisting,
-                },
-                transport: Transport::Tcp,
-                role: [None, Some(Role::Client), Some(Role::Server)][usize::from(byte() % 3)],
-                local: Endpoint::Unknown,
-                peer: Endpoint::Socket(([10, 0, 0, 1], 80).into()),
-                netns: 1,
-                connect_started: None,
-                process: None,
-            }),
+            0 => {
+                let how = byte();
+                Event::ConnectionOpened(ConnectionOpened {
+                    stamp,
+                    connection,
+                    origin: match how % 2 {
+                        0 => Origin::Observed,
+                        _ => Origin::PreExisting,
+                    },
+                    transport: Transport::Tcp,
+                    role: [None, Some(Role::Client), Some(Role::Server)][usize::from(byte() % 3)],
+                    local: Endpoint::Unknown,
+                    peer: Endpoint::Socket(([10, 0, 0, 1], 80).into()),
+                    netns: 1,
+                    connect_started: None,
+                    process: None,
+                    passed: (how & 2 == 0).then(|| Passed {
+                        ingress: u64::from(how >> 2),
+                        egress: u64::from(how >> 5),
+                    }),
+                })
+            }
             1 => Event::ConnectionHalfClosed(ConnectionHalfClosed {
                 stamp,
                 connection,

@@ -1,7 +1,8 @@
 //! Conversations as text: what a test feeds to the tracker, and what it gets, in lines a person can review.
 //!
 //! ```text
-//! open 1 server 10.0.0.1:8080 10.0.0.9:40000        role, local and peer address; `preexisting` at the end
+//! open 1 server 10.0.0.1:8080 10.0.0.9:40000        role, local and peer address; then any of
+//!      preexisting passed=READ,WRITTEN
 //! read 1 1000 "GET / HTTP/1.1\r\n\r\n"               connection, microseconds, bytes; then any of
 //!      hidden=N tail="..." started=US arrived=US srtt=US retransmits=N at=POSITION head_cut=1
 //! write 1 2000 "HTTP/1.1 204 No Content\r\n\r\n"
@@ -21,8 +22,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use spandrel_model::{
     ConnectionClosed, ConnectionHalfClosed, ConnectionId, ConnectionOpened, Direction, Endpoint,
-    Event, KernelTime, Ledger, Measured, Message, Origin, ProcessKey, Role, Stamp, Transport,
-    Value,
+    Event, KernelTime, Ledger, Measured, Message, Origin, Passed, ProcessKey, Role, Stamp,
+    Transport, Value,
 };
 use spandrel_protocols::{Output, Settings, Tracker};
 
@@ -109,6 +110,19 @@ pub fn parse(script: &str) -> Vec<Step> {
         match std::str::from_utf8(verb).unwrap() {
             "open" => {
                 let preexisting = words.iter().any(|word| word == b"preexisting");
+                let passed = words.iter().find_map(|word| {
+                    let text = std::str::from_utf8(word).ok()?;
+                    let (read, written) = text.strip_prefix("passed=")?.split_once(',')?;
+                    let number = |text: &str| text.parse().unwrap();
+                    Some(Passed {
+                        ingress: number(read),
+                        egress: number(written),
+                    })
+                });
+                if let Some(passed) = passed {
+                    positions.insert((number_at(1), Direction::Ingress), passed.ingress);
+                    positions.insert((number_at(1), Direction::Egress), passed.egress);
+                }
                 let local = endpoint(text(3));
                 steps.push(Step::Event(Event::ConnectionOpened(ConnectionOpened {
                     stamp: stamp(500),
@@ -133,6 +147,7 @@ pub fn parse(script: &str) -> Vec<Step> {
                     netns: 1,
                     connect_started: (text(2) == "client").then(|| time(250)),
                     process: None,
+                    passed,
                 })));
             }
             verb @ ("read" | "write") => {

@@ -153,7 +153,17 @@ static __always_inline __u32 read_netns(struct sock *sk)
 	return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 }
 
-static __noinline bool announce_tcp(struct sock *sk, struct connection *c)
+/* No message is being told with the announcement. */
+#define DIRECTION_NONE 2
+
+/* Of the message that is told with it, which has been counted already, `position` is the first byte. */
+static __always_inline void tell_passed(__u64 *passed, struct connection *c, __u32 direction, __u64 position)
+{
+	passed[DIRECTION_INGRESS] = direction == DIRECTION_INGRESS ? position : c->position[DIRECTION_INGRESS];
+	passed[DIRECTION_EGRESS] = direction == DIRECTION_EGRESS ? position : c->position[DIRECTION_EGRESS];
+}
+
+static __noinline bool announce_tcp(struct sock *sk, struct connection *c, __u32 direction, __u64 position)
 {
 	struct event_opened *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	struct tuple tuple = {};
@@ -167,6 +177,7 @@ static __noinline bool announce_tcp(struct sock *sk, struct connection *c)
 	event->connect_started = c->connect_started;
 	event->process_started = c->connect_process_started;
 	event->tgid = c->connect_tgid;
+	tell_passed(event->passed, c, direction, position);
 	event->netns = read_netns(sk);
 	event->family = read_tuple(sk, &tuple);
 	__builtin_memcpy(event->local_address, tuple.local_address, 16);
@@ -198,7 +209,7 @@ static __always_inline __u8 read_unix_path(struct unix_address *address, __u8 *p
 	return length;
 }
 
-static __noinline bool announce_unix(struct sock *sk, struct connection *c)
+static __noinline bool announce_unix(struct sock *sk, struct connection *c, __u32 direction, __u64 position)
 {
 	struct event_opened_unix *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	struct unix_sock *self = (void *)sk;
@@ -209,6 +220,7 @@ static __noinline bool announce_unix(struct sock *sk, struct connection *c)
 	__builtin_memset(event, 0, sizeof(*event));
 	begin(&event->header, EVENT_OPENED_UNIX);
 	event->connection = c->id;
+	tell_passed(event->passed, c, direction, position);
 	event->netns = read_netns(sk);
 	event->local_length = read_unix_path(BPF_CORE_READ(self, addr), event->local_path);
 	if (peer)

@@ -92,6 +92,7 @@ struct event_opened {
 	__u64 connection;
 	__u64 connect_started; /* 0: unknown */
 	__u64 process_started;
+	__u64 passed[2]; /* bytes in each direction: where its next message begins */
 	__u32 tgid; /* 0: unknown */
 	__u32 netns;
 	__u8 local_address[16];
@@ -107,6 +108,7 @@ struct event_opened {
 struct event_opened_unix {
 	struct event_header header;
 	__u64 connection;
+	__u64 passed[2];
 	__u32 netns;
 	__u8 role;
 	__u8 origin;

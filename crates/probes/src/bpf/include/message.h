@@ -328,7 +328,8 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	if (!within_rate(c, s->message.cgroup, s->message.header.time))
 		return OUTCOME_RATE_LIMITED;
 	if (!c->announced) {
-		if (!(facts->family == AF_UNIX ? announce_unix(sk, c) : announce_tcp(sk, c)))
+		if (!(facts->family == AF_UNIX ? announce_unix(sk, c, direction, position) :
+						 announce_tcp(sk, c, direction, position)))
 			return OUTCOME_RING_FULL;
 		c->announced = 1;
 		begin(&s->message.header, EVENT_MESSAGE);
