@@ -7,6 +7,7 @@ mod observed;
 use observed::{Running, Seen, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
 use spandrel_model::{ConnectionClosed, ConnectionId, Event, Origin, Role};
+use spandrel_probes::BackendChoice;
 
 fn closed(seen: &Seen, id: ConnectionId) -> &ConnectionClosed {
     let mut found = seen.events.iter().filter_map(|event| match event {
@@ -165,5 +166,42 @@ fn a_process_is_reported_when_it_executes_and_when_it_exits() {
             Some(started.process),
             "one key for one process"
         );
+    }
+}
+
+/// The kernel tells no end of a Unix stream; backend `syscall` knows of it when another socket is at its address.
+#[test]
+fn a_unix_stream_whose_end_was_read_is_closed_at_both_ends() {
+    for backend in backends() {
+        if backend == BackendChoice::Syscall {
+            continue;
+        }
+        let mut settings = settings(backend);
+        settings.unix_sockets = true;
+        let seen = observe(settings, "unix_ended");
+        let mut ends = Vec::new();
+        for event in &seen.events {
+            if let Event::Message(message) = event
+                && message.process.tgid == seen.pid
+                && !ends.contains(&message.connection)
+            {
+                ends.push(message.connection);
+            }
+        }
+        assert_eq!(ends.len(), 4, "{backend:?}");
+        for id in ends {
+            let closed = closed(&seen, id);
+            let sent = seen.messages(id, Egress);
+            assert!(
+                !closed.reset && closed.ingress_bytes <= 6,
+                "{backend:?}: {closed:?}"
+            );
+            // Of the end that closed first nothing is known but that it did.
+            let known = sent.last().map_or(0, |message| message.end());
+            assert!(
+                closed.egress_bytes == 0 || closed.egress_bytes == known,
+                "{closed:?}"
+            );
+        }
     }
 }

@@ -331,6 +331,20 @@ def unix():
     c.close(); s.close()
 
 
+def unix_ended():
+    """Unix streams, of which who is told the end reads it; one end is only shut at first."""
+    c, s = socket.socketpair()
+    c.send(b"first"); s.recv(100); c.close()
+    assert s.recv(100) == b""
+    s.close()
+    c, s = socket.socketpair()
+    c.send(b"second"); c.shutdown(socket.SHUT_WR); s.recv(100)
+    assert s.recv(100) == b""
+    s.send(b"answer"); c.recv(100); s.close()
+    assert c.recv(100) == b""
+    c.close()
+
+
 class Uring:
     """The smallest io_uring that sends and receives."""
     SEND, RECV = 26, 27

@@ -1,28 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /* The life of connections: opened, half closed, closed; when sends start and when data arrives. */
 
-/* What is read after a reset comes after the state was closed. */
-static __always_inline __u64 bytes_in_all(struct connection *c, __u8 direction)
-{
-	return c->position[direction] > c->passed[direction] ? c->position[direction] : c->passed[direction];
-}
-
-static __always_inline void close_connection(struct sock *sk, struct connection *c)
-{
-	union control_event event = {};
-
-	if (c->announced) {
-		begin(&event.header, EVENT_CLOSED);
-		event.closed.connection = c->id;
-		event.closed.ingress_bytes = bytes_in_all(c, DIRECTION_INGRESS);
-		event.closed.egress_bytes = bytes_in_all(c, DIRECTION_EGRESS);
-		event.closed.reset = c->reset;
-		submit_control(&event, sizeof(event.closed));
-		c->announced = 0;
-	}
-	forget_connection(sk);
-}
-
 static __always_inline void half_close(struct connection *c, __u8 direction)
 {
 	union control_event event = {};

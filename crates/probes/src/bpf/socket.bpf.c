@@ -94,6 +94,31 @@ static __always_inline void source_of_current(struct source *source, struct task
 		source_of_call(source, call, direction, ARGUMENT_2(regs), ARGUMENT_3(regs));
 }
 
+/*
+ * The kernel tells no end of a Unix stream. But who reads the end of one whose other end is closed can neither read nor
+ * write any more, so both ends are done with.
+ */
+static __noinline int end_unix(struct sock *sk, struct connection *c)
+{
+	struct unix_sock *self = (void *)sk;
+	struct sock *peer = BPF_CORE_READ(self, peer);
+	union control_event event = {};
+
+	/* Once: the end may be read again. */
+	if (!c || c->fin_sent || !peer || BPF_CORE_READ(sk, sk_receive_queue.qlen))
+		return 0;
+	if (!(BPF_CORE_READ(peer, __sk_common.skc_flags) >> bpf_core_enum_value(enum sock_flags, SOCK_DEAD) & 1))
+		return 0;
+	c->fin_sent = 1;
+	begin(&event.header, EVENT_CLOSED);
+	/* It has this number if anything of it was ever told. How many bytes it read nobody knows: no more than was told. */
+	event.closed.connection = BPF_CORE_READ(peer, __sk_common.skc_cookie.counter);
+	if (event.closed.connection)
+		submit_control(&event, sizeof(event.closed));
+	close_connection(sk, c);
+	return 0;
+}
+
 static __always_inline int on_socket_length(__u32 slot, struct sock *sk, int ret, int flags, __u8 direction)
 {
 	struct facts facts = {};
@@ -118,6 +143,8 @@ static __always_inline int on_socket_length(__u32 slot, struct sock *sk, int ret
 		time = take_start(c, task->pid, ret, &facts.end);
 	if (!by_uring && (direction == DIRECTION_EGRESS || !(flags & MSG_TRUNC)))
 		source_of_current(&source, task, sk, direction, ret, flags);
+	if (!ret && c && unix_sockets && facts.family == AF_UNIX && direction == DIRECTION_INGRESS)
+		end_unix(sk, c);
 	if (ret <= 0)
 		return 0;
 	if (c && direction == DIRECTION_INGRESS) {

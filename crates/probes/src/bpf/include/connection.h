@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
-/* Connection state: found, made, announced. `sk` is trusted with socket storage and only an address without. */
+/* Connection state: found, made, announced, closed. `sk` is trusted with socket storage and only an address without. */
 #pragma once
 
 /* What a backend knows about the socket. */
@@ -233,4 +233,26 @@ static __noinline bool announce_unix(struct sock *sk, struct connection *c, __u3
 	event->origin = c->origin;
 	bpf_ringbuf_submit(event, wake_flag_in_ring(sizeof(*event)));
 	return true;
+}
+
+/* What is read after a reset comes after the state was closed. */
+static __always_inline __u64 bytes_in_all(struct connection *c, __u8 direction)
+{
+	return c->position[direction] > c->passed[direction] ? c->position[direction] : c->passed[direction];
+}
+
+static __always_inline void close_connection(struct sock *sk, struct connection *c)
+{
+	union control_event event = {};
+
+	if (c->announced) {
+		begin(&event.header, EVENT_CLOSED);
+		event.closed.connection = c->id;
+		event.closed.ingress_bytes = bytes_in_all(c, DIRECTION_INGRESS);
+		event.closed.egress_bytes = bytes_in_all(c, DIRECTION_EGRESS);
+		event.closed.reset = c->reset;
+		submit_control(&event, sizeof(event.closed));
+		c->announced = 0;
+	}
+	forget_connection(sk);
 }

@@ -69,7 +69,7 @@ struct __sk_buff {
 #define PF_KTHREAD 0x00200000
 #define TCP_FLAG_SYN 0x02
 
-enum sock_flags { SOCK_DONE = 1 };
+enum sock_flags { SOCK_DEAD = 0, SOCK_DONE = 1 };
 
 enum tcp_state {
 	STATE_ESTABLISHED = 1,
@@ -142,6 +142,14 @@ struct in6_addr {
 	} in6_u;
 };
 
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
+struct sk_buff_head {
+	__u32 qlen;
+};
+
 struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
@@ -151,6 +159,7 @@ struct sock_common {
 	volatile unsigned char skc_state;
 	unsigned long skc_flags;
 	possible_net_t skc_net;
+	atomic64_t skc_cookie;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 };
@@ -164,6 +173,7 @@ struct sock {
 	__u16 sk_protocol;
 	int sk_err;
 	int sk_rcvlowat;
+	struct sk_buff_head sk_receive_queue;
 	void *sk_user_data;
 	struct socket *sk_socket;
 	struct pid *sk_peer_pid;
