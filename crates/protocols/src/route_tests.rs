@@ -54,10 +54,43 @@ fn identifiers_become_placeholders_and_names_stay() {
         ("/a%20b/x", "/{id}/x"),
         ("/static/app.js", "/static/app.js"),
         ("/login/2fa", "/login/2fa"),
+        ("/sign-in/_/v1b", "/sign-in/_/v1b"),
+        ("/release1/x1234/deadbeef", "/release1/x1234/deadbeef"),
+        ("/x.1234567/a1.b2.c3", "/x.1234567/a1.b2.c3"),
+        (
+            "/main.20261123.bundle.js/notification-settings",
+            "/main.20261123.bundle.js/notification-settings",
+        ),
+        ("/jobs/1a2b3c4d", "/jobs/{id}"),
+        ("/pods/zebra-1234-5678-x", "/pods/{id}"),
     ] {
         assert_eq!(route(path).as_deref(), Some(expected));
     }
     assert_eq!(route("*"), None);
+    let name = format!("/{}", "n".repeat(40));
+    assert_eq!(route(&name).as_deref(), Some(&*name));
+    assert_eq!(route(&format!("{name}n")).as_deref(), Some("/{id}"));
+}
+
+#[test]
+fn what_is_deeper_than_any_route_is_told_in_short_and_what_is_longer_is_not() {
+    let deepest = "/a".repeat(MAX_SEGMENTS);
+    assert_eq!(route(&deepest).as_deref(), Some(&*deepest));
+    let deeper = route(&format!("{deepest}/b/c"));
+    assert_eq!(deeper, Some(format!("{deepest}/*")));
+    let longest = format!("/{}", "1".repeat(MAX_PATH - 1));
+    assert_eq!(route(&longest).as_deref(), Some("/{id}"));
+    assert_eq!(route(&format!("{longest}1")), None);
+}
+
+#[test]
+fn an_answer_that_only_a_handler_gives_shows_a_route() {
+    for status in [101, 200, 299, 304, 409, 412, 422, 428, 500, 503, 599] {
+        assert!(shows_a_route(status), "{status}");
+    }
+    for status in [100, 199, 301, 400, 401, 403, 404, 405, 410, 429, 501, 600] {
+        assert!(!shows_a_route(status), "{status}");
+    }
 }
 
 #[test]
@@ -294,4 +327,7 @@ fn configured_templates_come_first() {
     assert_eq!(route("/shop/anna/cart"), "/shop/{name}/cart");
     assert_eq!(route("/files/a/b"), "/files/*");
     assert_eq!(route("/shop/anna"), "/shop/anna");
+    assert_eq!(route("/shop/anna/card"), "/shop/anna/card");
+    assert_eq!(route("/shop//cart"), "/shop//cart");
+    assert_eq!(route("/shops/anna/cart"), "/shops/anna/cart");
 }

@@ -441,6 +441,7 @@ mod tests {
         stream.expect(0);
         let mut text = String::new();
         for position in 0..=MAX_PENDING as u64 {
+            assert_eq!(text, "", "as many may wait");
             let accepted = stream.accept(chunk(position + 1, b"x"));
             drain(&mut stream, accepted, &mut text);
         }
@@ -449,17 +450,62 @@ mod tests {
     }
 
     #[test]
+    fn of_gaps_before_too_many_messages_no_more_are_given_up_than_must_be() {
+        let mut stream = Stream::starting_at(0);
+        let mut text = String::new();
+        for at in 0..=MAX_PENDING as u64 {
+            let accepted = stream.accept(chunk(2 * at + 1, b"x"));
+            drain(&mut stream, accepted, &mut text);
+        }
+        assert_eq!(text, "<1>x<1>x");
+    }
+
+    #[test]
     fn a_message_tells_what_was_captured_of_its_beginning_and_its_end() {
         let mut message = fixture::message(0, b"abc");
         message.length = 10;
-        message.tail = Bytes::from_static(b"ij");
+        message.tail = Bytes::from_static(b"hij");
         let mut chunk = captured(&message);
+        assert_eq!(chunk.cost(), 6 + CHUNK_OVERHEAD);
         assert_eq!(chunk.region(1), Some(Region::Bytes(b"bc")));
-        assert_eq!(chunk.region(3), Some(Region::Hidden(5)));
+        assert_eq!(chunk.region(3), Some(Region::Hidden(4)));
         assert_eq!(chunk.region(9), Some(Region::Bytes(b"j")));
         assert_eq!(chunk.region(10), None);
         chunk.trim(9);
         assert_eq!(chunk.region(0), Some(Region::Bytes(b"j")));
+    }
+
+    #[test]
+    fn of_two_messages_that_wait_at_one_place_the_longer_one_is_kept() {
+        for held in [[&b"def"[..], b"d"], [b"d", b"def"]] {
+            let mut stream = Stream::starting_at(0);
+            for bytes in held {
+                stream.accept(chunk(3, bytes));
+                assert!(stream.cost() > CHUNK_OVERHEAD, "what waits is held");
+            }
+            let mut text = String::new();
+            let accepted = stream.accept(chunk(0, b"abc"));
+            drain(&mut stream, accepted, &mut text);
+            assert_eq!(text, "abcdef");
+            assert_eq!(stream.cost(), 0);
+        }
+    }
+
+    #[test]
+    fn one_give_up_is_for_one_gap() {
+        let mut stream = Stream::starting_at(0);
+        let mut text = String::new();
+        for position in [5, 8] {
+            let accepted = stream.accept(chunk(position, b"x"));
+            drain(&mut stream, accepted, &mut text);
+        }
+        stream.give_up();
+        drain(&mut stream, Accepted::Held, &mut text);
+        assert_eq!(text, "<5>x");
+        let accepted = stream.accept(chunk(6, b"gh"));
+        drain(&mut stream, accepted, &mut text);
+        assert_eq!(text, "<5>xghx");
+        assert_eq!(stream.cost(), 0);
     }
 
     #[test]

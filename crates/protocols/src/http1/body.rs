@@ -227,6 +227,39 @@ mod tests {
     }
 
     #[test]
+    fn a_body_is_at_its_start_until_its_first_byte_is_read() {
+        let mut body = Chunked::new();
+        assert!(body.is_at_start());
+        body.read(b"1").unwrap();
+        assert!(!body.is_at_start(), "in the first size");
+        body.read(b"\r\na\r\n").unwrap();
+        assert!(!body.is_at_start(), "behind the first chunk");
+    }
+
+    #[test]
+    fn bytes_are_lost_within_a_chunk_or_beyond_it() {
+        let mut body = Chunked::new();
+        body.read(b"10\r\nabc").unwrap();
+        let mut within = body.skipped(12).unwrap();
+        assert!(within.read(b"d\r\n0\r\n\r\n").unwrap().done);
+        assert!(body.skipped(13).is_some());
+        assert!(body.skipped(14).is_none());
+    }
+
+    #[test]
+    fn lines_of_a_body_have_a_longest_length() {
+        let longest = MAX_LINE as usize;
+        for (before, behind) in [("1", "\na\r\n0\r\n\r\n"), ("0\r\n", "\r\n\r\n")] {
+            for (length, is_refused) in [(longest, false), (longest + 1, true)] {
+                let end = if before == "1" { ";" } else { "" };
+                let line = [before, end, &"x".repeat(length), behind].concat();
+                let read = Chunked::new().read(line.as_bytes());
+                assert_eq!(read.is_err(), is_refused, "{before} {length}");
+            }
+        }
+    }
+
+    #[test]
     fn malformed_bodies_are_refused() {
         for malformed in [
             &b"xyz\r\n"[..],
@@ -254,6 +287,10 @@ mod tests {
         ));
         assert!(ends_with_last_chunk(b"0 ; x\r\n\r\n", true));
         assert!(!ends_with_last_chunk(b"ab\r\n0x\r\n\r\n", false));
+        assert!(!ends_with_last_chunk(b"0\r\nab\r\n;x\r\n\r\n", false));
+        assert!(!ends_with_last_chunk(b"ab\r\n\r\n\r\n", false));
+        assert!(!ends_with_last_chunk(b"a\r\n0\r\nnotrailer\r\n\r\n", false));
+        assert!(!ends_with_last_chunk(b"a\r\n0\r\n:none\r\n\r\n", false));
         // What follows the last chunk is nothing but trailers.
         assert!(!ends_with_last_chunk(
             b"ab\r\n0\r\nno trailer\r\n\r\n",

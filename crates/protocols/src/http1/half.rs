@@ -279,3 +279,48 @@ pub(super) fn read_chunked(body: &mut Chunked, region: &Region<'_>) -> Option<(u
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use crate::stream::{CHUNK_OVERHEAD, Captured};
+
+    fn piece(bytes: &'static [u8]) -> Piece {
+        let message = fixture::message(0, bytes);
+        let chunk = Chunk::new(&message, Captured::of(&message));
+        Piece { chunk, offset: 0 }
+    }
+
+    #[test]
+    fn what_waits_costs_what_it_holds_until_it_is_taken() {
+        let mut half = Half::new(true);
+        assert_eq!(half.cost(), 0);
+        half.push(Waiting::Lost(9));
+        half.push_front(Waiting::Piece(piece(b"abc")));
+        assert_eq!(half.cost(), 3 + 2 * CHUNK_OVERHEAD);
+        assert!(matches!(half.pop(), Some(Waiting::Piece(_))));
+        assert_eq!(half.cost(), CHUNK_OVERHEAD);
+        assert!(matches!(half.pop(), Some(Waiting::Lost(9))));
+        assert_eq!(half.cost(), 0);
+        half.buffer.reserve_exact(50);
+        half.pass_open(&piece(b"the end of a body"));
+        assert_eq!(
+            half.cost(),
+            half.buffer.capacity() + half.ending.capacity(),
+            "both are held"
+        );
+        assert!(half.buffer.capacity() >= 50 && half.ending.capacity() >= 17);
+    }
+
+    #[test]
+    fn a_piece_is_at_a_start_only_where_a_message_began() {
+        let mut piece = piece(b"abcdef");
+        assert!(piece.is_at_start());
+        piece.offset = 3;
+        assert!(!piece.is_at_start(), "in the middle");
+        piece.offset = 0;
+        piece.chunk.trim(3);
+        assert!(!piece.is_at_start(), "another message had the beginning");
+    }
+}
