@@ -135,3 +135,34 @@ impl Acks {
         std::mem::take(&mut self.replaced)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_entries_are_counted_and_what_was_cut_off_while_it_was_written_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let damaged = [0xff; ACK_ENTRY];
+        let entries = [
+            &encode_ack(0, 2)[..],
+            &damaged,
+            &encode_ack(5, 7),
+            &damaged,
+            &encode_ack(9, 10),
+            &encode_ack(20, 30)[..ACK_ENTRY - 1],
+        ];
+        fs::write(root.path().join("acks-1"), entries.concat()).unwrap();
+        let open = |numbers: &[u64]| Acks::open(root.path(), numbers, Hook::default());
+        let (_, done, counted) = open(&[1]);
+        let ranges: Vec<_> = done.ranges().collect();
+        assert_eq!(ranges, [(0, 2), (5, 7), (9, 10)]);
+        assert_eq!(counted, 2);
+        // Files that cannot be read, or were not written by us, are one damage each.
+        let large = File::create(root.path().join("acks-2")).unwrap();
+        large.set_len(LARGEST + 1).unwrap();
+        let (_, done, counted) = open(&[2, 3, 1]);
+        assert_eq!(done.ranges().count(), 3);
+        assert_eq!(counted, 4);
+    }
+}

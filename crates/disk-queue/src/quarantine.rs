@@ -77,3 +77,38 @@ impl Quarantine {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded_and_the_oldest_goes_first() {
+        let root = tempfile::tempdir().unwrap();
+        let mut quarantine = Quarantine::new(root.path(), 100);
+        let aside = |name: &str| root.path().join("quarantine").join(format!("{name}.bad"));
+        let mut keep = |name: &str, length: usize, age: u64| {
+            let path = root.path().join(name);
+            fs::write(&path, vec![b'x'; length]).unwrap();
+            let written = SystemTime::now() - Duration::from_secs(age);
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_modified(written).unwrap();
+            quarantine.keep_file(&path).unwrap();
+            assert!(!path.exists(), "{name} is out of the queue");
+        };
+        keep("a", 40, 30);
+        keep("b", 30, 20);
+        keep("c", 30, 10);
+        assert!(["a", "b", "c"].iter().all(|name| aside(name).exists()));
+        // The first makes room enough.
+        keep("d", 40, 5);
+        assert!(!aside("a").exists());
+        assert!(["b", "c", "d"].iter().all(|name| aside(name).exists()));
+        keep("whole", 100, 4);
+        assert!(aside("whole").exists() && !aside("d").exists());
+        keep("larger", 101, 3);
+        assert!(aside("whole").exists() && !aside("larger").exists());
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{SOON, body, number, numbers, settings};
+use crate::store::{Record, Store};
 use crate::{DiskQueue, DropReason, Settings};
 
 const SECOND: u64 = 1_000_000_000;
@@ -60,6 +61,39 @@ fn what_waited_too_long_is_dropped_and_counted_and_the_rest_is_not() {
     });
     assert_eq!(expired(&queue), 30);
     assert_eq!(numbers(&queue, 20), (10..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn segments_that_are_too_old_go_at_once_and_one_that_is_not_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let mut settings = settings(&root);
+    settings.max_age = Some(Duration::from_secs(100));
+    settings.segment_bytes = 1;
+    let clock = Clock::of(&mut settings, 1_700_000_000 * SECOND);
+    let mut store = Store::open(settings).unwrap();
+    let append = |store: &mut Store| {
+        let record = Record {
+            signal: 0,
+            items: 3,
+            stamp: store.clock.stamp(),
+            body: body(0, 100),
+        };
+        store.append(&[record]).unwrap();
+        clock.run.fetch_add(10 * SECOND, Ordering::AcqRel);
+    };
+    for _ in 0..3 {
+        append(&mut store);
+    }
+    clock.run.store(110 * SECOND, Ordering::Release);
+    store.expire().unwrap();
+    assert_eq!(store.live().of(0).records, 2, "those of 0 s are gone");
+    assert_eq!(store.news.gone.len(), 1);
+    clock.run.store(121 * SECOND, Ordering::Release);
+    store.expire().unwrap();
+    assert_eq!(store.live().of(0).records, 0);
+    let (reason, signal, count) = store.news.dropped[0];
+    assert_eq!((reason, signal, count.items), (DropReason::Expired, 0, 3));
+    assert_eq!(store.news.dropped.len(), 3);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod age;
 mod faults;
+mod store;
 
 use std::time::Duration;
 
