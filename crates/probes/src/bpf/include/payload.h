@@ -314,9 +314,16 @@ __noinline int submit_message(struct scratch *s, struct follow *f, __u32 limit)
 		return OUTCOME_STATE_FULL;
 	r = &s->reader;
 	read_beginning(s, f, limit);
-	for (__u32 i = 0; i < PIECES_MAX; i++)
-		if (!split_at_head(s, f) && !continue_head(s, f))
+	for (__u32 i = 0; i < PIECES_MAX; i++) {
+		int more = split_at_head(s, f);
+
+		if (!more)
+			more = continue_head(s, f);
+		/* Kernel 6.1 refuses a loop that goes on right behind a call (a back-edge to it). */
+		asm volatile("" : "+r"(more));
+		if (!more)
 			break;
+	}
 	if (limit && !r->filled)
 		COUNT(copy_faults);
 	s->message.payload_length = r->filled;
