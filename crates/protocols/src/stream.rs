@@ -451,7 +451,8 @@ mod tests {
 
     #[test]
     fn of_gaps_before_too_many_messages_no_more_are_given_up_than_must_be() {
-        let mut stream = Stream::starting_at(0);
+        let mut stream = Stream::default();
+        stream.expect(0);
         let mut text = String::new();
         for at in 0..=MAX_PENDING as u64 {
             let accepted = stream.accept(chunk(2 * at + 1, b"x"));
@@ -478,7 +479,8 @@ mod tests {
     #[test]
     fn of_two_messages_that_wait_at_one_place_the_longer_one_is_kept() {
         for held in [[&b"def"[..], b"d"], [b"d", b"def"]] {
-            let mut stream = Stream::starting_at(0);
+            let mut stream = Stream::default();
+            stream.expect(0);
             for bytes in held {
                 stream.accept(chunk(3, bytes));
                 assert!(stream.cost() > CHUNK_OVERHEAD, "what waits is held");
@@ -493,7 +495,8 @@ mod tests {
 
     #[test]
     fn one_give_up_is_for_one_gap() {
-        let mut stream = Stream::starting_at(0);
+        let mut stream = Stream::default();
+        stream.expect(0);
         let mut text = String::new();
         for position in [5, 8] {
             let accepted = stream.accept(chunk(position, b"x"));
