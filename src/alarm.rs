@@ -13,13 +13,13 @@ pub fn arm() {
     INSTALLED.call_once(|| {
         let say = panic::take_hook();
         panic::set_hook(Box::new(move |panicked| {
-            say(panicked);
             let thread = thread::current();
             let name = thread.name().unwrap_or("without a name").to_owned();
             RAISED
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .get_or_insert(name);
+            say(panicked);
         }));
     });
 }

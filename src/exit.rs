@@ -1,8 +1,10 @@
 //! Exit codes, and how an error becomes one.
 
 use std::fmt;
-use std::io::Write;
+use std::io;
 use std::process::ExitCode;
+
+use crate::standard_error::say;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,15 +78,17 @@ pub fn report(error: &anyhow::Error) -> Exit {
         .map_or(Exit::Failed, |failure| failure.exit)
 }
 
+/// The same, but for a reader that has gone, which is no failure of ours.
+pub fn unless_gone(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error),
+    })
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-/// One line to standard error. A closed standard error is nobody to tell.
-pub fn say(line: fmt::Arguments<'_>) {
-    let mut stderr = std::io::stderr().lock();
-    drop(writeln!(stderr, "{line}"));
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }

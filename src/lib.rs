@@ -25,3 +25,4 @@ pub mod selection;
 pub mod selectors;
 pub mod settings;
 pub mod sink;
+pub mod standard_error;

@@ -23,8 +23,10 @@ fn main() -> ExitCode {
         }
     };
     spandrel::logging::start();
-    match spandrel::commands::execute(cli.command) {
-        Ok(exit) => exit.into(),
-        Err(error) => report(&error).into(),
-    }
+    let exit = match spandrel::commands::execute(cli.command) {
+        Ok(exit) => exit,
+        Err(error) => report(&error),
+    };
+    spandrel::standard_error::finish();
+    exit.into()
 }

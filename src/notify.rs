@@ -6,7 +6,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use crate::exit::say;
+use crate::standard_error::say;
 
 /// Says `ready`, with what follows it on the line.
 pub fn ready(detail: &str) {

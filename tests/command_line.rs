@@ -493,6 +493,37 @@ fn a_reader_that_leaves_early_is_no_failure() {
 }
 
 #[test]
+fn a_reader_of_check_that_has_gone_changes_nothing_of_its_answer() {
+    for format in ["text", "json"] {
+        let arguments = ["check", "--output", format];
+        let answer = run(&arguments).status.code();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(&arguments).stdout(writer).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), answer, "{format}: {said}");
+        assert_eq!(said, "", "{format}");
+    }
+}
+
+#[test]
+fn only_a_command_that_exports_warns_that_nothing_is_exported() {
+    let (_directory, path) = file("file_format: \"1.1\"\n");
+    let recording = recording();
+    let warns = |arguments: &[&str]| {
+        let output = run(arguments);
+        text(&output.stderr).contains("nothing is exported")
+    };
+    assert!(warns(&["replay", &recording, "--config", &path]));
+    assert!(warns(&["config", "validate", &path]));
+    let printed = ["replay", &recording, "--config", &path, "--output", "text"];
+    assert!(!warns(&printed));
+    assert!(!warns(&["trace", "--config", &path, "--duration", "1ms"]));
+    let own = std::process::id().to_string();
+    assert!(!warns(&["explain", &own, "--config", &path]));
+}
+
+#[test]
 fn check_gives_findings_as_json_whoever_asks() {
     let output = run(&["check", "--output", "json"]);
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();

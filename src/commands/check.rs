@@ -6,14 +6,15 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::json;
 use spandrel_container_runtime::Names;
 use spandrel_exporter::Exporter;
 use spandrel_probes::{Capture, CaptureError, CaptureSettings};
 
-use super::load;
+use super::{Exports, load};
 use crate::cli::{Check, Report};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, unless_gone};
 use crate::settings;
 
 /// One line of the report.
@@ -45,7 +46,7 @@ impl State {
 
 /// Looks at the machine, attaches for a moment, and asks each backend of the configuration.
 pub(super) fn execute(arguments: &Check) -> anyhow::Result<Exit> {
-    let config = load(arguments.config.as_deref())?.config;
+    let config = load(arguments.config.as_deref(), Exports::Yes)?.config;
     let mut lines = machine();
     let captures = capture(settings::capture(&config)?, &mut lines);
     if let Some(settings) = settings::containers(&config) {
@@ -56,10 +57,12 @@ pub(super) fn execute(arguments: &Check) -> anyhow::Result<Exit> {
     } else {
         true
     };
-    match arguments.output {
-        Report::Text => write_text(&lines)?,
-        Report::Json => write_json(&lines)?,
-    }
+    // A reader that has gone changes nothing of what was found.
+    unless_gone(match arguments.output {
+        Report::Text => write_text(&lines),
+        Report::Json => write_json(&lines),
+    })
+    .context("cannot write the report to standard output")?;
     Ok(match (captures, exports) {
         (false, _) => Exit::Machine,
         (true, false) => Exit::Failed,
@@ -234,7 +237,7 @@ fn write_text(lines: &[Line]) -> io::Result<()> {
     stdout.flush()
 }
 
-fn write_json(lines: &[Line]) -> anyhow::Result<()> {
+fn write_json(lines: &[Line]) -> io::Result<()> {
     let lines: Vec<_> = lines
         .iter()
         .map(|line| {
@@ -247,11 +250,7 @@ fn write_json(lines: &[Line]) -> anyhow::Result<()> {
             })
         })
         .collect();
-    writeln!(io::stdout(), "{}", json!({ "findings": lines })).map_err(|error| {
-        Failure {
-            exit: Exit::Failed,
-            message: error.to_string(),
-        }
-        .into()
-    })
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{}", json!({ "findings": lines }))?;
+    stdout.flush()
 }

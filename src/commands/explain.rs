@@ -10,7 +10,7 @@ use spandrel_container_runtime::Names;
 use spandrel_model::{ProcessKey, Resource};
 use spandrel_probes::{CaptureSettings, URING, URING_RECEIVES, URING_SENDS};
 
-use super::load;
+use super::{Exports, load};
 use crate::agent;
 use crate::cli::Explain;
 use crate::exit::{Exit, Failure};
@@ -23,7 +23,7 @@ const TLS_LIBRARIES: [&str; 4] = ["libssl.so", "libgnutls.so", "libnss3.so", "li
 
 /// Prints what is known of the process and what follows from it.
 pub(super) fn execute(arguments: &Explain) -> anyhow::Result<Exit> {
-    let config = load(arguments.config.as_deref())?.config;
+    let config = load(arguments.config.as_deref(), Exports::No)?.config;
     let pid = arguments.pid;
     let mut identities = settings::identities(&config, false);
     if let Some(containers) = settings::containers(&config) {

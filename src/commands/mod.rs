@@ -11,7 +11,7 @@ mod trace;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,13 +23,14 @@ use spandrel_protocols::Tracker;
 
 use crate::agent::{self, Attached, Life};
 use crate::cli::{Command, Files, Output};
-use crate::exit::{Exit, Failure, say};
+use crate::exit::{Exit, Failure};
 use crate::kubernetes::{Hold, Kubernetes, Outcomes};
 use crate::pipeline::Pipeline;
 use crate::recorder::Recorder;
 use crate::sink::{
     Deadline, Lines, OtlpSink, Patience, RequestJsonLines, Sink, TextConsole, TextTable,
 };
+use crate::standard_error::{has_colours, say};
 use crate::{logging, settings};
 use sources::Sources;
 
@@ -70,8 +71,15 @@ fn ignored_variables(names: impl Iterator<Item = String>) -> Option<String> {
     Some(ignored.join(", ") + &more)
 }
 
+/// Whether a command sends spans to where the configuration says, and not to standard output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Exports {
+    Yes,
+    No,
+}
+
 /// The configuration of a file, or that of the environment; warnings go to standard error.
-fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
+fn load(file: Option<&Path>, exports: Exports) -> anyhow::Result<Loaded> {
     let asked = RefCell::new(BTreeSet::new());
     let environment = |name: &str| {
         asked.borrow_mut().insert(name.to_owned());
@@ -99,7 +107,8 @@ fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
     for warning in spandrel_config::misspelt(given.filter(|name| !asked.borrow().contains(name))) {
         say(format_args!("{warning}"));
     }
-    for warning in &loaded.warnings {
+    let warnings = loaded.warnings.iter();
+    for warning in warnings.filter(|it| exports == Exports::Yes || !it.is_about_exports()) {
         say(format_args!("{warning}"));
     }
     logging::set_level(settings::log_level(&loaded.config));
@@ -127,9 +136,9 @@ fn stdout(live: Option<Deadline>, ledger: &Arc<Ledger>) -> anyhow::Result<Lines>
 }
 
 fn table(live: Option<Deadline>, ledger: &Arc<Ledger>) -> anyhow::Result<TextTable> {
-    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = stdout(live, ledger)?;
-    Ok(TextTable::new(lines, Arc::clone(ledger), colour))
+    let colours = has_colours(&io::stdout());
+    Ok(TextTable::new(lines, Arc::clone(ledger), colours))
 }
 
 /// The sink that a configuration describes, around the one that exports.

@@ -12,17 +12,22 @@ use spandrel_model::Ledger;
 use spandrel_model::recording::{RecordedIdentity, RecordedPod, Recording};
 use spandrel_protocols::Tracker;
 
-use super::{close_ledger, exporting, has_nothing_to_do, load, printer};
+use super::{Exports, close_ledger, exporting, has_nothing_to_do, load, printer};
 use crate::cli::Replay;
-use crate::exit::{Exit, Failure, say};
+use crate::exit::{Exit, Failure};
 use crate::pipeline::{NoSteering, Pipeline};
 use crate::settings;
 use crate::sink::{OtlpSink, Sink};
+use crate::standard_error::say;
 
 /// Reads, sorts and runs the recording.
 pub(super) fn execute(arguments: &Replay) -> anyhow::Result<Exit> {
     let file = &arguments.recording;
-    let config = load(arguments.config.as_deref())?.config;
+    let exports = match arguments.output {
+        None => Exports::Yes,
+        Some(_) => Exports::No,
+    };
+    let config = load(arguments.config.as_deref(), exports)?.config;
     if has_nothing_to_do(&config) {
         return Ok(Exit::Done);
     }

@@ -7,7 +7,7 @@ use spandrel_exporter::self_telemetry::SelfTelemetry;
 use spandrel_model::Ledger;
 
 use super::sources::Sources;
-use super::{capture_into, close_ledger, exporting, has_nothing_to_do, load};
+use super::{Exports, capture_into, close_ledger, exporting, has_nothing_to_do, load};
 use crate::agent::{self, Life, Stop};
 use crate::cli::Run;
 use crate::exit::Exit;
@@ -17,7 +17,7 @@ use crate::sink::OtlpSink;
 /// Captures and exports until a signal; drains within the configured time.
 pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
     let stop = Stop::on_signals()?;
-    let config = load(arguments.config.as_deref())?.config;
+    let config = load(arguments.config.as_deref(), Exports::Yes)?.config;
     if has_nothing_to_do(&config) {
         return Ok(Exit::Done);
     }

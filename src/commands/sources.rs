@@ -9,7 +9,7 @@ use spandrel_exporter::self_telemetry::catalogue::{Entry, Kind};
 
 use super::{Watching, say_counts};
 use crate::identity::{Identities, Reads};
-use crate::{kubernetes, settings};
+use crate::{kubernetes, settings, standard_error};
 
 const OUTCOME: &str = "spandrel.container_runtime.outcome";
 const QUESTIONS: Entry = Entry {
@@ -27,6 +27,14 @@ const READS: Entry = Entry {
     unit: "{read}",
     attributes: &[READ],
     description: "Looks at processes in /proc, by how they ended; `unanswered` counts what was told without waiting longer for one.",
+};
+
+const LOST_LINES: Entry = Entry {
+    name: "spandrel.log.lost",
+    kind: Kind::Counter,
+    unit: "{line}",
+    attributes: &[],
+    description: "Lines of the log that were lost because nobody read standard error.",
 };
 
 /// What the configuration, and the machine, allow of all of them.
@@ -55,6 +63,7 @@ impl Sources {
                 watching.kubernetes.peer_outcomes().as_ref(),
             );
         }
+        own.observe_counts(&LOST_LINES, |tell| tell(standard_error::lost(), &[]));
         let reads = self.identities.reads();
         own.observe_counts(&READS, move |tell| {
             for (outcome, count) in reads.snapshot() {
@@ -96,7 +105,7 @@ mod tests {
     #[test]
     fn the_documentation_has_these_metrics_as_they_are() {
         let text = include_str!("../../docs/self-telemetry.md");
-        for row in [QUESTIONS.row(), READS.row()] {
+        for row in [QUESTIONS.row(), READS.row(), LOST_LINES.row()] {
             assert!(
                 text.lines().any(|line| line == row),
                 "it should have:\n{row}"

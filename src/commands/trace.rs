@@ -5,7 +5,7 @@ use std::sync::Arc;
 use spandrel_model::Ledger;
 
 use super::sources::Sources;
-use super::{capture_into, close_ledger, has_nothing_to_do, load, printer};
+use super::{Exports, capture_into, close_ledger, has_nothing_to_do, load, printer};
 use crate::agent::{self, Life, Stop};
 use crate::cli::Trace;
 use crate::exit::Exit;
@@ -14,7 +14,7 @@ use crate::settings;
 /// Captures what the selection names until a signal or the end of `--duration`.
 pub(super) fn execute(arguments: Trace) -> anyhow::Result<Exit> {
     let stop = Stop::on_signals()?;
-    let mut config = load(arguments.config.as_deref())?.config;
+    let mut config = load(arguments.config.as_deref(), Exports::No)?.config;
     if has_nothing_to_do(&config) {
         return Ok(Exit::Done);
     }

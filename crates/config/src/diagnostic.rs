@@ -6,6 +6,9 @@ const MAX_PRINTED: usize = 100;
 /// Source lines longer than this are cut around the caret.
 const MAX_SOURCE_COLUMNS: usize = 120;
 
+pub(crate) const NOTHING_IS_EXPORTED: &str =
+    "nothing is exported: no span processor and no metric reader";
+
 /// Whether a diagnostic stops the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -67,6 +70,11 @@ struct SourceLine {
 }
 
 impl Diagnostic {
+    /// Whether it only concerns whoever exports: a command that prints does without.
+    pub fn is_about_exports(&self) -> bool {
+        self.message == NOTHING_IS_EXPORTED
+    }
+
     /// An error without a place.
     pub(crate) fn error(origin: &str, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, origin, message.into())

@@ -2,7 +2,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::diagnostic::Findings;
+use crate::diagnostic::{Findings, NOTHING_IS_EXPORTED};
 use crate::list;
 use crate::node::{Node, Value};
 use crate::settings::{
@@ -51,7 +51,7 @@ pub(crate) fn extract(root: &Node, to: &mut Findings) -> Config {
         && !config.disabled
         && !to.has_errors()
     {
-        let found = to.warning("nothing is exported: no span processor and no metric reader");
+        let found = to.warning(NOTHING_IS_EXPORTED);
         to.push(
             found
                 .at(root.at)
