@@ -493,6 +493,35 @@ fn a_reader_that_leaves_early_is_no_failure() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_a_failure_that_says_why() {
+    let (_file, to_file) = file(
+        "file_format: \"1.1\"\ntracer_provider:\n  processors:\n    - batch:\n        exporter:\n          \
+         otlp_file/development: {output_stream: \"file:///dev/full\"}\n",
+    );
+    let (_console, to_console) = file(to_console("otlp-json", true));
+    let recording = recording();
+    for (arguments, what) in [
+        (["--output", "text"], "standard output"),
+        (["--output", "json"], "standard output"),
+        (["--output", "otlp-json"], "standard output"),
+        (["--config", &to_console], "standard output"),
+        (["--config", &to_file], "`file:///dev/full`"),
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = command(&["replay", &recording])
+            .args(arguments)
+            .stdout(full)
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("No space left on device"), "{said}");
+        let last = said.lines().last().unwrap();
+        assert!(last.contains(what), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
 fn a_reader_of_check_that_has_gone_changes_nothing_of_its_answer() {
     for format in ["text", "json"] {
         let arguments = ["check", "--output", format];
@@ -521,6 +550,18 @@ fn only_a_command_that_exports_warns_that_nothing_is_exported() {
     assert!(!warns(&["trace", "--config", &path, "--duration", "1ms"]));
     let own = std::process::id().to_string();
     assert!(!warns(&["explain", &own, "--config", &path]));
+}
+
+#[test]
+fn the_log_has_no_colours_where_nobody_would_see_them() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command(&["replay", &recording(), "--output", "otlp-json"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert!(said.contains(" WARN "), "{said}");
+    assert!(!said.contains('\x1b'), "{said}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use spandrel_exporter::reason::SHUTDOWN_DEADLINE;
 use spandrel_model::Ledger;
 
 use super::Deadline;
+use super::first_error::unwritable;
 
 /// Bytes that wait for the reader at most.
 const MAX_WAITING: usize = 8 << 20;
@@ -130,8 +131,8 @@ impl Lines {
                 self.shared.changed.notify_all();
             }
         }
-        match state.failed.as_ref().map(io::Error::kind) {
-            Some(kind) => Err(io::Error::new(kind, "standard output cannot be written")),
+        match &state.failed {
+            Some(error) => Err(unwritable(error.kind(), &error.to_string())),
             None => Ok(()),
         }
     }

@@ -1,6 +1,7 @@
 //! Where finished spans go: a terminal, a file of lines, or OTLP destinations.
 
 mod deadline;
+mod first_error;
 mod lines;
 mod otlp;
 mod request_json;

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use spandrel_exporter::metrics::{Aggregator, AggregatorSettings, OverflowReport};
-use spandrel_exporter::reason::SHUTDOWN_DEADLINE;
+use spandrel_exporter::reason::{SHUTDOWN_DEADLINE, WRITE_FAILED};
 use spandrel_exporter::{Exporter, ExporterSettings, Observed, Target, Timings};
 use spandrel_model::ledger::{Account, DestinationAccounts};
 use spandrel_model::{KernelTime, Ledger, Measured, Resource, UnixTime};
 use spandrel_sampling::{Decision, SamplingSettings, SpanSampler};
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use super::first_error::FirstError;
 use super::{Deadline, Sink};
 
 /// What the sink is told.
@@ -53,7 +54,8 @@ pub struct OtlpSink {
     deadline: Deadline,
     timed: bool,
     /// The destinations that are streams: a reader that stands still is told of.
-    streams: Vec<Arc<DestinationAccounts>>,
+    streams: Vec<(String, Arc<DestinationAccounts>)>,
+    console: FirstError,
     runtime: Arc<ExportRuntime>,
 }
 
@@ -78,13 +80,20 @@ impl Drop for ExportRuntime {
     }
 }
 
+fn watched(target: Target, console: &FirstError) -> Target {
+    match target {
+        Target::Console(stream, format) => Target::Console(console.watch(stream), format),
+        other => other,
+    }
+}
+
 fn is_stream(target: Option<&Target>) -> bool {
     matches!(target, Some(Target::Console(..) | Target::File(_)))
 }
 
 impl OtlpSink {
     /// Starts the exporter.
-    pub fn start(settings: OtlpSinkSettings, ledger: &Arc<Ledger>) -> anyhow::Result<Self> {
+    pub fn start(mut settings: OtlpSinkSettings, ledger: &Arc<Ledger>) -> anyhow::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("export")
@@ -94,8 +103,14 @@ impl OtlpSink {
         let destinations = settings.exporter.destinations.iter();
         let streams = destinations
             .filter(|to| is_stream(to.traces.as_ref()) || is_stream(to.metrics.as_ref()))
-            .map(|to| ledger.destination(&to.name))
+            .map(|to| (to.name.clone(), ledger.destination(&to.name)))
             .collect();
+        let console = FirstError::default();
+        for to in &mut settings.exporter.destinations {
+            for target in [&mut to.traces, &mut to.metrics] {
+                *target = target.take().map(|it| watched(it, &console));
+            }
+        }
         let exporter = Exporter::start(settings.exporter, Arc::clone(ledger), runtime.handle())?;
         Ok(Self {
             exporter: Some(exporter),
@@ -113,6 +128,7 @@ impl OtlpSink {
             deadline: Deadline::new(settings.shutdown_timeout),
             timed: settings.timed,
             streams,
+            console,
             runtime: Arc::new(ExportRuntime {
                 handle: runtime.handle().clone(),
                 owned: Some(runtime),
@@ -162,16 +178,26 @@ impl OtlpSink {
         }
     }
 
-    /// A stream is read by somebody on this machine: one that stands still is a failure of this run.
+    /// A stream is on this machine: one that stands still or cannot be written is a failure of this run.
     fn streams_end(&self) -> io::Result<()> {
-        let unwritten = |account: &Account| {
+        self.console.check()?;
+        let of = |account: &Account, reason| {
             let dropped = account.snapshot().dropped;
-            dropped.get(SHUTDOWN_DEADLINE).copied().unwrap_or(0)
+            dropped.get(reason).copied().unwrap_or(0)
         };
+        let lost_for = |to: &DestinationAccounts, reason| {
+            of(&to.spans, reason) + of(&to.metric_points, reason)
+        };
+        for (name, to) in &self.streams {
+            let lost = lost_for(to, WRITE_FAILED);
+            if lost > 0 {
+                return Err(io::Error::other(format!(
+                    "`{name}` could not be written, as the log says: {lost} spans and metric points are lost"
+                )));
+            }
+        }
         let streams = self.streams.iter();
-        let lost: u64 = streams
-            .map(|to| unwritten(&to.spans) + unwritten(&to.metric_points))
-            .sum();
+        let lost: u64 = streams.map(|(_, to)| lost_for(to, SHUTDOWN_DEADLINE)).sum();
         if lost == 0 {
             return Ok(());
         }
@@ -229,7 +255,7 @@ impl Sink for OtlpSink {
         {
             exporter.tick(Instant::now());
         }
-        Ok(())
+        self.console.check()
     }
 
     fn finish(&mut self, unix: UnixTime) -> io::Result<()> {
