@@ -137,7 +137,7 @@ pub fn capture(
     let counters = capture.stop();
     let ended = join(worker, life.shutdown_timeout, LEFT_BEHIND);
     account(life.ledger, &counters);
-    let result = lived.and(ended);
+    let result = lived.and(ended).and_then(|()| all_lived());
     let died = result.as_ref().err().and_then(|error| error.downcast_ref());
     if let Some(Died { reason, .. }) = died {
         life.ledger.drop_rest(reason);
@@ -145,14 +145,20 @@ pub fn capture(
     result
 }
 
+/// An error if a thread has panicked, also while the agent ended.
+pub fn all_lived() -> anyhow::Result<()> {
+    match alarm::raised() {
+        Some(name) => Err(Died::panicked(&name).into()),
+        None => Ok(()),
+    }
+}
+
 /// Waits for the end of `life`, or for a thread that dies.
 fn live(life: &Life<'_>, worker: &Worker, counters: impl Fn() -> Counters) -> anyhow::Result<()> {
     let deadline = life.duration.map(|duration| Instant::now() + duration);
     let mut ticks = 0_u32;
     while !life.stop.requested() {
-        if let Some(name) = alarm::raised() {
-            return Err(Died::panicked(&name).into());
-        }
+        all_lived()?;
         if worker.is_finished() && !life.stop.requested() {
             return Err(Died::ended().into());
         }

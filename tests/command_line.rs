@@ -723,6 +723,10 @@ fn a_file_that_switches_all_off_leaves_no_command_anything_to_do() {
                 "{said}"
             );
         }
+        let own = std::process::id().to_string();
+        let said = accepted(&["explain", &own, "--config", &config]);
+        let answer = format!("process {own} is not seen: {why}");
+        assert!(said.starts_with(&answer), "{said}");
     }
 }
 

@@ -10,7 +10,7 @@ use spandrel_container_runtime::Names;
 use spandrel_model::{ProcessKey, Resource};
 use spandrel_probes::{CaptureSettings, URING, URING_RECEIVES, URING_SENDS};
 
-use super::{Exports, load};
+use super::{Exports, load, why_nothing};
 use crate::agent;
 use crate::cli::Explain;
 use crate::exit::{Exit, Failure};
@@ -46,13 +46,16 @@ pub(super) fn execute(arguments: &Explain) -> anyhow::Result<Exit> {
     let decision = selectors.decide(&candidate, None);
 
     let mut out = io::stdout().lock();
+    let nothing = why_nothing(&config);
     let seen = match decision.verdict {
+        _ if nothing.is_some() => "is not seen",
         Verdict::Allow => "is seen",
         Verdict::Deny => "is not seen",
         Verdict::ByPort => "is seen on some connections and not on others",
         Verdict::Wait => "is seen or not by its pod, which only a running agent knows",
     };
-    writeln!(out, "process {pid} {seen}: {}", decision.reason)?;
+    let reason = nothing.unwrap_or(&decision.reason);
+    writeln!(out, "process {pid} {seen}: {reason}")?;
     if pid == std::process::id() {
         writeln!(out, "  it is this program, which never looks at itself")?;
     }

@@ -31,19 +31,22 @@ use crate::sink::{
     Deadline, Lines, OtlpSink, Patience, RequestJsonLines, Sink, TextConsole, TextTable,
 };
 use crate::standard_error::{has_colours, say};
-use crate::{logging, settings};
+use crate::{alarm, logging, settings};
 use sources::Sources;
 
 /// Carries a command out.
 pub fn execute(command: Command) -> anyhow::Result<Exit> {
-    match command.without_empty_file() {
+    alarm::arm();
+    let exit = match command.without_empty_file() {
         Command::Run(arguments) => run::execute(arguments),
         Command::Trace(arguments) => trace::execute(arguments),
         Command::Replay(arguments) => replay::execute(&arguments),
         Command::Check(arguments) => check::execute(&arguments),
         Command::Explain(arguments) => explain::execute(&arguments),
         Command::Config(arguments) => config::execute(arguments),
-    }
+    }?;
+    // Threads go on while a command ends.
+    agent::all_lived().map(|()| exit)
 }
 
 /// Most variables that a warning names.
@@ -117,15 +120,22 @@ fn load(file: Option<&Path>, exports: Exports) -> anyhow::Result<Loaded> {
 
 /// Says so where the configuration leaves nothing to do.
 fn has_nothing_to_do(config: &Config) -> bool {
-    let why = if config.disabled {
-        "disabled: true is set"
+    let why = why_nothing(config);
+    if let Some(why) = why {
+        say(format_args!("{why}: nothing to do"));
+    }
+    why.is_some()
+}
+
+/// Why a configuration lets no process be seen, if it does.
+fn why_nothing(config: &Config) -> Option<&'static str> {
+    if config.disabled {
+        Some("disabled: true is set")
     } else if !config.http.enabled {
-        "protocols.http.enabled is false and HTTP is the only protocol"
+        Some("protocols.http.enabled is false and HTTP is the only protocol")
     } else {
-        return false;
-    };
-    say(format_args!("{why}: nothing to do"));
-    true
+        None
+    }
 }
 
 /// A `live` one waits for no reader, and at the end until the deadline.
