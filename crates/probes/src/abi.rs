@@ -85,6 +85,8 @@ layouts! {
     GoroutineLayout = "goroutine_layout" { g: i32, goid: u32 }
     /// What is decided about a process.
     ProcessRule = "process_rule" { verdict: u32, seen: u32, goroutines: GoroutineLayout, since: u64 }
+    /// A process that nothing is decided about.
+    ProcessAsked = "process_asked" { time: u64, process_started: u64, cgroup: u64, tgid: u32, executed: u32 }
     /// What is decided about a connection.
     Decision = "decision" { policy: u32, copy_bytes: u32 }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle, RingBufferBuilder};
 
+use crate::asked::Asks;
 use crate::batch::Batch;
 use crate::control::{Control, Epochs, Maps};
 use crate::counters::Counters;
@@ -34,6 +35,7 @@ pub struct Capture {
 #[derive(Debug)]
 pub(crate) struct Shared {
     maps: Arc<Maps>,
+    asked: MapHandle,
     /// The counters at the end of capture, when every message that they count had been taken.
     last: OnceLock<Counters>,
     pub(crate) stop: AtomicBool,
@@ -121,6 +123,13 @@ impl Capture {
         &self.status
     }
 
+    /// What the kernel side asks: whoever takes it has it alone.
+    pub fn asks(&self) -> Result<Asks, CaptureError> {
+        let handle = MapHandle::try_from(&self.shared.asked);
+        let handle = handle.map_err(|error| CaptureError::kernel("share a map", error))?;
+        Ok(Asks(handle))
+    }
+
     /// The handle for decisions.
     pub fn control(&self) -> Control {
         Control::new(Arc::clone(&self.shared.maps))
@@ -203,6 +212,7 @@ fn prepare<'obj>(
             epochs: Epochs::default(),
             rules: Mutex::default(),
         }),
+        asked: handle(&maps.asked)?,
         last: OnceLock::new(),
         stop: false.into(),
         abandon: false.into(),

@@ -55,7 +55,7 @@ impl Place {
 }
 
 /// A record that is at least as long as its struct.
-struct Record<'a>(&'a [u8]);
+pub(crate) struct Record<'a>(pub(crate) &'a [u8]);
 
 impl Record<'_> {
     fn bytes<const N: usize>(&self, offset: usize) -> [u8; N] {
@@ -66,11 +66,11 @@ impl Record<'_> {
         out
     }
 
-    fn u64(&self, offset: usize) -> u64 {
+    pub(crate) fn u64(&self, offset: usize) -> u64 {
         u64::from_ne_bytes(self.bytes(offset))
     }
 
-    fn u32(&self, offset: usize) -> u32 {
+    pub(crate) fn u32(&self, offset: usize) -> u32 {
         u32::from_ne_bytes(self.bytes(offset))
     }
 
@@ -95,6 +95,7 @@ macro_rules! at {
         $record.$read(std::mem::offset_of!(abi::$kind, $member))
     };
 }
+pub(crate) use at;
 
 /// Decodes one record; a message's bytes are appended to `arena`. `sequence` is asked for the number of a
 /// record of this CPU once the record is known to be good.

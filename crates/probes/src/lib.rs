@@ -5,6 +5,7 @@
 //! What is in the kernel, and what each program is for: `docs/probes.md`.
 
 mod abi;
+mod asked;
 mod batch;
 mod capture;
 pub mod cgroup;
@@ -24,6 +25,7 @@ mod ring;
 mod settings;
 mod skeleton;
 
+pub use asked::{Asked, Asks};
 pub use batch::Batch;
 pub use capture::Capture;
 pub use control::{Control, ControlError, GoroutineLayout, Verdict};

@@ -7,7 +7,7 @@ mod observed;
 use observed::{Running, Seen, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
 use spandrel_model::{ConnectionClosed, ConnectionId, Event, Origin, Role};
-use spandrel_probes::BackendChoice;
+use spandrel_probes::{BackendChoice, Verdict};
 
 fn closed(seen: &Seen, id: ConnectionId) -> &ConnectionClosed {
     let mut found = seen.events.iter().filter_map(|event| match event {
@@ -203,5 +203,46 @@ fn a_unix_stream_whose_end_was_read_is_closed_at_both_ends() {
                 "{closed:?}"
             );
         }
+    }
+}
+
+#[test]
+fn a_process_is_asked_about_while_its_events_wait_and_not_once_it_is_decided_about() {
+    for (backend, decided) in backends()
+        .into_iter()
+        .flat_map(|it| [(it, false), (it, true)])
+    {
+        // Nobody receives anything before the end.
+        let running = Running::start(settings(backend));
+        let mut asks = running.capture.asks().unwrap();
+        let mut traffic = Traffic::start("existing", "");
+        traffic.until_ready();
+        let pid = traffic.child.id();
+        let mut about = || -> Vec<_> {
+            let asks = asks.by_ref();
+            asks.filter(|it| it.process.tgid == pid).collect()
+        };
+        let executed = about();
+        assert!(executed[0].executed, "{executed:?}");
+        if decided {
+            let control = running.control();
+            control.set_process(pid, Verdict::Allow).unwrap();
+        }
+        traffic.go();
+        let seen = running.finish(traffic);
+        let with_messages = about();
+        assert_eq!(
+            with_messages.is_empty(),
+            decided,
+            "{backend:?}: {with_messages:?}"
+        );
+        assert!(with_messages.iter().all(|it| !it.executed));
+        let started = seen.events.iter().find_map(|event| match event {
+            Event::ProcessStarted(it) if it.process.tgid == pid => Some(it),
+            _ => None,
+        });
+        let started = started.unwrap();
+        assert_eq!(started.stamp.time, executed[0].time, "{backend:?}");
+        assert_eq!(started.process, executed[0].process, "{backend:?}");
     }
 }

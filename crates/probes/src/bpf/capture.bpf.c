@@ -11,6 +11,7 @@
 #include "maps.h"
 #include "pid_namespace.h"
 #include "cgroup.h"
+#include "asked.h"
 #include "connection.h"
 #include "own.h"
 #include "reader.h"
@@ -40,3 +41,4 @@ struct event_opened_unix *layout_opened_unix;
 struct event_half_closed *layout_half_closed;
 struct event_closed *layout_closed;
 struct event_process_exited *layout_process_exited;
+struct process_asked *layout_process_asked;

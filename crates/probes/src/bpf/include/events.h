@@ -181,6 +181,15 @@ struct process_rule {
 	__u64 since;
 };
 
+/* Value of the queue `asked`. */
+struct process_asked {
+	__u64 time;
+	__u64 process_started;
+	__u64 cgroup;
+	__u32 tgid;
+	__u32 executed; /* a program, at that time */
+};
+
 /* Value of the map `decisions`, by connection: taken by the connection's next message. */
 struct decision {
 	__u32 policy;

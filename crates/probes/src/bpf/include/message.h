@@ -16,14 +16,20 @@ static __always_inline bool is_ours(const struct facts *facts, __u16 type)
 
 #define UNKNOWN_PERIOD 1000000000
 
-/* Each process has a budget of its own, anew each second: user space may decide late, or miss that a program began. */
-static __always_inline bool within_unknown_budget(struct process_rule *rule)
+/*
+ * Each process has a budget of its own, anew each second: user space may decide late, miss that a program began, or have
+ * decided what this table has forgotten since, so that it is asked each time.
+ */
+static __always_inline bool within_unknown_budget(struct process_rule *rule, __u32 tgid)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 now = bpf_ktime_get_ns();
 
 	if (now - rule->since >= UNKNOWN_PERIOD) {
 		rule->since = now;
 		rule->seen = 0;
+		if (tgid_of(task) == tgid)
+			ask_about(task, tgid, now, false);
 	}
 	if (rule->seen >= unknown_budget)
 		return false;
@@ -77,7 +83,7 @@ __noinline __u32 judge_process(struct connection *c, __u32 tgid, struct goroutin
 	}
 	if (!capture_unknown)
 		return OUTCOME_PROCESS_UNKNOWN;
-	return within_unknown_budget(rule) ? 0 : OUTCOME_UNKNOWN_BUDGET;
+	return within_unknown_budget(rule, tgid) ? 0 : OUTCOME_UNKNOWN_BUDGET;
 }
 
 /*
