@@ -16,7 +16,7 @@ use spandrel_model::{
     UnixTime,
 };
 use spandrel_probes::{
-    Batch, Capture, CaptureSettings, Control, Counters, GoroutineLayout, Verdict,
+    Asked, Batch, Capture, CaptureSettings, Control, Counters, GoroutineLayout, Verdict,
 };
 
 use crate::alarm;
@@ -31,6 +31,8 @@ const BATCHES: usize = 16;
 const TICK: Duration = Duration::from_millis(20);
 /// How often the kernel side's counters are read into the ledger, in ticks.
 const ACCOUNT_TICKS: u32 = 5;
+/// Questions that are answered between two batches at most.
+const MAX_ASKED: usize = 1024;
 /// The time that the pipeline has beyond its own deadline.
 const LEFT_BEHIND: Duration = Duration::from_secs(5);
 
@@ -126,9 +128,10 @@ pub fn capture(
 ) -> anyhow::Result<()> {
     let Attached { capture, receiver } = attached;
     let pipeline = build(capture.control())?;
+    let asks = capture.asks()?;
     let worker = thread::Builder::new().name("pipeline".to_owned()).spawn({
         let stop = life.stop.clone();
-        move || work(pipeline, receiver, &stop)
+        move || work(pipeline, receiver, asks, &stop)
     })?;
     let status = capture.status();
     notify::ready(&format!("backend={} ({})", status.backend, status.why));
@@ -234,8 +237,13 @@ impl fmt::Display for Died {
 impl std::error::Error for Died {}
 
 /// The pipeline's thread. After a panic what has been handed to the sink is still written and sent.
-fn work(mut pipeline: Pipeline, receiver: Receiver<Batch>, stop: &Stop) -> anyhow::Result<()> {
-    let consumed = AssertUnwindSafe(|| consume(&mut pipeline, &receiver, stop));
+fn work(
+    mut pipeline: Pipeline,
+    receiver: Receiver<Batch>,
+    asks: impl Iterator<Item = Asked>,
+    stop: &Stop,
+) -> anyhow::Result<()> {
+    let consumed = AssertUnwindSafe(|| consume(&mut pipeline, &receiver, asks, stop));
     match panic::catch_unwind(consumed) {
         Ok(()) => Ok(pipeline.finish()?),
         Err(panicked) => {
@@ -247,9 +255,18 @@ fn work(mut pipeline: Pipeline, receiver: Receiver<Batch>, stop: &Stop) -> anyho
 }
 
 /// Runs until the capture thread has ended and its last batch is through.
-fn consume(pipeline: &mut Pipeline, receiver: &Receiver<Batch>, stop: &Stop) {
+fn consume(
+    pipeline: &mut Pipeline,
+    receiver: &Receiver<Batch>,
+    mut asks: impl Iterator<Item = Asked>,
+    stop: &Stop,
+) {
     let mut ticked = KernelTime::default();
     for mut batch in receiver {
+        asks.by_ref()
+            .take(MAX_ASKED)
+            .for_each(|asked| pipeline.asked(&asked));
+        pipeline.hear();
         batch
             .events
             .iter_mut()

@@ -1,7 +1,7 @@
 //! The pipeline's thread, fed by hand.
 
-use std::io;
 use std::sync::Mutex;
+use std::{io, iter};
 
 use spandrel_model::{
     ConnectionOpened, Direction, Endpoint, Event, Lineage, Measured, Message, Origin, Resource,
@@ -134,7 +134,7 @@ fn a_request_that_waits_in_the_ring_still_gets_its_response() {
     let ledger = Arc::new(Ledger::default());
     let statuses = Statuses::default();
     let mut pipeline = pipeline(statuses.clone(), &ledger);
-    consume(&mut pipeline, &receiver, &Stop::default());
+    consume(&mut pipeline, &receiver, iter::empty(), &Stop::default());
     assert_eq!(*statuses.0.lock().unwrap(), [Some(204)]);
     assert_eq!(ledger.exchanges.snapshot().dropped.len(), 0);
 }
@@ -158,7 +158,7 @@ fn time_passes_without_an_event() {
     drop(sender);
     let ledger = Arc::new(Ledger::default());
     let mut pipeline = pipeline(Statuses::default(), &ledger);
-    consume(&mut pipeline, &receiver, &Stop::default());
+    consume(&mut pipeline, &receiver, iter::empty(), &Stop::default());
     let dropped = ledger.exchanges.snapshot().dropped;
     assert_eq!(dropped.get("exchange.no_request"), Some(&1), "{dropped:?}");
 }
@@ -174,7 +174,7 @@ fn a_capture_that_ends_unasked_ends_the_run() {
         shutdown_timeout: Duration::from_secs(1),
         ledger: &ledger,
     };
-    let worker = thread::spawn(move || work(pipeline, receiver, &stop));
+    let worker = thread::spawn(move || work(pipeline, receiver, iter::empty(), &stop));
     drop(sender);
     let error = live(&life, &worker, Counters::default).unwrap_err();
     assert!(error.to_string().contains("capture"), "{error}");

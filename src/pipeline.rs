@@ -13,7 +13,7 @@ use spandrel_model::{
     CapturePolicy, ClockOffset, ConnectionId, Event, KernelTime, Ledger, Measured, ProcessKey,
     Resource, UnixTime,
 };
-use spandrel_probes::GoroutineLayout;
+use spandrel_probes::{Asked, GoroutineLayout};
 use spandrel_protocols::{Output, Tracker};
 
 use crate::identity::{Identities, News, Whose};
@@ -68,6 +68,8 @@ pub struct Pipeline {
     hold: Option<Hold>,
     /// What processes have done that are not read yet.
     unread: Hold,
+    /// There were news since what waits for them was looked at last.
+    heard: bool,
 }
 
 impl Pipeline {
@@ -94,6 +96,7 @@ impl Pipeline {
             failure: None,
             hold: None,
             unread: Hold::new(READ_HOLD, READ_HOLD_BYTES),
+            heard: false,
         }
     }
 
@@ -179,6 +182,24 @@ impl Pipeline {
             self.tell_kernel(process, allow);
         }
         answer.left_out
+    }
+
+    /// The kernel side asks about a process, ahead of its events.
+    pub fn asked(&mut self, asked: &Asked) {
+        // It may have forgotten what it was told.
+        let heard = self.selection.heard(asked.process);
+        match heard.filter(|_| !asked.executed && !self.identities.is_ahead(asked.process)) {
+            Some(allow) => self.tell_kernel(asked.process, allow),
+            None => self.identities.ask_ahead(asked),
+        }
+    }
+
+    /// What was read meanwhile decides at once: the kernel side must not wait behind the events that wait here.
+    pub fn hear(&mut self) {
+        if self.identities.take_in_reads() == Some(true) {
+            self.take_in_news();
+            self.heard = true;
+        }
     }
 
     fn tell_kernel(&mut self, process: ProcessKey, allow: bool) {
@@ -282,7 +303,7 @@ impl Pipeline {
         let told = self.selection.told(&one, &mut self.identities);
         let left_out = match told {
             Told::Yes => None,
-            Told::No => Some("selection.denied"),
+            Told::No(reason) => Some(reason),
             Told::NotYet if last && self.identities.is_unread(process) => {
                 Some("selection.process_unread")
             }
@@ -351,9 +372,8 @@ impl Pipeline {
         let Some(news) = self.identities.take_in(unix) else {
             return;
         };
-        for read in self.identities.news() {
-            self.take_in_news(read);
-        }
+        let news = std::mem::take(&mut self.heard) || news;
+        self.take_in_news();
         if news || self.identities.is_search_due() {
             for (process, allow) in self.selection.look_again(&mut self.identities, unix) {
                 self.tell_kernel(process, allow);
@@ -379,17 +399,34 @@ impl Pipeline {
         unread.or_else(|| self.hold.as_mut().and_then(|hold| hold.overdue(now)))
     }
 
-    /// What was read of a process decides about it.
-    fn take_in_news(&mut self, read: News) {
-        match read {
-            News::Read(process) => {
-                // Nobody is left out here: it is the kernel side that is told.
-                _ = self.decide(process, 0, None);
-            }
-            News::Goroutines(process, layout) => {
-                if self.selection.is_captured(process) {
-                    self.steering.goroutines(process, Some(layout));
+    /// What was read of processes decides about them.
+    fn take_in_news(&mut self) {
+        for read in self.identities.news() {
+            match read {
+                News::Read(process) => {
+                    let at = self.unix_now();
+                    let read = self.selection.read(process, &mut self.identities, at);
+                    if let Some(allow) = read {
+                        self.tell_kernel(process, allow);
+                    }
                 }
+                News::Goroutines(process, layout) => {
+                    if self.selection.is_captured(process) {
+                        self.steering.goroutines(process, Some(layout));
+                    }
+                }
+                News::Ahead(process) => self.decide_ahead(process),
+            }
+        }
+    }
+
+    fn decide_ahead(&mut self, process: ProcessKey) {
+        if let Some((candidate, layout)) = self.identities.decide_ahead(process)
+            && let Some(allow) = self.selection.foresee(candidate)
+        {
+            self.steering.process(process, allow);
+            if allow {
+                self.steering.goroutines(process, layout);
             }
         }
     }

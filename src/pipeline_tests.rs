@@ -1,6 +1,8 @@
 //! What the kernel side is told, and what becomes of messages by it.
 
 use std::sync::Mutex;
+use std::thread;
+use std::time::Instant;
 
 use spandrel_model::recording::RecordedIdentity;
 use spandrel_model::{
@@ -33,12 +35,14 @@ impl Sink for Nowhere {
 
 /// Writes down what the kernel side is told of processes, and which connections have ended.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<bool>>>, Arc<Mutex<Vec<ConnectionId>>>);
+struct Told(
+    Arc<Mutex<Vec<(ProcessKey, bool)>>>,
+    Arc<Mutex<Vec<ConnectionId>>>,
+);
 
 impl Steering for Told {
     fn process(&mut self, process: ProcessKey, allow: bool) {
-        assert_eq!(process, PROCESS);
-        self.0.lock().unwrap().push(allow);
+        self.0.lock().unwrap().push((process, allow));
     }
     fn goroutines(&mut self, _: ProcessKey, _: Option<GoroutineLayout>) {}
     fn connection(&mut self, _: ConnectionId, _: CapturePolicy) {}
@@ -52,8 +56,8 @@ fn program(path: &str) -> RecordedIdentity {
     RecordedIdentity::of(PROCESS, vec![path])
 }
 
-fn started(time: u64) -> Event {
-    Event::ProcessStarted(ProcessStarted {
+fn start(time: u64) -> ProcessStarted {
+    ProcessStarted {
         stamp: Stamp {
             time: KernelTime(time),
             ..Stamp::default()
@@ -63,7 +67,7 @@ fn started(time: u64) -> Event {
         comm: "x".to_owned(),
         filename: None,
         cgroup: 0,
-    })
+    }
 }
 
 #[test]
@@ -94,7 +98,7 @@ fn the_kernel_side_hears_anew_of_each_program_that_a_process_executes_and_of_end
         ledger,
     );
     for time in 1..=3 {
-        pipeline.handle(&started(time));
+        pipeline.handle(&Event::ProcessStarted(start(time)));
     }
     pipeline.handle(&Event::ConnectionClosed(ConnectionClosed {
         stamp: Stamp::default(),
@@ -103,7 +107,8 @@ fn the_kernel_side_hears_anew_of_each_program_that_a_process_executes_and_of_end
         ingress_bytes: 0,
         egress_bytes: 0,
     }));
-    assert_eq!(*told.0.lock().unwrap(), [false, true, false]);
+    let heard = [false, true, false].map(|allow| (PROCESS, allow));
+    assert_eq!(*told.0.lock().unwrap(), heard);
     assert_eq!(*told.1.lock().unwrap(), [ConnectionId(7)]);
 }
 
@@ -189,4 +194,61 @@ fn what_a_process_has_done_waits_until_it_is_read_where_nothing_waits_for_pods()
     // Whether the exchange is told by now or at the end: by then the process is read.
     pipeline.finish().unwrap();
     assert_eq!(*programs.0.lock().unwrap(), [true]);
+}
+
+#[test]
+fn the_kernel_side_hears_of_a_process_before_its_events_are_read_and_again_when_it_asks() {
+    let identities = Identities::new(Settings {
+        beside: true,
+        ..Settings::default()
+    });
+    let process = identities.find(std::process::id()).unwrap();
+    let ledger = Arc::new(Ledger::default());
+    let told = Told::default();
+    let selectors = Selectors {
+        exclude: vec![Selector {
+            executable: Some(Pattern::new("*").unwrap()),
+            ..Selector::default()
+        }],
+        ..Selectors::default()
+    };
+    let mut pipeline = Pipeline::new(
+        Tracker::new(
+            spandrel_protocols::Settings::default(),
+            1,
+            Arc::clone(&ledger),
+        ),
+        identities,
+        Selection::new(selectors, 16),
+        Box::new(Nowhere),
+        Box::new(told.clone()),
+        ledger,
+    );
+    let hears = |pipeline: &mut Pipeline, count| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while told.0.lock().unwrap().len() < count {
+            assert!(Instant::now() < deadline, "the kernel side hears nothing");
+            pipeline.hear();
+            thread::yield_now();
+        }
+        assert_eq!(*told.0.lock().unwrap(), vec![(process, false); count]);
+    };
+    let mut asked = Asked {
+        process,
+        time: KernelTime(1),
+        executed: true,
+        cgroup: 0,
+    };
+    pipeline.asked(&asked);
+    hears(&mut pipeline, 1);
+    // It comes to the event, and decides by what it knows.
+    pipeline.handle(&Event::ProcessStarted(ProcessStarted {
+        process,
+        ..start(1)
+    }));
+    hears(&mut pipeline, 2);
+    // The kernel side has forgotten it.
+    asked.executed = false;
+    pipeline.asked(&asked);
+    hears(&mut pipeline, 3);
 }

@@ -31,6 +31,18 @@ struct Ruled {
     unread: bool,
     /// That was so before: messages were let through.
     was_unread: bool,
+    /// It was gone before that could be read: its rules if it might be anything.
+    gone: Option<Rules>,
+}
+
+impl Ruled {
+    /// Why it is left out at these ports.
+    fn denied(&self, ports: Option<&[u16]>) -> &'static str {
+        match &self.gone {
+            Some(rules) if rules.decide(ports) == Verdict::Wait => "selection.process_gone",
+            _ => "selection.denied",
+        }
+    }
 }
 
 /// An answer.
@@ -47,8 +59,8 @@ pub struct Answer {
 pub enum Told {
     /// It is.
     Yes,
-    /// It is not.
-    No,
+    /// It is not, for this reason.
+    No(&'static str),
     /// Nothing is known of its pod yet.
     NotYet,
 }
@@ -113,13 +125,13 @@ impl Selection {
         let left_out = match (self.ruled.get(&process), connection) {
             (Some(ruled), Some(connection)) => match ruled.verdict {
                 Verdict::Allow | Verdict::Wait => None,
-                Verdict::Deny => Some("selection.denied"),
+                Verdict::Deny => Some(ruled.denied(None)),
                 Verdict::ByPort => {
                     let ports = self.ports.get(&connection).map(|ports| &**ports);
                     match ruled.rules.decide(ports) {
                         // Captured, and told only when its pod is known.
                         Verdict::Allow | Verdict::Wait => None,
-                        Verdict::Deny => Some("selection.denied"),
+                        Verdict::Deny => Some(ruled.denied(ports)),
                         Verdict::ByPort => Some("selection.ports_unknown"),
                     }
                 }
@@ -130,6 +142,18 @@ impl Selection {
             left_out,
             tell_kernel,
         }
+    }
+
+    /// The process was read: what the kernel side should hear of it, if that is new.
+    pub fn read(
+        &mut self,
+        process: ProcessKey,
+        identities: &mut Identities,
+        at: UnixTime,
+    ) -> Option<bool> {
+        let before = self.heard(process);
+        let after = word(self.rule(process, identities, at));
+        after.filter(|after| before != Some(*after))
     }
 
     /// Whether what was measured of a process is told, where that depends on its pod, or on what it is: messages were let
@@ -145,30 +169,45 @@ impl Selection {
             return Told::Yes;
         };
         let ports: Vec<u16> = one.ports.into_iter().flatten().collect();
-        let verdict = match self.ruled.get(&span.process) {
+        let (verdict, denied) = match self.ruled.get(&span.process) {
             // Nothing was let through that its verdict did not let through.
             Some(ruled) if !self.by_pod && !ruled.unread && !ruled.was_unread => return Told::Yes,
-            Some(ruled) if ruled.pod == pod && !ruled.unread => ruled.rules.decide(Some(&ports)),
+            Some(ruled) if ruled.pod == pod && !ruled.unread => {
+                (ruled.rules.decide(Some(&ports)), ruled.denied(Some(&ports)))
+            }
             // What held at its time is not what holds of its process now.
             _ => {
-                let candidate = Candidate {
-                    pod,
-                    ..identities.decide(span.process)
-                };
-                self.selectors.rules(&candidate).decide(Some(&ports))
+                let ruled = Self::ruling(&self.selectors, span.process, pod, identities);
+                (ruled.rules.decide(Some(&ports)), ruled.denied(Some(&ports)))
             }
         };
         match verdict {
             Verdict::Allow => Told::Yes,
             Verdict::Wait => Told::NotYet,
-            Verdict::Deny | Verdict::ByPort => Told::No,
+            Verdict::Deny | Verdict::ByPort => Told::No(denied),
         }
+    }
+
+    /// What the kernel side should hear of a process whose events still wait, if it is this; its pod is not looked for yet.
+    pub fn foresee(&self, candidate: Candidate) -> Option<bool> {
+        let pod = match self.by_pod && candidate.container_id.is_some() {
+            true => PodOf::NotYet,
+            false => candidate.pod,
+        };
+        let candidate = Candidate { pod, ..candidate };
+        word(self.selectors.rules(&candidate).decide(None))
+    }
+
+    /// What the kernel side has heard of a process, if that still holds.
+    pub fn heard(&mut self, process: ProcessKey) -> Option<bool> {
+        self.ruled
+            .get(&process)
+            .and_then(|ruled| word(ruled.verdict))
     }
 
     /// Whether a process is captured, on all of its connections or on some.
     pub fn is_captured(&mut self, process: ProcessKey) -> bool {
-        let ruled = self.ruled.get(&process);
-        ruled.is_some_and(|ruled| word(ruled.verdict) == Some(true))
+        self.heard(process) == Some(true)
     }
 
     /// There are news of pods: decides anew where a process' pod is another one than before, because it is known now or its
@@ -239,7 +278,14 @@ impl Selection {
             ..identities.decide(process)
         };
         let rules = selectors.rules(&candidate);
+        let gone = candidate.gone.then(|| {
+            selectors.rules(&Candidate {
+                unread: true,
+                ..candidate.clone()
+            })
+        });
         Ruled {
+            gone,
             verdict: rules.decide(None),
             rules,
             pod,

@@ -16,6 +16,7 @@ fn process(pid: u32, executable: &str, container: Option<&str>) -> Candidate {
         container_id: container.map(str::to_owned),
         pod: PodOf::Nobody,
         unread: false,
+        gone: false,
     }
 }
 

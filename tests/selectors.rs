@@ -6,8 +6,10 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use support::agent::{Agent, Outcome};
 use support::backends::{load, on_each_backend};
 use support::nginx::{Nginx, Options};
@@ -87,6 +89,35 @@ on_each_backend! {
         let ours = format!("/star/{}/", nginx.port);
         assert_eq!(of_kind(&spans, "client", &ours), 5);
         assert_eq!(of_kind(&spans, "server", &ours), 0);
+    }
+
+    fn a_process_that_lives_shortly_is_known_while_others_messages_wait(backend) {
+        let nginx = Nginx::start(&Options { without_log: true, ..Options::default() });
+        // The flood's client is not captured, its server is.
+        let selectors = "{include: [{executable: \"*/nginx\"}, {executable: \"*/bash\"}]}";
+        let agent = trace(backend, selectors, &[]);
+        let flood = Client::KeepAlive
+            .start(nginx.port, &["--count", "1000000", "--connections", "8", "--path", "/flood/{n}"]);
+        flood.wait_for(1000);
+        agent.signal(Signal::STOP);
+        flood.wait_for(1000 + load("requests while the agent is paused", 10_000));
+        agent.signal(Signal::CONT);
+        let script = format!(
+            "exec 3<>/dev/tcp/127.0.0.1/{}; printf \"GET /short/$0 HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n\" >&3; \
+             sleep 0.4; while read -r line <&3; do :; done",
+            nginx.port
+        );
+        for number in ["1", "2", "3"] {
+            let ended = Command::new("/bin/bash").args(["-c", &script, number]).status();
+            assert!(ended.unwrap().success());
+        }
+        flood.stop();
+        for number in 1..=3 {
+            let path = format!("/short/{number}");
+            agent.wait_for_span(|span| of_kind(std::slice::from_ref(span), "client", &path) == 1, LIMIT);
+        }
+        let outcome = stop(agent);
+        assert_eq!(of_kind(&outcome.spans(), "client", "/flood/"), 0);
     }
 
     fn nobody_hides_behind_the_agents_user_agent(backend) {

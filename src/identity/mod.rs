@@ -4,6 +4,7 @@
 //! of the key: a reused process id is never mistaken for the process before it. What cannot be read is left out. In a
 //! live run other threads read, and until they have answered the process is unread: what is known is what its start told.
 
+mod ahead;
 mod attributes;
 mod cgroupfs;
 mod containers;
@@ -34,6 +35,7 @@ use spandrel_model::{
 use spandrel_probes::GoroutineLayout;
 use spandrel_probes::cgroup::VERSION1;
 
+use ahead::{Ahead, MAX_AHEAD};
 pub use cgroupfs::Root as CgroupRoot;
 use groups::{Found, Groups};
 use host::Host;
@@ -46,6 +48,7 @@ use seeds::Seeds;
 pub(crate) use seeds::recorded;
 
 use crate::kubernetes::Kubernetes;
+use crate::recent::Recent;
 
 /// How identities are found out.
 #[derive(Clone, Debug)]
@@ -107,6 +110,8 @@ pub struct Candidate {
     pub pod: PodOf,
     /// Nobody has read yet which executable and container it is.
     pub unread: bool,
+    /// It was gone before anybody could read that.
+    pub gone: bool,
 }
 
 /// What is left of a process that nobody looked at in time.
@@ -139,6 +144,18 @@ struct Known {
     unread: bool,
 }
 
+fn candidate(process: ProcessKey, seen: &Observed) -> Candidate {
+    let container = seen.placement.container.as_ref();
+    Candidate {
+        process,
+        container_id: container.map(|container| container.id.clone()),
+        executable: seen.executable.clone(),
+        pod: PodOf::Nobody,
+        unread: false,
+        gone: false,
+    }
+}
+
 #[derive(Debug, Default)]
 struct Entry {
     hint: Hint,
@@ -168,6 +185,8 @@ pub struct Identities {
     seeds: Seeds,
     groups: Groups,
     readers: Option<Readers>,
+    /// What was read before the events came that ask for it.
+    ahead: Recent<ProcessKey, Ahead>,
     /// Processes of which something was read since the last time that somebody asked.
     news: Vec<News>,
     reads: Arc<Reads>,
@@ -202,6 +221,7 @@ impl Identities {
             seeds: Seeds::default(),
             groups,
             readers,
+            ahead: Recent::new(MAX_AHEAD),
             news: Vec::new(),
             reads: Arc::default(),
             kubernetes: None,
@@ -227,12 +247,14 @@ impl Identities {
             parent: event.parent,
             cgroup: event.cgroup,
         };
+        self.take_ahead(event.process, Some(event.stamp.time));
     }
 
     /// A process ended. It stays known for the time of grace.
     pub fn exited(&mut self, event: &ProcessExited) {
         let now = event.stamp.time;
         self.forget_ended(now);
+        self.ahead.remove(&event.process);
         if let Some(entry) = self.entries.get_mut(&event.process)
             && entry.exited.replace(now).is_none()
         {
@@ -354,16 +376,9 @@ impl Identities {
         let attributes =
             attributes::of_observed(process, &seen, &self.host, self.settings.command_args);
         let names_itself = attributes::declared_name(&seen).is_some();
-        let container = seen.placement.container.as_ref();
         let known = Known {
             resource: self.made_of(attributes),
-            candidate: Candidate {
-                process,
-                container_id: container.map(|container| container.id.clone()),
-                executable: seen.executable,
-                pod: PodOf::Nobody,
-                unread: false,
-            },
+            candidate: candidate(process, &seen),
             goroutines: None,
             declared: seen.declared.pairs(),
             names_itself,
@@ -422,6 +437,7 @@ impl Identities {
                 container_id: container.map(|container| container.id.clone()),
                 pod: PodOf::Nobody,
                 unread: false,
+                gone: !self.are_recorded(),
             },
             resource: self.made_of(attributes),
             goroutines: None,

@@ -347,7 +347,10 @@ fn selectors_decide_anew_when_the_pod_is_known_and_when_its_labels_change() {
     let labels = &mut changed.metadata.labels;
     labels.insert("pod-template-hash".to_owned(), "other".to_owned());
     tell(&mut identities, Change::Apply(changed), at(0));
-    assert_eq!(told(&mut selection, &mut identities), Told::No);
+    assert_eq!(
+        told(&mut selection, &mut identities),
+        Told::No("selection.denied")
+    );
     assert_eq!(
         selection.look_again(&mut identities, at(0)),
         [(process, false)]

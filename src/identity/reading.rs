@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use spandrel_model::ProcessKey;
 use spandrel_probes::GoroutineLayout;
 
+use super::procfs::Observed;
 use super::readers::{Ticket, Told};
 use super::{Identities, Known};
 use crate::by_reason::ByReason;
@@ -32,6 +33,16 @@ pub enum News {
     Read(ProcessKey),
     /// Where it keeps its goroutines' numbers.
     Goroutines(ProcessKey, GoroutineLayout),
+    /// What a process is whose events still wait.
+    Ahead(ProcessKey),
+}
+
+/// How a look at a process ended.
+pub(super) fn outcome(seen: Option<&Observed>) -> &'static str {
+    match seen {
+        Some(_) => "read",
+        None => "gone",
+    }
 }
 
 impl Identities {
@@ -53,8 +64,14 @@ impl Identities {
 
     /// Asks for a process, unless its end was told already.
     pub(super) fn look_beside(&mut self, process: ProcessKey, cgroup: u64) -> Known {
-        let reading = self.entry(process).reading;
-        match reading {
+        if self.entry(process).reading == Reading::NotAsked {
+            self.take_ahead(process, None);
+        }
+        let entry = self.entry(process);
+        if let Some(known) = entry.known.take() {
+            return known;
+        }
+        match entry.reading {
             Reading::Gone => return self.of_gone_in(process, cgroup),
             Reading::NotAsked | Reading::Told(_) => {
                 let asked = self.readers.as_mut().and_then(|it| it.ask_process(process));
@@ -75,6 +92,7 @@ impl Identities {
         let mut known = self.of_hint(process, placement, false);
         known.unread = true;
         known.candidate.unread = true;
+        known.candidate.gone = false;
         known
     }
 
@@ -83,7 +101,7 @@ impl Identities {
     }
 
     /// Takes in what was read. Whether anything is new; `None` where nobody reads.
-    pub(super) fn take_in_reads(&mut self) -> Option<bool> {
+    pub(crate) fn take_in_reads(&mut self) -> Option<bool> {
         self.readers.as_ref()?;
         let mut is_new = false;
         while let Some((ticket, told)) = self.readers.as_mut().and_then(|it| it.told()) {
@@ -109,14 +127,14 @@ impl Identities {
                 // Another program runs in it by now, or it was forgotten: this is not about it.
                 let entry = self.entries.get(&process);
                 let Some(entry) = entry.filter(|it| it.reading == Reading::Asked(ticket)) else {
-                    return;
+                    return self.told_ahead(ticket, process, seen);
                 };
                 let cgroup = entry.hint.cgroup;
-                let (outcome, reading) = match &seen {
-                    Some(_) => ("read", Reading::Told(ticket)),
-                    None => ("gone", Reading::Gone),
+                let reading = match &seen {
+                    Some(_) => Reading::Told(ticket),
+                    None => Reading::Gone,
                 };
-                self.reads.count(outcome);
+                self.reads.count(outcome(seen.as_deref()));
                 let known = self.of_reading(process, cgroup, seen.map(|seen| *seen));
                 if let Some(entry) = self.entries.get_mut(&process) {
                     entry.reading = reading;
@@ -127,13 +145,15 @@ impl Identities {
                 }
             }
             Told::Goroutines(process, layout) => {
+                let Some(layout) = layout else { return };
                 let entry = self.entries.get_mut(&process);
                 let entry = entry.filter(|it| it.reading == Reading::Told(ticket));
-                if let (Some(known), Some(layout)) =
-                    (entry.and_then(|it| it.known.as_mut()), layout)
-                {
-                    known.goroutines = Some(layout);
-                    self.news.push(News::Goroutines(process, layout));
+                match entry.and_then(|it| it.known.as_mut()) {
+                    Some(known) => {
+                        known.goroutines = Some(layout);
+                        self.news.push(News::Goroutines(process, layout));
+                    }
+                    None => self.told_goroutines_ahead(ticket, process, layout),
                 }
             }
         }

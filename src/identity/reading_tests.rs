@@ -13,7 +13,8 @@ use super::tests::{Seen, Tree, key, started};
 use super::{Identities, News, Settings, Whose, procfs};
 use crate::selection::Selection;
 use crate::selectors::{Pattern, Selector, Selectors};
-use spandrel_model::{ConnectionId, ProcessKey, UnixTime};
+use spandrel_model::{ConnectionId, KernelTime, ProcessKey, UnixTime};
+use spandrel_probes::Asked;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -216,4 +217,97 @@ fn a_selector_of_executables_waits_for_the_process_to_be_read() {
     identities.await_reads(LONG);
     let denied = (Some("selection.denied"), Some(false));
     assert_eq!(decide(&mut identities), denied);
+}
+
+fn asked(process: ProcessKey, time: u64, executed: bool) -> Asked {
+    Asked {
+        process,
+        time: KernelTime(time),
+        executed,
+        cgroup: 0,
+    }
+}
+
+fn end(tree: &Tree, pid: u32) {
+    fs::remove_dir_all(tree.0.path().join(format!("proc/{pid}"))).unwrap();
+}
+
+#[test]
+fn a_process_that_has_ended_while_its_events_waited_is_known_by_what_was_read_ahead() {
+    let tree = Tree::new();
+    tree.process(&Seen::default());
+    let mut identities = beside(&tree);
+    let mut start = started(key(42, 500), "told-at-start", None);
+    identities.ask_ahead(&asked(key(42, 500), start.stamp.time.0, true));
+    identities.await_reads(LONG);
+    assert_eq!(identities.news(), [News::Ahead(key(42, 500))]);
+    end(&tree, 42);
+    identities.started(&start);
+    assert_eq!(name(&mut identities, key(42, 500)), "shop");
+    // The program after it is read anew.
+    start.stamp.time.0 += 1;
+    identities.started(&start);
+    assert_eq!(name(&mut identities, key(42, 500)), "told-at-start");
+}
+
+#[test]
+fn a_process_that_only_forked_is_known_by_what_was_read_ahead() {
+    let tree = Tree::new();
+    tree.process(&Seen::default());
+    let mut identities = beside(&tree);
+    identities.ask_ahead(&asked(key(42, 500), 1, false));
+    identities.await_reads(LONG);
+    end(&tree, 42);
+    assert_eq!(name(&mut identities, key(42, 500)), "shop");
+    assert_eq!(identities.reads().snapshot(), [("read", 1)].into());
+}
+
+#[test]
+fn what_the_next_program_is_says_nothing_of_the_one_whose_events_still_wait() {
+    let tree = Tree::new();
+    tree.process(&Seen::default());
+    let mut identities = beside(&tree);
+    assert_eq!(name(&mut identities, key(42, 500)), "shop");
+    tree.process(&Seen {
+        exe: "/usr/bin/next",
+        cmdline: "next\0",
+        ..Seen::default()
+    });
+    let start = started(key(42, 500), "next", None);
+    identities.ask_ahead(&asked(key(42, 500), start.stamp.time.0, true));
+    identities.await_reads(LONG);
+    assert_eq!(name(&mut identities, key(42, 500)), "shop");
+    end(&tree, 42);
+    identities.started(&start);
+    assert_eq!(name(&mut identities, key(42, 500)), "next");
+}
+
+#[test]
+fn a_process_that_is_gone_before_it_is_known_is_left_out_for_that() {
+    let tree = Tree::new();
+    let include = vec![Selector {
+        executable: Some(Pattern::new("*/shop").unwrap()),
+        ..Selector::default()
+    }];
+    let other = vec![Selector {
+        pid: Some(7),
+        ..Selector::default()
+    }];
+    for (include, reason) in [
+        (include, "selection.process_gone"),
+        (other, "selection.denied"),
+    ] {
+        let selectors = Selectors {
+            include,
+            ..Selectors::default()
+        };
+        let mut selection = Selection::new(selectors, 8);
+        let mut identities = beside(&tree);
+        identities.decide(key(42, 500));
+        identities.await_reads(LONG);
+        let connection = Some(ConnectionId(1));
+        let mut decide =
+            || selection.decide(key(42, 500), 0, connection, &mut identities, UnixTime(1));
+        assert_eq!(decide().left_out, Some(reason));
+    }
 }

@@ -87,6 +87,7 @@ impl Seeds {
                 container_id: text("container.id").map(str::to_owned),
                 pod: pod.clone(),
                 unread: false,
+                gone: false,
             },
             resource: Arc::clone(resource),
             goroutines: None,

@@ -107,6 +107,7 @@ fn process(executable: &str) -> Candidate {
         container_id: None,
         pod: PodOf::Nobody,
         unread: false,
+        gone: false,
     }
 }
 
@@ -122,6 +123,7 @@ fn candidates() -> Vec<Candidate> {
         container_id: Some("3f2a".repeat(16)),
         pod: PodOf::Pod(Arc::new(Identity::of_asked(pod))),
         unread: false,
+        gone: false,
         ..process("/usr/bin/java")
     };
     let paths = NODES_OWN.iter().chain(&SERVICES);

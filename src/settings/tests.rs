@@ -77,6 +77,7 @@ fn several_processes_and_ports_of_a_command_line_go_together() {
             container_id: None,
             pod: PodOf::Nobody,
             unread: false,
+            gone: false,
         };
         selectors.decide(&candidate, Some(&[port])).verdict
     };
