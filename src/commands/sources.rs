@@ -92,7 +92,7 @@ pub(super) fn say_asked(counters: &Arc<Counters>) {
 /// How looks at processes in this run ended, where something was told without one, or with less than it tells.
 pub(super) fn say_read(reads: &Reads) {
     let read = reads.snapshot();
-    let less = ["unanswered", "busy", "executable_passed"];
+    let less = ["unanswered", "busy", "executable_passed", "memory_passed"];
     if less.iter().any(|outcome| read.contains_key(outcome)) {
         say_counts("processes: looks at them", &read);
     }

@@ -353,7 +353,7 @@ impl Identities {
             return self.look_beside(process, cgroup);
         }
         let root = self.settings.proc_root.as_deref();
-        let seen = root.and_then(|root| procfs::observe(root, process));
+        let seen = root.and_then(|root| procfs::observe(root, process, true));
         let layout = root
             .filter(|_| seen.is_some())
             .and_then(|root| procfs::goroutines(root, process));

@@ -33,20 +33,29 @@ pub(super) struct Observed {
     /// The same of its group of version 1 in the hierarchy that is taken there.
     pub(super) version1: Option<Placement>,
     pub(super) uid: Option<u32>,
+    /// Its arguments and its environment, which are in its memory, were passed over.
+    pub(super) memory_passed: bool,
 }
 
-/// Reads a process, or `None` when it is gone or its id now belongs to another one.
-pub(super) fn observe(root: &Path, key: ProcessKey) -> Option<Observed> {
+/// Reads a process, or `None` when it is gone or its id now belongs to another one. Its `memory` may stand still.
+pub(super) fn observe(root: &Path, key: ProcessKey, memory: bool) -> Option<Observed> {
     let folder = root.join(key.tgid.to_string());
     let before = Stat::read(&folder).filter(|stat| stat.is(key))?;
     let cgroup = text(&folder.join("cgroup"), MAX_SMALL).unwrap_or_default();
+    let of_memory = |name, limit| {
+        let file = memory.then(|| folder.join(name));
+        file.and_then(|file| bytes(&file, limit))
+    };
     let observed = Observed {
         parent: Some(before.parent),
         comm: before.comm,
         executable: link(&folder.join("exe")),
-        arguments: arguments(&folder.join("cmdline")),
+        arguments: of_memory("cmdline", MAX_ARGUMENTS)
+            .map(|read| arguments(&read))
+            .unwrap_or_default(),
         directory: link(&folder.join("cwd")),
-        declared: bytes(&folder.join("environ"), MAX_ENVIRON)
+        memory_passed: !memory,
+        declared: of_memory("environ", MAX_ENVIRON)
             .map(|environ| Declared::from_environ(&environ))
             .unwrap_or_default(),
         placement: cgroup::parse(&cgroup),
@@ -134,8 +143,7 @@ fn link(path: &Path) -> Option<PathBuf> {
 }
 
 /// A program that sets its title leaves zeros behind it, so the empty arguments at the end are not its own.
-fn arguments(path: &Path) -> Vec<String> {
-    let read = bytes(path, MAX_ARGUMENTS).unwrap_or_default();
+fn arguments(read: &[u8]) -> Vec<String> {
     let mut arguments: Vec<String> = read
         .split(|byte| *byte == 0)
         .map(|argument| String::from_utf8_lossy(argument).into_owned())

@@ -15,8 +15,13 @@ use spandrel_probes::GoroutineLayout;
 use super::cgroupfs::{Root, Search};
 use super::procfs::{self, Observed};
 
-/// Threads at most. They start when there is a question that no other one is free for.
+/// Threads at most that get on. They start when there is a question that no other one is free for.
 const MAX_THREADS: usize = 4;
+/// One that reads for longer than this stands still: another one takes its place.
+const STANDS_STILL: Duration = Duration::from_millis(500);
+/// Threads at most, with those that stand still. The last of them reads no process' memory, so that processes are read
+/// whatever stands still there.
+const ALL_THREADS: usize = 32;
 /// How many of them may read executables, which are the files that anybody can put on a mount of their own: the others
 /// go on with what names a process.
 const MAX_EXECUTABLES: usize = 2;
@@ -72,12 +77,31 @@ struct State {
     waiting: VecDeque<(Ticket, Question)>,
     executables: VecDeque<(Ticket, Question)>,
     reading_executables: usize,
-    threads: usize,
-    idle: usize,
+    reading_memory: usize,
+    /// For each thread since when it reads, if it does.
+    threads: Vec<Option<Instant>>,
     closed: bool,
 }
 
 impl State {
+    /// Whether one more thread is of use.
+    fn needs_thread(&self) -> bool {
+        let idle = self.threads.iter().filter(|it| it.is_none()).count();
+        let still = self.threads.iter().flatten();
+        let still = still
+            .filter(|since| since.elapsed() >= STANDS_STILL)
+            .count();
+        self.waiting.len() > idle
+            && self.threads.len() < ALL_THREADS
+            && self.threads.len() - still < MAX_THREADS
+    }
+
+    fn reads(&mut self, thread: usize, since: Option<Instant>) {
+        if let Some(it) = self.threads.get_mut(thread) {
+            *it = since;
+        }
+    }
+
     fn next(&mut self) -> Option<(Ticket, Question)> {
         if let Some(question) = self.waiting.pop_front() {
             return Some(question);
@@ -133,24 +157,32 @@ impl Readers {
         let ticket = self.tickets;
         let mut state = self.shared.lock();
         state.waiting.push_back((ticket, question));
-        if state.waiting.len() > state.idle && state.threads < MAX_THREADS {
-            let (shared, tell) = (Arc::clone(&self.shared), self.tell.clone());
-            let started = thread::Builder::new()
-                .name("identity".to_owned())
-                .spawn(move || read(&shared, &tell));
-            match started {
-                Ok(_) => state.threads += 1,
-                Err(error) => tracing::warn!("cannot start a thread that reads processes: {error}"),
-            }
-        }
-        drop(state);
-        self.shared.changed.notify_one();
         self.open += 1;
+        self.start_thread(state);
+        self.shared.changed.notify_one();
         Some(ticket)
+    }
+
+    fn start_thread(&self, mut state: MutexGuard<'_, State>) {
+        if !state.needs_thread() {
+            return;
+        }
+        let (shared, tell) = (Arc::clone(&self.shared), self.tell.clone());
+        let number = state.threads.len();
+        let started = thread::Builder::new()
+            .name("identity".to_owned())
+            .spawn(move || read(&shared, &tell, number));
+        match started {
+            Ok(_) => state.threads.push(None),
+            Err(error) => tracing::warn!("cannot start a thread that reads processes: {error}"),
+        }
     }
 
     /// An answer, if there is one.
     pub(super) fn told(&mut self) -> Option<(Ticket, Told)> {
+        if self.open > 0 {
+            self.start_thread(self.shared.lock());
+        }
         let told = self.answers.try_recv().ok()?;
         self.close(&told.1);
         Some(told)
@@ -180,25 +212,27 @@ impl Drop for Readers {
     }
 }
 
-fn read(shared: &Shared, tell: &SyncSender<(Ticket, Told)>) {
+fn read(shared: &Shared, tell: &SyncSender<(Ticket, Told)>, number: usize) {
     let mut state = shared.lock();
     loop {
         if state.closed {
             return;
         }
         let Some((ticket, question)) = state.next() else {
-            state.idle += 1;
             state = shared
                 .changed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
-            state.idle -= 1;
             continue;
         };
+        state.reads(number, Some(Instant::now()));
+        let of_process = matches!(question, Question::Process(_));
+        let memory = of_process && state.reading_memory + 1 < ALL_THREADS;
+        state.reading_memory += usize::from(memory);
         drop(state);
         let (told, next) = match question {
             Question::Process(process) => {
-                let seen = procfs::observe(&shared.proc_root, process).map(Box::new);
+                let seen = procfs::observe(&shared.proc_root, process, memory).map(Box::new);
                 let next = seen.is_some().then_some(Question::Goroutines(process));
                 (Told::Process(process, seen), next)
             }
@@ -212,6 +246,8 @@ fn read(shared: &Shared, tell: &SyncSender<(Ticket, Told)>) {
         // Nobody listens any more only at the end.
         drop(tell.send((ticket, told)));
         state = shared.lock();
+        state.reads(number, None);
+        state.reading_memory -= usize::from(memory);
         if of_executable {
             state.reading_executables -= 1;
         }

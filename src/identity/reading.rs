@@ -40,6 +40,7 @@ pub enum News {
 /// How a look at a process ended.
 pub(super) fn outcome(seen: Option<&Observed>) -> &'static str {
     match seen {
+        Some(seen) if seen.memory_passed => "memory_passed",
         Some(_) => "read",
         None => "gone",
     }

@@ -181,7 +181,7 @@ fn a_process_id_that_changes_hands_while_its_files_are_read_is_nobodys() {
     tree.process(&Seen::default());
     let (root, stalled) = (tree.0.path().join("proc"), file(&tree, 42, "environ"));
     stall(&stalled);
-    let reader = thread::spawn(move || procfs::observe(&root, key(42, 500)));
+    let reader = thread::spawn(move || procfs::observe(&root, key(42, 500), true));
     // Opening for writing waits for the reader, which has looked at the start time by then.
     let mut writer = OpenOptions::new().write(true).open(&stalled).unwrap();
     tree.stat(42, 900);
@@ -310,4 +310,54 @@ fn a_process_that_is_gone_before_it_is_known_is_left_out_for_that() {
             || selection.decide(key(42, 500), 0, connection, &mut identities, UnixTime(1));
         assert_eq!(decide().left_out, Some(reason));
     }
+}
+
+/// So many processes whose memory stands still.
+fn stalled(tree: &Tree, identities: &mut Identities, count: u32) -> Vec<PathBuf> {
+    let stalled = (1000..1000 + count).map(|pid| {
+        tree.process(&Seen {
+            pid,
+            ..Seen::default()
+        });
+        let path = file(tree, pid, "environ");
+        stall(&path);
+        assert!(is_unread(identities, key(pid, 500)));
+        path
+    });
+    stalled.collect()
+}
+
+/// Whoever reads these files reads on.
+fn release_all(paths: &[PathBuf]) {
+    for path in paths {
+        drop(OpenOptions::new().read(true).write(true).open(path));
+    }
+}
+
+#[test]
+fn memory_that_stands_still_in_more_processes_than_read_at_once_holds_no_other_up() {
+    let tree = Tree::new();
+    let mut identities = beside(&tree);
+    let paths = stalled(&tree, &mut identities, 10);
+    tree.process(&Seen {
+        environ: "OTEL_SERVICE_NAME=declared\0",
+        ..Seen::default()
+    });
+    assert_eq!(name(&mut identities, key(42, 500)), "declared");
+    release_all(&paths);
+}
+
+#[test]
+fn where_more_memory_stands_still_than_there_are_threads_a_process_is_known_without_its_own() {
+    let tree = Tree::new();
+    let mut identities = beside(&tree);
+    let paths = stalled(&tree, &mut identities, 40);
+    tree.process(&Seen {
+        environ: "OTEL_SERVICE_NAME=declared\0",
+        ..Seen::default()
+    });
+    assert_eq!(name(&mut identities, key(42, 500)), "shop");
+    let reads = identities.reads().snapshot();
+    assert!(reads["memory_passed"] >= 1, "{reads:?}");
+    release_all(&paths);
 }

@@ -491,7 +491,7 @@ fn a_real_script_is_named_by_its_stem() {
         .find(child.0.id())
         .unwrap();
     // Not its service name: the test may run in a unit of systemd, which would come first.
-    let seen = procfs::observe(Path::new("/proc"), process).unwrap();
+    let seen = procfs::observe(Path::new("/proc"), process, true).unwrap();
     let name = naming::from_program(
         seen.executable.as_deref(),
         &seen.arguments,
