@@ -1,14 +1,13 @@
 //! Control groups by their ids: the groups of processes that were seen, and those that a search has found.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use foldhash::fast::RandomState;
 use spandrel_k8s_meta::cgroup::{Kind, Placement};
 
 use super::cgroupfs::{Root, Search};
 use super::readers::{Readers, Ticket};
+use crate::recent::Recent;
 
 /// Without threads that read, a search takes so long at a time, and then rests.
 const SLICE: Duration = Duration::from_millis(2);
@@ -21,8 +20,7 @@ const SEARCH_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Groups {
     /// Where they can be searched for.
     roots: Vec<Root>,
-    most: usize,
-    known: HashMap<u64, Arc<Placement>, RandomState>,
+    known: Recent<u64, Arc<Placement>>,
     search: Option<Search>,
     /// The search that a thread makes now.
     asked: Option<Ticket>,
@@ -49,8 +47,7 @@ impl Groups {
     pub(super) fn new(roots: Vec<Root>, most: usize) -> Self {
         Self {
             roots,
-            most,
-            known: HashMap::default(),
+            known: Recent::new(most),
             search: None,
             asked: None,
             begun: 0,
@@ -60,11 +57,7 @@ impl Groups {
         }
     }
 
-    /// Group ids are not reused soon, so dropping all of them now and then costs nothing but a look.
     pub(super) fn remember(&mut self, id: u64, placement: Arc<Placement>) {
-        if self.known.len() >= self.most {
-            self.known.clear();
-        }
         self.known.insert(id, placement);
     }
 
@@ -80,7 +73,7 @@ impl Groups {
             return Found::Nowhere;
         }
         let mut searched = true;
-        if !self.roots.is_empty() && !self.known.contains_key(&id) {
+        if !self.roots.is_empty() && self.known.get(&id).is_none() {
             let wanted = *wanted.get_or_insert(self.begun + 1);
             self.wanted = self.wanted.max(wanted);
             if self.ended < wanted && self.is_due() {
@@ -113,7 +106,7 @@ impl Groups {
     }
 
     /// The group of this id, if it is known without a search.
-    pub(super) fn known(&self, id: u64) -> Option<Arc<Placement>> {
+    pub(super) fn known(&mut self, id: u64) -> Option<Arc<Placement>> {
         let placement = self.known.get(&id)?;
         (placement.kind != Kind::Root).then(|| Arc::clone(placement))
     }
@@ -135,10 +128,6 @@ impl Groups {
         self.asked = None;
         self.ended = self.begun;
         self.rests_until = Some(Instant::now() + SEARCH_EVERY);
-        if self.known.len() + found.len() > self.most {
-            // Before, not among what is found: somebody waits for one of those.
-            self.known.clear();
-        }
         for (id, placement) in found {
             self.remember(id, Arc::new(placement));
         }
@@ -191,6 +180,19 @@ mod tests {
         let found = (1001..=1060).map(|id| (id, place())).collect();
         groups.told(1, found);
         assert!((1001..=1060).all(|id| groups.known(id).is_some()));
+    }
+
+    #[test]
+    fn a_full_table_forgets_the_groups_that_nobody_asked_for_for_the_longest_time() {
+        let mut groups = Groups::new(Vec::new(), 100);
+        let place = || Arc::new(parse_path("/system.slice/cron.service"));
+        groups.remember(1, place());
+        for id in 2..10_000 {
+            groups.remember(id, place());
+            assert!(groups.known(1).is_some(), "it was asked for before {id}");
+            assert!(groups.known(id).is_some(), "{id} is new");
+        }
+        assert!(groups.known(2).is_none(), "the oldest");
     }
 
     #[test]
