@@ -70,6 +70,8 @@ pub struct Pipeline {
     unread: Hold,
     /// There were news since what waits for them was looked at last.
     heard: bool,
+    /// The pods by which all processes were looked at last.
+    pods: (u64, u64),
 }
 
 impl Pipeline {
@@ -97,6 +99,7 @@ impl Pipeline {
             hold: None,
             unread: Hold::new(READ_HOLD, READ_HOLD_BYTES),
             heard: false,
+            pods: (0, 0),
         }
     }
 
@@ -374,10 +377,14 @@ impl Pipeline {
         };
         let news = std::mem::take(&mut self.heard) || news;
         self.take_in_news();
-        if news || self.identities.is_search_due() {
+        let due = self.identities.is_search_due();
+        let pods = self.identities.pods_version();
+        if std::mem::replace(&mut self.pods, pods) != pods || due {
             for (process, allow) in self.selection.look_again(&mut self.identities, unix) {
                 self.tell_kernel(process, allow);
             }
+        }
+        if news || due {
             for held in self.take_held() {
                 self.place(held.since, held.measured, false);
             }

@@ -100,6 +100,11 @@ impl Groups {
             && self.rests_until.is_none_or(|until| Instant::now() >= until)
     }
 
+    /// How many searches have ended.
+    pub(super) fn searched(&self) -> u64 {
+        self.ended
+    }
+
     /// Whether the search that something waits for has ended.
     pub(super) fn has_searched(&self, wanted: Option<u64>) -> bool {
         wanted.is_some_and(|wanted| self.ended >= wanted)

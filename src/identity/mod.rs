@@ -447,6 +447,12 @@ impl Identities {
         }
     }
 
+    /// Another one whenever the pods of many processes may be other ones than before: those of the node, or groups, are.
+    pub(crate) fn pods_version(&self) -> (u64, u64) {
+        let pods = self.kubernetes.as_ref().map_or(0, Kubernetes::version);
+        (pods, self.groups.searched())
+    }
+
     /// Whether the group of a process that is gone may be found now.
     pub(crate) fn is_search_due(&self) -> bool {
         self.groups.is_due()

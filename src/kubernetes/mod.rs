@@ -134,6 +134,11 @@ impl Kubernetes {
         }
     }
 
+    /// Another one whenever the pods of this node are other ones than before.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
     /// Takes in what the API server has told since the last time. Whether anything is new.
     pub fn take_in(&mut self, now: UnixTime) -> bool {
         let before = self.version;
