@@ -1,5 +1,7 @@
 //! Names of remote ends, and what waits for them.
 
+use std::io;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
@@ -452,6 +454,31 @@ fn news_are_looked_at_a_few_times_a_second_however_many_there_are() {
     assert!(peers.take_in(tenth(1)), "and none is forgotten");
 }
 
+/// What is logged meanwhile.
+fn logged(run: impl FnOnce()) -> String {
+    let (tell, told) = sync_channel(64);
+    let log = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || Log(tell.clone()))
+        .finish();
+    tracing::subscriber::with_default(log, run);
+    told.try_iter().collect()
+}
+
+struct Log(SyncSender<String>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        self.0.send(text).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
 fn with_objects_that_were_refused_nobody_is_surely_from_outside() {
     let mut peers = Peers::told(&Settings {
@@ -461,13 +488,11 @@ fn with_objects_that_were_refused_nobody_is_surely_from_outside() {
         },
         ..settings()
     });
-    list(
-        &peers,
-        [
-            pod("a", &["10.244.2.7"], json!({})),
-            pod("b", &["10.244.9.7"], json!({})),
-        ],
-    );
+    let pods = ["10.244.2.7", "10.244.9.7", "10.244.9.8"];
+    let pods = pods.map(|address| pod(address, &[address], json!({})));
+    let said = logged(|| list(&peers, pods));
+    let warning = "raise peers.max_objects max_objects=1";
+    assert_eq!(said.matches(warning).count(), 1, "{said}");
     list::<Service>(&peers, []);
     list::<Node>(&peers, []);
     let (attributes, names) = edge(&mut peers, SpanKind::Server, "10.244.9.7");

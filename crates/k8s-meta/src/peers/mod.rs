@@ -390,6 +390,12 @@ impl Peers {
         }
         let uid = Uid::new(&meta.uid);
         let Some(slot) = self.slot_of(&uid).or_else(|| self.make(uid, kind, meta)) else {
+            if self.refused == 0 {
+                tracing::warn!(
+                    max_objects = self.settings.unwrap_or_default().max_objects,
+                    "there are more pods, Services and nodes than may be kept: the others' names are unknown; raise peers.max_objects"
+                );
+            }
             self.refused += 1;
             return;
         };

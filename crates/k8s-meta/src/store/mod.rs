@@ -114,6 +114,12 @@ impl Store {
             Applied::Invalid => &mut self.counters.invalid,
         };
         *counter += 1;
+        if applied == Applied::Refused && self.counters.refused == 1 {
+            tracing::warn!(
+                max_pods = self.settings.max_pods,
+                "there are more pods than may be kept: the others are unknown; raise kubernetes.max_pods"
+            );
+        }
         applied
     }
 
