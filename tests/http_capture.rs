@@ -5,55 +5,17 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use support::agent::{Agent, Outcome};
+use support::agent::{Agent, Outcome, capture, trace, trace_ports};
 use support::backends::{load, on_each_backend, times_are_compared};
 use support::machine::has;
 use support::netns::NetnsPair;
 use support::nginx::{self, Access, Nginx, Options};
 use support::otlp::Span;
 use support::traffic::{self, Client, Key, Server};
-use tempfile::NamedTempFile;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-struct Configuration {
-    file: NamedTempFile,
-}
-
-impl Configuration {
-    fn new(backend: &str, more: &[&str]) -> Self {
-        let mut text = format!(
-            "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    capture:\n      \
-             backend: {backend}\n"
-        );
-        for line in more {
-            writeln!(text, "      {line}").unwrap();
-        }
-        let file = NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        Self { file }
-    }
-
-    fn path(&self) -> &str {
-        self.file.path().to_str().unwrap()
-    }
-}
-
-fn trace(backend: &str, port: u16) -> Agent {
-    let configuration = Configuration::new(backend, &[]);
-    Agent::start(&[
-        "trace",
-        "--output",
-        "otlp-json",
-        "--port",
-        &port.to_string(),
-        "--config",
-        configuration.path(),
-    ])
-}
 
 /// Waits for as many spans, stops, and returns all.
 fn stop_after(agent: Agent, spans: usize) -> Outcome {
@@ -138,7 +100,7 @@ fn assert_durations(spans: &[Span], log: &[Access]) {
 on_each_backend! {
     fn spans_equal_the_access_log_at_both_ends(backend) {
         let nginx = Nginx::start(&Options::default());
-        let agent = trace(backend, nginx.port);
+        let agent = trace_ports(backend, &[nginx.port]);
         let mut requests = Client::KeepAlive.run(
             nginx.port,
             &["--count", "200", "--connections", "4", "--path", "/items/{n}", "--method", "GET",
@@ -165,7 +127,7 @@ on_each_backend! {
     fn ten_thousand_requests_on_fifty_connections_are_ten_thousand_pairs(backend) {
         let count = load("requests on fifty connections", 10_000);
         let nginx = Nginx::start(&Options::default());
-        let agent = trace(backend, nginx.port);
+        let agent = trace_ports(backend, &[nginx.port]);
         let requests = Client::KeepAlive
             .run(nginx.port, &["--count", &count.to_string(), "--connections", "50", "--path", "/n/{n}"]);
         let outcome = stop_after(agent, 2 * count);
@@ -186,7 +148,7 @@ on_each_backend! {
 
     fn pipelined_requests_are_each_a_span(backend) {
         let nginx = Nginx::start(&Options::default());
-        let agent = trace(backend, nginx.port);
+        let agent = trace_ports(backend, &[nginx.port]);
         let requests = Client::Pipelined.run(nginx.port, &["--count", "20"]);
         let spans = stop_after(agent, 40).spans();
         let log = nginx.finish();
@@ -196,7 +158,7 @@ on_each_backend! {
 
     fn bodies_are_measured_whether_sent_by_sendfile_or_by_write(backend) {
         let nginx = Nginx::start(&Options::default());
-        let agent = trace(backend, nginx.port);
+        let agent = trace_ports(backend, &[nginx.port]);
         let paths = ["--path", "/files/1m", "--path", "/plain/1m", "--path", "/files/small"];
         let requests = Client::KeepAlive.run(nginx.port, &[&["--count", "6"][..], &paths].concat());
         let spans = stop_after(agent, 12).spans();
@@ -216,7 +178,7 @@ on_each_backend! {
 
     fn chunked_bodies_end_where_they_end(backend) {
         let server = Server::python(&[]);
-        let agent = trace(backend, server.port);
+        let agent = trace_ports(backend, &[server.port]);
         let mut requests = Client::KeepAlive.run(
             server.port,
             &["--count", "4", "--method", "POST", "--body", "100000", "--chunked", "--path", "/upload/{n}"],
@@ -233,7 +195,7 @@ on_each_backend! {
 
     fn a_slow_client_makes_a_long_client_span(backend) {
         let nginx = Nginx::start(&Options::default());
-        let agent = trace(backend, nginx.port);
+        let agent = trace_ports(backend, &[nginx.port]);
         let requests = Client::Slow.run(nginx.port, &["--count", "1", "--path", "/files/64k"]);
         let spans = stop_after(agent, 2).spans();
         let clients = of_kind(&spans, "client");
@@ -246,7 +208,7 @@ on_each_backend! {
 
     fn an_answer_cut_short_is_an_error_without_an_invented_status(backend) {
         let nginx = Nginx::start(&Options::default());
-        let agent = trace(backend, nginx.port);
+        let agent = trace_ports(backend, &[nginx.port]);
         let ended = Client::Reset
             .run(nginx.port, &["--count", "2", "--when", "in-response", "--path", "/files/1m"]);
         let spans = stop_after(agent, 4).spans();
@@ -259,7 +221,7 @@ on_each_backend! {
 
     fn ipv6_is_seen_like_ipv4(backend) {
         let nginx = Nginx::start(&Options { ipv6: true, ..Options::default() });
-        let agent = trace(backend, nginx.port);
+        let agent = trace_ports(backend, &[nginx.port]);
         let requests = Client::KeepAlive
             .run(nginx.port, &["--host", "::1", "--count", "10", "--path", "/six/{n}"]);
         let spans = stop_after(agent, 20).spans();
@@ -271,7 +233,7 @@ on_each_backend! {
 
     fn a_process_of_300_ms_yields_its_three_requests(backend) {
         let nginx = Nginx::start(&Options::default());
-        let agent = trace(backend, nginx.port);
+        let agent = trace_ports(backend, &[nginx.port]);
         let requests = Client::ShortLived.run(nginx.port, &[]);
         let spans = stop_after(agent, 6).spans();
         let clients = of_kind(&spans, "client");
@@ -288,11 +250,8 @@ on_each_backend! {
             .start(nginx.port, &["--count", "1000000", "--connections", "4", "--path", "/m/{n}"]);
         running.wait_for(200);
         // The client sends as fast as it can: a ring that is not emptied in time is not what this is about.
-        let configuration = Configuration::new(backend, &["ring_buffer_bytes: 67108864"]);
-        let port = nginx.port.to_string();
-        let agent = Agent::start(&[
-            "trace", "--output", "otlp-json", "--port", &port, "--config", configuration.path(),
-        ]);
+        let settings = capture(backend, &["ring_buffer_bytes: 67108864"]);
+        let agent = trace(&settings, &["--port", &nginx.port.to_string()]);
         let ready_ns = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap()
@@ -315,7 +274,7 @@ on_each_backend! {
             netns: Some(pair.right.name.clone()),
             ..Options::default()
         });
-        let agent = trace(backend, nginx.port);
+        let agent = trace_ports(backend, &[nginx.port]);
         let url = format!("http://{}:{}/over/there", pair.right.address, nginx.port);
         let curl = pair.left.command("curl").args(["-s", "-o", "/dev/null", &url]).status();
         assert!(curl.unwrap().success());
@@ -333,7 +292,7 @@ on_each_backend! {
             return;
         }
         for (client, server) in [(Client::Go, Server::node()), (Client::Node, Server::go())] {
-            let agent = trace(backend, server.port);
+            let agent = trace_ports(backend, &[server.port]);
             let requests = client.run(server.port, &["--count", "20", "--path", "/x/{n}"]);
             let spans = stop_after(agent, 40).spans();
             assert_eq!(keys(&of_kind(&spans, "client")), traffic::keys(&requests));
@@ -344,11 +303,8 @@ on_each_backend! {
     fn a_ring_of_64_kib_under_load_loses_nothing_silently(backend) {
         let count = load("requests on a ring of 64 KiB", 5000);
         let nginx = Nginx::start(&Options { without_log: true, ..Options::default() });
-        let configuration = Configuration::new(backend, &["ring_buffer_bytes: 65536"]);
-        let port = nginx.port.to_string();
-        let agent = Agent::start(&[
-            "trace", "--output", "json", "--port", &port, "--config", configuration.path(),
-        ]);
+        let settings = capture(backend, &["ring_buffer_bytes: 65536"]);
+        let agent = trace(&settings, &["--port", &nginx.port.to_string()]);
         Client::KeepAlive.run(nginx.port, &["--count", &count.to_string(), "--connections", "32"]);
         // `stop` asserts the equations of the ledger.
         let outcome = agent.stop();
@@ -357,20 +313,10 @@ on_each_backend! {
 
     fn a_replay_gives_the_same_bytes_whatever_the_order_of_the_events(backend) {
         let nginx = Nginx::start(&Options::default());
-        let configuration = Configuration::new(backend, &[]);
         let directory = tempfile::tempdir().unwrap();
         let recording = directory.path().join("recording.jsonl");
-        let agent = Agent::start(&[
-            "trace",
-            "--output",
-            "otlp-json",
-            "--port",
-            &nginx.port.to_string(),
-            "--record",
-            recording.to_str().unwrap(),
-            "--config",
-            configuration.path(),
-        ]);
+        let arguments = ["--port", &nginx.port.to_string(), "--record", recording.to_str().unwrap()];
+        let agent = trace(&capture(backend, &[]), &arguments);
         let requests = Client::KeepAlive.run(
             nginx.port,
             &["--count", "300", "--connections", "4", "--path", "/r/{n}"],

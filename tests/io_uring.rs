@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use support::agent::{Agent, command};
+use support::agent::{Agent, command, trace_ports};
 use support::backends::on_each_backend;
 use support::machine::{has, skip, target};
 use support::otlp::Span;
@@ -78,24 +78,8 @@ fn monoio_server() -> Command {
 }
 
 fn trace(backend: &str, servers: &[&Server]) -> Agent {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let text = format!(
-        "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    capture:\n      backend: {backend}\n"
-    );
-    std::fs::write(file.path(), text).unwrap();
-    let mut arguments = vec![
-        "trace".to_owned(),
-        "--output".to_owned(),
-        "otlp-json".to_owned(),
-    ];
-    arguments.extend([
-        "--config".to_owned(),
-        file.path().to_str().unwrap().to_owned(),
-    ]);
-    for server in servers {
-        arguments.extend(["--port".to_owned(), server.port.to_string()]);
-    }
-    Agent::start(&arguments)
+    let ports: Vec<u16> = servers.iter().map(|server| server.port).collect();
+    trace_ports(backend, &ports)
 }
 
 /// Of the spans of one server's port, those of servers: method, path and status, in order.

@@ -7,34 +7,17 @@ mod support;
 use std::process::Command;
 use std::time::Duration;
 
-use support::agent::{Agent, Outcome};
+use support::agent::{Agent, Outcome, trace_ports};
 use support::backends::on_each_backend;
 use support::machine::{find, free_port, has, wait_until};
 use support::nginx::{Nginx, Options};
 use support::otlp::Span;
 use support::process::Process;
 use support::traffic::{Client, Server};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 
 /// The settle time is 100 ms; the rest is for a machine under load.
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// Traces the connections with these ports, and no spans later than their exchanges: nothing closes meanwhile.
-fn trace(backend: &str, ports: &[u16]) -> Agent {
-    let file = NamedTempFile::new().unwrap();
-    let text = format!(
-        "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    capture:\n      \
-         backend: {backend}\n"
-    );
-    std::fs::write(file.path(), text).unwrap();
-    let path = file.path().to_str().unwrap();
-    let mut arguments = vec!["trace", "--output", "otlp-json", "--config", path];
-    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-    for port in &ports {
-        arguments.extend(["--port", port]);
-    }
-    Agent::start(&arguments)
-}
 
 fn stop(agent: Agent) -> Outcome {
     let outcome = agent.stop();
@@ -104,7 +87,7 @@ on_each_backend! {
             more: format!("location /long/ {{ {fields} return 200 \"ok\\n\"; }}"),
             ..Options::default()
         });
-        let agent = trace(backend, &[nginx.port]);
+        let agent = trace_ports(backend, &[nginx.port]);
         let spans = held(agent, nginx.port, &["--count", "30", "--path", "/long/{n}"], 30, 60);
         for kind in ["server", "client"] {
             let wanted = expected(30, |n| format!("/long/{n}"), 200);
@@ -118,7 +101,7 @@ on_each_backend! {
             more: "location /early/ { return 201; }".to_owned(),
             ..Options::default()
         });
-        let agent = trace(backend, &[nginx.port]);
+        let agent = trace_ports(backend, &[nginx.port]);
         let arguments = ["--count", "20", "--method", "POST", "--body", "300000", "--path", "/early/{n}"];
         Client::KeepAlive.run(nginx.port, &arguments);
         agent.wait_for_spans(40, LIMIT);
@@ -132,7 +115,7 @@ on_each_backend! {
 
     fn each_of_several_long_answers_behind_each_other_is_told(backend) {
         let server = Server::python(&[]);
-        let agent = trace(backend, &[server.port]);
+        let agent = trace_ports(backend, &[server.port]);
         Client::Pipelined.run(server.port, &["--count", "20", "--path", "/bytes/100000?{n}"]);
         agent.wait_for_spans(40, LIMIT);
         let outcome = stop(agent);
@@ -144,7 +127,7 @@ on_each_backend! {
 
     fn each_of_several_uploads_behind_each_other_is_told(backend) {
         let server = Server::python(&[]);
-        let agent = trace(backend, &[server.port]);
+        let agent = trace_ports(backend, &[server.port]);
         let arguments = ["--count", "20", "--path", "/upload/{n}", "--body", "100000"];
         Client::Pipelined.run(server.port, &arguments);
         agent.wait_for_spans(40, LIMIT);
@@ -160,7 +143,7 @@ on_each_backend! {
             more: "large_client_header_buffers 8 32k;".to_owned(),
             ..Options::default()
         });
-        let agent = trace(backend, &[nginx.port]);
+        let agent = trace_ports(backend, &[nginx.port]);
         let parent = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let cookie = format!("Cookie: {}", "c".repeat(11_000));
         let short = ["--count", "1", "--path", "/short"];
@@ -185,7 +168,7 @@ on_each_backend! {
     fn an_answer_of_many_segments_is_told_while_its_connection_idles(backend) {
         if has("an_answer_of_many_segments", &["node"]) {
             let server = Server::node();
-            let agent = trace(backend, &[server.port]);
+            let agent = trace_ports(backend, &[server.port]);
             let arguments = ["--count", "20", "--path", "/pieces/40?{n}"];
             let spans = held(agent, server.port, &arguments, 20, 40);
             let wanted = expected(20, |_| "/pieces/40".to_owned(), 200);
@@ -212,7 +195,7 @@ on_each_backend! {
             wait_until("varnish listens", LIMIT, || {
                 std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
             });
-            let agent = trace(backend, &[port, nginx.port]);
+            let agent = trace_ports(backend, &[port, nginx.port]);
             // Of the client, of Varnish's two ends, and of nginx.
             let spans = held(agent, port, &["--count", "20", "--path", "/many/{n}"], 20, 80);
             let mut wanted = expected(20, |n| format!("/many/{n}"), 200);

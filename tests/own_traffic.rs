@@ -6,10 +6,9 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
-use support::agent::{Agent, Outcome};
+use support::agent::{Agent, Outcome, trace};
 use support::backends::on_each_backend;
 use support::machine::{free_port, is_root, wait_until};
 use support::nginx::{Nginx, Options};
@@ -20,18 +19,9 @@ use support::process::Process;
 use support::traffic::Server;
 use tempfile::TempDir;
 
+/// No arguments: all connections.
+const NONE: [&str; 0] = [];
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Traces with these settings of ours.
-fn trace(directory: &Path, settings: &str) -> Agent {
-    let text = format!(
-        "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n{settings}"
-    );
-    let config = directory.join("spandrel.yaml");
-    std::fs::write(&config, text).unwrap();
-    let config = config.to_str().unwrap();
-    Agent::start(&["trace", "--output", "otlp-json", "--config", config])
-}
 
 /// Stops it when it has seen a path at both ends. Of the server that is `ours`, and of the agent, there is no span of a path
 /// that contains `own`: other agents on this machine ask their own servers.
@@ -76,12 +66,12 @@ on_each_backend! {
         let service = Process::start(&mut cgroup.command(&server(port).join(" ")));
         get(port, "/started");
         let agent = trace(
-            directory.path(),
             &format!(
                 "    kubernetes:\n      enabled: never\n    containers:\n      hold: 1s\n      sockets: [{}]\n    \
                  capture:\n      backend: {backend}\n      unix_sockets: true\n",
                 socket.display()
             ),
+            &NONE,
         );
         get(port, "/asked-for");
         let asked = runtime.wait_for_lines(1);
@@ -106,11 +96,11 @@ on_each_backend! {
         );
         std::fs::write(&kubeconfig, text).unwrap();
         let agent = trace(
-            directory.path(),
             &format!(
                 "    kubernetes:\n      kubeconfig: {}\n      node_name: x\n    capture:\n      backend: {backend}\n",
                 kubeconfig.display()
             ),
+            &NONE,
         );
         let asked = || nginx.access_log().iter().filter(|line| line.uri.contains("/api/v1/")).count();
         let before = asked();

@@ -10,27 +10,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use support::agent::{Agent, Outcome};
+use support::agent::{self, Agent, Outcome, capture};
 use support::backends::{load, on_each_backend};
 use support::nginx::{Nginx, Options};
 use support::otlp::Span;
 use support::traffic::{Client, Server};
-use tempfile::NamedTempFile;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Traces with these selectors and arguments.
 fn trace(backend: &str, selectors: &str, arguments: &[&str]) -> Agent {
-    let text = format!(
-        "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    capture:\n      \
-         backend: {backend}\n      selectors: {selectors}\n"
-    );
-    let file = NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), text).unwrap();
-    let config = file.path().to_str().unwrap();
-    let mut all = vec!["trace", "--output", "otlp-json", "--config", config];
-    all.extend(arguments);
-    Agent::start(&all)
+    let selectors = format!("selectors: {selectors}");
+    agent::trace(&capture(backend, &[&selectors]), arguments)
 }
 
 fn stop(agent: Agent) -> Outcome {
@@ -94,13 +85,15 @@ on_each_backend! {
     fn a_process_that_lives_shortly_is_known_while_others_messages_wait(backend) {
         let nginx = Nginx::start(&Options { without_log: true, ..Options::default() });
         // The flood's client is not captured, its server is.
-        let selectors = "{include: [{executable: \"*/nginx\"}, {executable: \"*/bash\"}]}";
-        let agent = trace(backend, selectors, &[]);
+        let selectors = "selectors: {include: [{executable: \"*/nginx\"}, {executable: \"*/bash\"}]}";
+        // All that is sent while the agent is paused waits in the ring.
+        let settings = capture(backend, &[selectors, "ring_buffer_bytes: 67108864"]);
+        let agent = agent::trace(&settings, &[] as &[&str]);
         let flood = Client::KeepAlive
             .start(nginx.port, &["--count", "1000000", "--connections", "8", "--path", "/flood/{n}"]);
         flood.wait_for(1000);
         agent.signal(Signal::STOP);
-        flood.wait_for(1000 + load("requests while the agent is paused", 10_000));
+        flood.wait_for(1000 + load("requests while the agent is paused", 4_000));
         agent.signal(Signal::CONT);
         let script = format!(
             "exec 3<>/dev/tcp/127.0.0.1/{}; printf \"GET /short/$0 HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n\" >&3; \

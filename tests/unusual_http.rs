@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use support::agent::{Agent, Outcome};
+use support::agent::{Agent, Outcome, trace_ports};
 use support::backends::on_each_backend;
 use support::machine::has;
 use support::nginx::{Nginx, Options};
@@ -18,26 +18,6 @@ use support::otlp::Span;
 use tempfile::NamedTempFile;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-fn trace(backend: &str, port: u16) -> Agent {
-    let configuration = NamedTempFile::new().unwrap();
-    let text = format!(
-        "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    capture:\n      \
-         backend: {backend}\n"
-    );
-    std::fs::write(configuration.path(), text).unwrap();
-    let agent = Agent::start(&[
-        "trace",
-        "--output",
-        "otlp-json",
-        "--port",
-        &port.to_string(),
-        "--config",
-        configuration.path().to_str().unwrap(),
-    ]);
-    drop(configuration);
-    agent
-}
 
 /// Waits for as many spans, stops, and returns all; `stop` asserts that the ledger is closed.
 fn stop_after(agent: Agent, spans: usize) -> Outcome {
@@ -121,7 +101,7 @@ on_each_backend! {
             })
             .collect();
         std::fs::write(uris.path(), lines).unwrap();
-        let agent = trace(backend, nginx.port);
+        let agent = trace_ports(backend, &[nginx.port]);
         let status = Command::new("h2load")
             .args(["--h1", "-n", "2000", "-c", "2", "-m", "32", "-i"])
             .arg(uris.path())
@@ -149,7 +129,7 @@ on_each_backend! {
     fn a_request_hidden_behind_a_long_head_shifts_no_answer(backend) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let agent = trace(backend, port);
+        let agent = trace_ports(backend, &[port]);
         let server = thread::spawn(move || serve_in_turn(listener));
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let cookie = "c".repeat(4200);
@@ -177,7 +157,7 @@ on_each_backend! {
 
     fn what_nginx_answers_is_seen_however_unusual(backend) {
         let nginx = Nginx::start(&Options::default());
-        let agent = trace(backend, nginx.port);
+        let agent = trace_ports(backend, &[nginx.port]);
         let mut sent = 0;
         for request in [
             "GET /minor HTTP/1.2\r\nHost: shop.example:\r\n\r\n",
@@ -211,7 +191,7 @@ on_each_backend! {
     fn a_client_that_stops_reading_has_not_got_the_answer(backend) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let agent = trace(backend, port);
+        let agent = trace_ports(backend, &[port]);
         let server = thread::spawn(move || {
             for whole in [false, true] {
                 let (mut stream, _) = listener.accept().unwrap();

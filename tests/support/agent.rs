@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::ledger::Ledger;
 use super::otlp::{MetricPoint, Span};
@@ -160,6 +160,34 @@ impl Outcome {
             .flat_map(|line| MetricPoint::of_line(line))
             .collect()
     }
+}
+
+/// Traces with these settings, the lines under `distribution.spandrel`, and these arguments; the output is OTLP JSON lines.
+pub(crate) fn trace<A: AsRef<str>>(settings: &str, arguments: &[A]) -> Agent {
+    let config = NamedTempFile::new().expect("a file for the configuration");
+    let text = format!(
+        "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n{settings}"
+    );
+    std::fs::write(config.path(), text).expect("write the configuration");
+    let path = config.path().to_str().expect("a path in UTF-8");
+    let mut all = vec!["trace", "--output", "otlp-json", "--config", path];
+    all.extend(arguments.iter().map(AsRef::as_ref));
+    Agent::start(&all)
+}
+
+/// The settings of capture by this backend, and more of them.
+pub(crate) fn capture(backend: &str, more: &[&str]) -> String {
+    let more: String = more.iter().map(|line| format!("      {line}\n")).collect();
+    format!("    capture:\n      backend: {backend}\n{more}")
+}
+
+/// Traces the connections with these ports.
+pub(crate) fn trace_ports(backend: &str, ports: &[u16]) -> Agent {
+    let ports = ports.iter();
+    let arguments: Vec<_> = ports
+        .flat_map(|port| ["--port".to_owned(), port.to_string()])
+        .collect();
+    trace(&capture(backend, &[]), &arguments)
 }
 
 /// The binary with these arguments and nothing of this environment that would configure it.

@@ -13,7 +13,7 @@ use observed::{Running, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
 use spandrel_model::{CapturePolicy, ConnectionId, Event, Origin};
 use spandrel_probes::cgroup::{VERSION1, version1};
-use spandrel_probes::{BackendChoice, Verdict};
+use spandrel_probes::{BackendChoice, CaptureSettings, Verdict};
 
 #[test]
 fn a_denied_process_is_counted_and_not_shown() {
@@ -193,13 +193,20 @@ fn a_connection_that_user_space_has_forgotten_is_announced_again_and_copied_like
     }
 }
 
+/// A ring of this size, and messages of undecided processes without a bound: what is lost is lost to the ring or the rate.
+fn flooded(backend: BackendChoice, ring_bytes: u32, a_second: u64) -> CaptureSettings {
+    CaptureSettings {
+        ring_buffer_bytes: ring_bytes,
+        unknown_messages: u32::MAX,
+        cgroup_messages_per_second: a_second,
+        ..settings(backend)
+    }
+}
+
 #[test]
 fn an_overloaded_ring_loses_messages_and_counts_each() {
     for backend in backends() {
-        let mut settings = settings(backend);
-        settings.ring_buffer_bytes = 64 << 10;
-        settings.unknown_messages = u32::MAX;
-        settings.cgroup_messages_per_second = 0;
+        let settings = flooded(backend, 64 << 10, 0);
         // Nothing is received until the child has ended: the hand-over fills, then the ring, then messages are lost.
         let running = Running::with_sink(settings, 1);
         let seen = running.finish(Traffic::start("flood", ""));
@@ -224,10 +231,7 @@ fn an_overloaded_ring_loses_messages_and_counts_each() {
 #[test]
 fn the_ends_of_connections_and_processes_outlive_a_full_ring() {
     for backend in backends() {
-        let mut settings = settings(backend);
-        settings.ring_buffer_bytes = 64 << 10;
-        settings.unknown_messages = u32::MAX;
-        settings.cgroup_messages_per_second = 0;
+        let settings = flooded(backend, 64 << 10, 0);
         // Nothing is received until the child has ended, so the ring is full when it closes and exits.
         let running = Running::with_sink(settings, 1);
         let seen = running.finish(Traffic::start("flood", ""));
@@ -325,10 +329,7 @@ fn containers_of_version_1_are_told_apart_as_well() {
 
 fn tokens_are_apart(version: Version) {
     for backend in backends() {
-        let mut settings = settings(backend);
-        settings.ring_buffer_bytes = 8 << 20;
-        settings.unknown_messages = u32::MAX;
-        settings.cgroup_messages_per_second = 150;
+        let settings = flooded(backend, 8 << 20, 150);
         let (flooding, neighbour) = (
             Cgroup::new("flood", version),
             Cgroup::new("neighbour", version),
@@ -378,10 +379,7 @@ fn tokens_are_apart(version: Version) {
 #[test]
 fn a_flooding_container_keeps_the_rate_that_it_is_due() {
     for backend in backends() {
-        let mut settings = settings(backend);
-        settings.unknown_messages = u32::MAX;
-        settings.cgroup_messages_per_second = 100;
-        settings.ring_buffer_bytes = 1 << 20;
+        let settings = flooded(backend, 1 << 20, 100);
         // Nothing is received until the child has ended: more than a quarter of the ring is full soon.
         let running = Running::with_sink(settings, 1);
         let seen = running.finish(Traffic::start("flood_on", ""));
@@ -448,10 +446,7 @@ fn skipped_runs_of_each_program_are_read() {
 #[test]
 fn a_flooding_container_is_stopped_before_the_ring_is_full() {
     for backend in backends() {
-        let mut settings = settings(backend);
-        settings.ring_buffer_bytes = 256 << 10;
-        settings.unknown_messages = u32::MAX;
-        settings.cgroup_messages_per_second = 20;
+        let settings = flooded(backend, 256 << 10, 20);
         // Nothing is received until the child has ended, as in the test of the overloaded ring.
         let running = Running::with_sink(settings, 1);
         let seen = running.finish(Traffic::start("flood", ""));
