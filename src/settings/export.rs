@@ -111,7 +111,7 @@ impl Destinations<'_> {
         let view = metrics.map_or(0, |reader| self.view(reader));
         let (common, exhausted) = (&self.config.export, to.retry.resource_exhausted);
         self.list.push(DestinationSettings {
-            name: to.name.clone(),
+            name: self.own_name(&to.name, traces.is_some(), metrics.is_some()),
             traces: traces.map(|processor| target(&processor.exporter, common, exhausted)),
             metrics: metrics.map(|reader| target(&reader.exporter, common, exhausted)),
             logs: None,
@@ -143,6 +143,21 @@ impl Destinations<'_> {
                 ..RetrySettings::default()
             },
         });
+    }
+
+    /// A name that no other destination of the same signal has: a queue on the disk is one destination's.
+    fn own_name(&self, name: &str, traces: bool, metrics: bool) -> String {
+        let is_taken = |name: &str| {
+            self.list.iter().any(|other| {
+                other.name == name
+                    && (traces && other.traces.is_some() || metrics && other.metrics.is_some())
+            })
+        };
+        let numbered = (2..).map(|number| format!("{name}#{number}"));
+        std::iter::once(name.to_owned())
+            .chain(numbered)
+            .find(|name| !is_taken(name))
+            .unwrap_or_default()
     }
 
     /// Sends the points along with the spans of a stream, through one queue, so that the order of the lines is always

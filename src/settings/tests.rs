@@ -87,3 +87,28 @@ fn several_processes_and_ports_of_a_command_line_go_together() {
     assert_eq!(verdict(8, "/bin/other", 80), Verdict::Deny);
     assert_eq!(capture(&config).unwrap().ports_include, [80, 443]);
 }
+
+#[test]
+fn destinations_at_one_place_have_names_and_queues_of_their_own() {
+    let exporter = |signal: &str, tenant: &str| {
+        format!("{{otlp_http: {{endpoint: \"http://c:4318/{tenant}/v1/{signal}\"}}}}")
+    };
+    let text = format!(
+        "file_format: \"1.1\"\ntracer_provider:\n  processors:\n    - batch: {{exporter: {}}}\n    - batch: {{exporter: {}}}\n\
+         meter_provider:\n  readers:\n    - periodic: {{exporter: {}}}\n    - periodic: {{exporter: {}}}\n",
+        exporter("traces", "a"),
+        exporter("traces", "b"),
+        exporter("metrics", "a"),
+        exporter("metrics", "b"),
+    );
+    let config = spandrel_config::load_str("test", &text, &|_| None)
+        .unwrap()
+        .config;
+    let names: Vec<String> = export(&config, true)
+        .exporter
+        .destinations
+        .into_iter()
+        .map(|destination| destination.name)
+        .collect();
+    assert_eq!(names, ["c:4318", "c:4318#2", "c:4318", "c:4318#2"]);
+}
