@@ -332,7 +332,9 @@ proptest! {
                 plan.chunked = false;
             }
         }
-        if window > 1 && (joined || requests.loss.is_some() || responses.loss.is_some()) {
+        let hides_requests =
+            joined || requests.loss.is_some() || responses.loss.is_some() || requests.limits.contains(&(0, false));
+        if window > 1 && hides_requests {
             // Who has the same number of requests under way all the time looks like one that waits, once the messages are
             // gone that showed otherwise.
             plans.truncate(8);

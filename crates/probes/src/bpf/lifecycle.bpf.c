@@ -85,6 +85,8 @@ static __always_inline void on_established(struct sock *sk, int before)
 	c->announced = announce_tcp(sk, c, DIRECTION_NONE, 0);
 }
 
+#define has_flag(sk, flag) ((sk)->__sk_common.skc_flags >> bpf_core_enum_value(enum sock_flags, flag) & 1)
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
 {
@@ -112,6 +114,12 @@ int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
 	else if (after == STATE_FIN_WAIT1 || after == STATE_LAST_ACK)
 		half_close(c, DIRECTION_EGRESS);
 	else if (after == STATE_CLOSE) {
+		/*
+		 * Who has shut its own side first gets the other's FIN in FIN_WAIT2, and goes to TIME_WAIT without the socket.
+		 * Of a dead socket nobody reads any more.
+		 */
+		if (before == STATE_FIN_WAIT2 && !sk->sk_err && has_flag(sk, SOCK_DONE) && !has_flag(sk, SOCK_DEAD))
+			half_close(c, DIRECTION_INGRESS);
 		/* Not by FINs of both sides: from a state that has still to see one, or with an error. */
 		c->reset = before == STATE_ESTABLISHED || before == STATE_CLOSE_WAIT || before == STATE_FIN_WAIT1 ||
 			   sk->sk_err;

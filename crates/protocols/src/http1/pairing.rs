@@ -24,10 +24,14 @@ pub(super) const PARSE_FAILED: &str = "exchange.parse_failed";
 
 /// A client that has waited for its answer so many times in a row does not pipeline.
 const HABIT: u32 = 8;
+/// The same of one whose earlier requests were not seen: who has several under way looks so for longer.
+const HABIT_OF_OLDER: u32 = 32;
 /// Answered exchanges of one connection that wait for evidence.
 const MAX_DOUBTFUL: usize = 64;
 /// Silence that shows that everything was answered, however slow the answers before were.
 const MAX_SILENCE: u64 = 1_000_000_000;
+/// The same where the client was seen to pipeline: while the server thinks, all is quiet, however much is under way.
+const SILENCE_OF_PIPELINING: u64 = 5_000_000_000;
 
 /// Why requests may stand between two that are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +88,12 @@ pub(super) struct Pairing {
     needs_silence: bool,
     /// The client was seen to send a request before it had the answer to the one before.
     pipelines: bool,
+    /// Requests are read here: when they begin is exact.
+    server: bool,
+    /// The connection is older than its first message here, and no silence has shown yet that all was answered.
+    older: bool,
+    /// That everything was answered was told from rounds or silence, which is no evidence if the client pipelines after all.
+    assumed: bool,
     /// A response to an unknown request came while others were doubtful, and does not contradict them.
     explained: bool,
     /// Requests may have stood behind the last exchange.
@@ -105,9 +115,11 @@ pub(super) struct Pairing {
 }
 
 impl Pairing {
-    /// A connection of which the beginning was seen, or was not.
-    pub(super) fn new(from_start: bool) -> Self {
+    /// A connection of which the beginning was seen, or was not; at the end that reads the requests, or the other.
+    pub(super) fn new(from_start: bool, server: bool) -> Self {
         Self {
+            server,
+            older: !from_start,
             gap: (!from_start).then_some(Passed {
                 gap: Gap::Before,
                 until: KernelTime(0),
@@ -160,6 +172,14 @@ impl Pairing {
     pub(super) fn is_certain(&self) -> bool {
         let first = self.exchanges.get(self.answered);
         self.current == Current::First && first.is_some_and(|first| !first.doubtful)
+    }
+
+    /// Whether requests or responses may have been missed.
+    pub(super) fn is_uncounted(&self) -> bool {
+        self.uncounted.is_some()
+            || self.gap.is_some()
+            || self.missing.is_some()
+            || self.exchanges.iter().any(|exchange| exchange.gap.is_some())
     }
 
     /// A message of the requests has been read to its end.
@@ -239,7 +259,11 @@ impl Pairing {
                 .until
                 .is_none_or(|until| began.is_none_or(|began| began <= until))
         });
-        let counted = self.uncounted.is_none() && first_gap.is_none() && !may_be_answered;
+        let is_early = first.is_some_and(|first| {
+            first.began() > time && (self.server || first.first.started().is_some())
+        });
+        let counted =
+            self.uncounted.is_none() && first_gap.is_none() && !may_be_answered && !is_early;
         let all_read = time <= settled || time < self.requests_from;
         if !(all_read || counted && self.open() > 0) {
             return false;
@@ -316,7 +340,7 @@ impl Pairing {
     pub(super) fn settle(&mut self, now: KernelTime, settle: u64) {
         let last = self.last_request.max(self.last_response);
         if self.awaits_silence() && now.since(last) >= self.silence(settle) {
-            self.settle_all();
+            self.settle_in_silence();
             self.gap = None;
         }
     }
@@ -333,10 +357,11 @@ impl Pairing {
         self.settle(time, settle);
         // An end in order, with an answer for each request: there is none left for a request that is not known.
         let in_order = cause == Broken::Closed && !lost && !self.explained && self.awaits_silence();
-        if in_order && self.uncounted < Some(Gap::Cut) {
-            self.settle_all();
+        if (in_order && self.uncounted < Some(Gap::Cut)) || self.is_after_silence(time, settle) {
+            self.settle_in_silence();
         }
         self.drop_doubtful();
+        let mut uncertain = self.uncounted.is_some();
         let missing = self.missing.take();
         let begun = usize::from(self.current == Current::First);
         for (index, exchange) in self.exchanges.iter_mut().skip(self.answered).enumerate() {
@@ -344,6 +369,7 @@ impl Pairing {
                 let until = missing.until;
                 index >= begun && until.is_none_or(|until| exchange.began() <= until)
             });
+            uncertain |= exchange.gap.is_some();
             if matches!(exchange.ending, Ending::Dropped(_)) {
                 continue;
             }
@@ -353,6 +379,9 @@ impl Pairing {
                 Ending::Dropped(missing.reason)
             } else if exchange.malformed {
                 Ending::Dropped(PARSE_FAILED)
+            } else if uncertain && index >= begun {
+                // Its answer may have been given to another request, or it is none itself.
+                Ending::Dropped(PAIRING)
             } else {
                 Ending::Broken { time, cause }
             };

@@ -41,7 +41,7 @@ impl Http1 {
             requests,
             request: Half::new(from_start),
             response: Half::new(from_start),
-            pairing: Pairing::new(from_start),
+            pairing: Pairing::new(from_start, requests == Direction::Ingress),
             settled: KernelTime(0),
             awaits_answer: false,
             end_was_likely: false,
@@ -89,8 +89,9 @@ impl Http1 {
     }
 
     pub(super) fn failed(&mut self, cx: &Context<'_>, side: Sign) {
-        // Where the place was lost, bytes that look like a head are often none.
-        if !self.half(side).searched || self.completed == 0 {
+        // Where the place was lost, bytes that look like a head are often none, and so is what follows one.
+        let doubted = self.half(side).searched || self.pairing.is_uncounted();
+        if !doubted || self.completed == 0 {
             self.failures += 1;
         }
         self.refuted |= self.failures >= cx.shared.settings.http.max_failures;

@@ -263,6 +263,11 @@ impl Http1 {
     }
 
     pub(super) fn lost_response_bytes(&mut self, cx: &mut Context<'_>, count: u64) {
+        // What stands in the place of a body that is expected may be other responses, if the request is another one.
+        if !matches!(self.response.state, State::Tunnel | State::Head) && !self.pairing.is_certain()
+        {
+            self.pairing.responses_unseen(None, LOST);
+        }
         match self.response.state {
             State::Tunnel => return,
             State::Length { remaining, total } if count < remaining => {

@@ -2,13 +2,21 @@
 
 use spandrel_model::KernelTime;
 
-use super::{Current, Gap, HABIT, MAX_DOUBTFUL, MAX_SILENCE, Missing, PAIRING, Pairing, Passed};
+use super::{
+    Current, Gap, HABIT, HABIT_OF_OLDER, LOST, MAX_DOUBTFUL, MAX_SILENCE, Missing, PAIRING,
+    Pairing, Passed, SILENCE_OF_PIPELINING,
+};
 use crate::http1::exchange::Ending;
 
 impl Pairing {
     /// How long a connection is to be silent until everything counts as answered.
     pub(super) fn silence(&self, settle: u64) -> u64 {
-        settle.max(self.longest_wait.saturating_mul(2).min(MAX_SILENCE))
+        let waited = settle.max(self.longest_wait.saturating_mul(2).min(MAX_SILENCE));
+        if self.pipelines {
+            waited.max(SILENCE_OF_PIPELINING)
+        } else {
+            waited
+        }
     }
 
     /// Two requests came before a response at `time`, and none after the first of them that could have answered it.
@@ -19,15 +27,24 @@ impl Pairing {
         };
         let lost = self.missing.is_some_and(|missing| missing.until.is_none());
         if !lost && second.began() <= time && self.last_response < first.began() {
-            self.pipelines = true;
+            self.see_pipelining();
         }
+    }
+
+    /// The client does not wait for its answers: what was told because it seemed to was no evidence.
+    fn see_pipelining(&mut self) {
+        self.pipelines = true;
+        if self.assumed {
+            self.contradict();
+        }
+        self.needs_silence |= self.uncounted.is_some();
     }
 
     /// Finds out what the evidence leaves of what is not counted before a response that begins at `time`. Returns the gap
     /// behind the last request before it.
     pub(super) fn weigh(&mut self, time: KernelTime, settle: u64) -> Option<Passed> {
         if self.is_after_silence(time, settle) {
-            self.settle_all();
+            self.settle_in_silence();
             if let Some(first) = self.exchanges.get_mut(self.answered) {
                 first.gap = None;
             }
@@ -77,13 +94,21 @@ impl Pairing {
         let uncounted = self.uncounted.is_some()
             || self.gap.is_some()
             || gaps.any(|exchange| exchange.gap.is_some());
+        if !uncounted && before > 1 {
+            self.broken += 1;
+        }
         if uncounted {
             self.drop_doubtful();
             self.give_up(suspects, PAIRING);
             self.uncount(Gap::Possible);
         } else if before > 1 {
             self.give_up(before, PAIRING);
-            self.uncount(Gap::Possible);
+            // Where nothing was lost, the client has more than one under way, or answers stand where none should.
+            self.uncount(if missing.reason == LOST {
+                Gap::Possible
+            } else {
+                Gap::Cut
+            });
         } else {
             // This may be its response, or that to a request that was lost with the response.
             self.give_up(1, PAIRING);
@@ -98,6 +123,16 @@ impl Pairing {
         self.uncounted = self.uncounted.max(Some(gap));
     }
 
+    /// Nothing is under way. Of a client that pipelines the last request may be slow all the same, and all that was held is
+    /// another's then.
+    pub(super) fn settle_in_silence(&mut self) {
+        if self.pipelines {
+            self.drop_doubtful();
+        }
+        self.settle_all();
+        self.older = false;
+    }
+
     /// Nothing is unanswered that began before: what was held for that is right.
     pub(super) fn settle_all(&mut self) {
         if let Some(missing) = self.missing.take() {
@@ -106,6 +141,7 @@ impl Pairing {
         for exchange in &mut self.exchanges {
             exchange.doubtful = false;
         }
+        self.assumed |= !self.pipelines;
         self.uncounted = None;
         self.needs_silence = false;
         self.explained = false;
@@ -133,12 +169,10 @@ impl Pairing {
         let explained = before.is_some_and(|passed| {
             passed.gap == Gap::Possible && self.last_end.is_none_or(|end| passed.until >= end)
         });
-        if !self.exchanges.iter().any(|one| one.doubtful) {
-            return;
-        }
+        let doubtful = self.exchanges.iter().any(|one| one.doubtful);
         if explained {
-            self.explained = true;
-        } else {
+            self.explained |= doubtful;
+        } else if doubtful || self.assumed {
             self.contradict();
         }
     }
@@ -148,7 +182,9 @@ impl Pairing {
         self.drop_doubtful();
         self.rounds = 0;
         self.sure_rounds = 0;
+        self.assumed = false;
         self.needs_silence = true;
+        self.broken += u64::from(self.uncounted.is_none());
         self.uncounted = Some(Gap::Cut);
     }
 
@@ -163,14 +199,15 @@ impl Pairing {
         } else {
             self.rounds = 0;
             self.sure_rounds = 0;
-            self.pipelines = true;
+            self.see_pipelining();
         }
     }
 
     /// The first exchange is taken for the one that a response at `time` answers, until there is evidence.
     pub(super) fn doubt(&mut self, time: KernelTime) {
         let alone = self.begun_until(time) == 1;
-        if alone && self.rounds >= HABIT && !self.needs_silence {
+        let habit = if self.older { HABIT_OF_OLDER } else { HABIT };
+        if alone && self.rounds >= habit && !self.needs_silence {
             self.settle_all();
             return;
         }
