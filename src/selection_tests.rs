@@ -80,11 +80,13 @@ fn the_kernel_side_hears_of_a_process_once() {
         (vec![], vec![at_port(80)], true),
     ] {
         let mut selection = selection(include, exclude);
+        assert!(!selection.is_captured(PROCESS), "nobody asked yet");
         let first = ask(&mut selection, &mut identities, 1, 0);
         assert_eq!(first.tell_kernel, Some(allow));
         let again = ask(&mut selection, &mut identities, 1, 0);
         assert_eq!(again.tell_kernel, None, "it knows");
         assert_eq!(again.left_out, first.left_out);
+        assert_eq!(selection.is_captured(PROCESS), allow);
         selection.forget(PROCESS);
         let anew = ask(&mut selection, &mut identities, 1, 0);
         assert_eq!(anew.tell_kernel, Some(allow), "another program");

@@ -38,6 +38,48 @@ fn including(selectors: Vec<Selector>) -> Selectors {
 fn without_selectors_every_process_is_seen() {
     let decision = Selectors::default().decide(&process(1, "", None), None);
     assert_eq!(decision.verdict, Verdict::Allow);
+    let reason = "no include selector is set and no exclude selector holds";
+    assert_eq!(decision.reason, reason);
+}
+
+#[test]
+fn a_process_that_nothing_includes_is_told_how_many_selectors_were_asked() {
+    let selectors = including(vec![executable("/opt/**"), executable("/srv/**")]);
+    let decision = selectors.decide(&process(7, "/usr/sbin/nginx", None), None);
+    assert_eq!(decision.verdict, Verdict::Deny);
+    assert_eq!(decision.reason, "none of the 2 include selectors holds");
+}
+
+#[test]
+fn only_what_a_selector_names_is_waited_for() {
+    let by_pid = || Selector {
+        pid: Some(7),
+        ..Selector::default()
+    };
+    let unread = |pid| Candidate {
+        unread: true,
+        ..process(pid, "", None)
+    };
+    let selectors = including(vec![by_pid()]);
+    assert!(!selectors.depend_on_programs());
+    assert!(!selectors.depend_on_pods());
+    assert_eq!(selectors.decide(&unread(7), None).verdict, Verdict::Allow);
+    assert_eq!(selectors.decide(&unread(8), None).verdict, Verdict::Deny);
+    for one in [
+        executable("/opt/**"),
+        Selector {
+            container_id: Some(Pattern::new("4f*").unwrap()),
+            ..Selector::default()
+        },
+    ] {
+        let selectors = Selectors {
+            include: vec![by_pid()],
+            exclude: vec![one],
+        };
+        assert!(selectors.depend_on_programs());
+        assert_eq!(selectors.decide(&unread(7), None).verdict, Verdict::Wait);
+        assert_eq!(selectors.decide(&unread(8), None).verdict, Verdict::Deny);
+    }
 }
 
 #[test]

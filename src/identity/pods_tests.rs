@@ -316,14 +316,7 @@ fn selectors_decide_anew_when_the_pod_is_known_and_when_its_labels_change() {
         selection.decide(process, 0, connection, identities, at(0))
     };
     let told = |selection: &mut Selection, identities: &mut Identities| {
-        let measured = Measured {
-            span: span(),
-            ports: [None; 2],
-            metric_attributes: AttributeSet::from(Vec::new()),
-            measurements: [].into_iter().collect(),
-            edge: None,
-        };
-        selection.told(&measured, identities)
+        selection.told(&measured(), identities)
     };
     for _ in 0..2 {
         let answer = message(&mut selection, &mut identities);
@@ -357,6 +350,17 @@ fn selectors_decide_anew_when_the_pod_is_known_and_when_its_labels_change() {
     );
     let answer = message(&mut selection, &mut identities);
     assert_eq!(answer.left_out, Some("selection.denied"));
+}
+
+/// What was measured of one request to the process 42.
+pub(super) fn measured() -> Measured {
+    Measured {
+        span: span(),
+        ports: [None; 2],
+        metric_attributes: AttributeSet::from(Vec::new()),
+        measurements: [].into_iter().collect(),
+        edge: None,
+    }
 }
 
 /// One of the process 42.

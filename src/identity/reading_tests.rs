@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
+use super::pods_tests::measured;
 use super::tests::{Seen, Tree, key, started};
 use super::{Identities, News, Settings, Whose, procfs};
-use crate::selection::Selection;
+use crate::selection::{Selection, Told};
 use crate::selectors::{Pattern, Selector, Selectors};
 use spandrel_model::{ConnectionId, KernelTime, ProcessKey, UnixTime};
 use spandrel_probes::Asked;
@@ -190,6 +191,15 @@ fn a_process_id_that_changes_hands_while_its_files_are_read_is_nobodys() {
     assert!(reader.join().unwrap().is_none());
 }
 
+fn decide(
+    selection: &mut Selection,
+    identities: &mut Identities,
+) -> (Option<&'static str>, Option<bool>) {
+    let connection = Some(ConnectionId(1));
+    let answer = selection.decide(key(42, 500), 0, connection, identities, UnixTime(1));
+    (answer.left_out, answer.tell_kernel)
+}
+
 #[test]
 fn a_selector_of_executables_waits_for_the_process_to_be_read() {
     let tree = Tree::new();
@@ -204,19 +214,47 @@ fn a_selector_of_executables_waits_for_the_process_to_be_read() {
     };
     let mut selection = Selection::new(selectors, 8);
     let mut identities = beside(&tree);
-    let mut decide = |identities: &mut Identities| {
-        let connection = Some(ConnectionId(1));
-        let answer = selection.decide(key(42, 500), 0, connection, identities, UnixTime(1));
-        (answer.left_out, answer.tell_kernel)
-    };
-    assert_eq!(
-        decide(&mut identities),
-        (None, None),
-        "let through, and undecided"
-    );
+    let decided = decide(&mut selection, &mut identities);
+    assert_eq!(decided, (None, None), "let through, and undecided");
+    assert!(!selection.is_captured(key(42, 500)), "undecided");
     identities.await_reads(LONG);
     let denied = (Some("selection.denied"), Some(false));
-    assert_eq!(decide(&mut identities), denied);
+    assert_eq!(decide(&mut selection, &mut identities), denied);
+}
+
+#[test]
+fn what_was_let_through_before_the_process_was_read_is_told_if_it_is_not_excluded() {
+    let selecting = |exclude: &str| {
+        let exclude = vec![Selector {
+            executable: Some(Pattern::new(exclude).unwrap()),
+            ..Selector::default()
+        }];
+        let selectors = Selectors {
+            exclude,
+            ..Selectors::default()
+        };
+        Selection::new(selectors, 8)
+    };
+    let tree = Tree::new();
+    tree.process(&Seen::default());
+    for (exclude, told) in [
+        ("*/shop", Told::No("selection.denied")),
+        ("*/other", Told::Yes),
+    ] {
+        // Of what was read the next message may hear first, or what was measured of the last one.
+        for is_decided_anew in [true, false] {
+            let mut selection = selecting(exclude);
+            let mut identities = beside(&tree);
+            decide(&mut selection, &mut identities);
+            let one = measured();
+            assert_eq!(selection.told(&one, &mut identities), Told::NotYet);
+            identities.await_reads(LONG);
+            if is_decided_anew {
+                decide(&mut selection, &mut identities);
+            }
+            assert_eq!(selection.told(&one, &mut identities), told, "{exclude}");
+        }
+    }
 }
 
 fn asked(process: ProcessKey, time: u64, executed: bool) -> Asked {
