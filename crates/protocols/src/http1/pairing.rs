@@ -361,7 +361,8 @@ impl Pairing {
             self.settle_in_silence();
         }
         self.drop_doubtful();
-        let mut uncertain = self.uncounted.is_some();
+        let mut uncertain = self.uncounted;
+        let last_response = self.last_response;
         let missing = self.missing.take();
         let begun = usize::from(self.current == Current::First);
         for (index, exchange) in self.exchanges.iter_mut().skip(self.answered).enumerate() {
@@ -369,7 +370,9 @@ impl Pairing {
                 let until = missing.until;
                 index >= begun && until.is_none_or(|until| exchange.began() <= until)
             });
-            uncertain |= exchange.gap.is_some();
+            uncertain = uncertain.max(exchange.gap.map(|passed| passed.gap));
+            // Nothing has come since that could have been its answer.
+            let unanswered = uncertain == Some(Gap::Before) && last_response < exchange.began();
             if matches!(exchange.ending, Ending::Dropped(_)) {
                 continue;
             }
@@ -379,7 +382,7 @@ impl Pairing {
                 Ending::Dropped(missing.reason)
             } else if exchange.malformed {
                 Ending::Dropped(PARSE_FAILED)
-            } else if uncertain && index >= begun {
+            } else if uncertain.is_some() && !unanswered && index >= begun {
                 // Its answer may have been given to another request, or it is none itself.
                 Ending::Dropped(PAIRING)
             } else {
