@@ -261,22 +261,20 @@ impl Reader<'_> {
     fn exporters(&mut self, name: &str, signal: Signal) -> Vec<Exporter> {
         let chosen = self.get(name).unwrap_or_else(|| "otlp".to_owned());
         let mut exporters = Vec::new();
-        let mut known = false;
+        let mut none = false;
         for word in chosen.to_ascii_lowercase().split(',').map(str::trim) {
-            let before = exporters.len();
             match word {
                 "otlp" => exporters.push(Exporter::Otlp(self.otlp(signal))),
                 "console" | "logging" => exporters.push(Exporter::Console),
-                "none" => known = true,
+                "none" => none = true,
                 "" => {}
                 other => {
                     let message = format!("\"{}\" is ignored", cut(other));
                     self.warn(name, message, "otlp, console or none");
                 }
             }
-            known |= exporters.len() > before;
         }
-        if !known {
+        if exporters.is_empty() && !none {
             exporters.push(Exporter::Otlp(self.otlp(signal)));
         }
         exporters

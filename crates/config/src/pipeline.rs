@@ -271,11 +271,15 @@ pub(crate) fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Fi
             }
         }
     }
-    let mut listed = Vec::new();
     if let Some(list) = node.get("headers_list") {
         let (found, bad) = crate::list::headers(&text(Some(list)).unwrap_or_default());
-        listed.clone_from(&found);
         for (name, value) in found {
+            if !header_name(&name) {
+                let found = to
+                    .error("a name in the list is not a header name")
+                    .at(node.at);
+                to.push(found.path(format!("{path}.headers_list")));
+            }
             put_header(&mut otlp.headers, name, value);
         }
         if let Some(bad) = bad {
@@ -325,14 +329,6 @@ pub(crate) fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Fi
             let message = format!("found {}, which is not a header name", given.describe());
             let found = to.error(message).at(given.at);
             to.push(found.path(format!("{path}.name")));
-        }
-    }
-    for (name, _) in &listed {
-        if !header_name(name) {
-            let found = to
-                .error("a name in the list is not a header name")
-                .at(node.at);
-            to.push(found.path(format!("{path}.headers_list")));
         }
     }
     match text(node.get("compression")).as_deref() {

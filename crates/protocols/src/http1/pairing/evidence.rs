@@ -94,14 +94,12 @@ impl Pairing {
         let uncounted = self.uncounted.is_some()
             || self.gap.is_some()
             || gaps.any(|exchange| exchange.gap.is_some());
-        if !uncounted && before > 1 {
-            self.broken += 1;
-        }
         if uncounted {
             self.drop_doubtful();
             self.give_up(suspects, PAIRING);
             self.uncount(Gap::Possible);
         } else if before > 1 {
+            self.broken += 1;
             self.give_up(before, PAIRING);
             // Where nothing was lost, the client has more than one under way, or answers stand where none should.
             self.uncount(if missing.reason == LOST {
