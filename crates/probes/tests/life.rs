@@ -7,7 +7,7 @@ mod observed;
 use observed::{Running, Seen, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
 use spandrel_model::{ConnectionClosed, ConnectionId, Event, Origin, Role};
-use spandrel_probes::{BackendChoice, Verdict};
+use spandrel_probes::Verdict;
 
 fn closed(seen: &Seen, id: ConnectionId) -> &ConnectionClosed {
     let mut found = seen.events.iter().filter_map(|event| match event {
@@ -169,13 +169,10 @@ fn a_process_is_reported_when_it_executes_and_when_it_exits() {
     }
 }
 
-/// The kernel tells no end of a Unix stream; backend `syscall` knows of it when another socket is at its address.
+/// The kernel tells no end of a Unix stream.
 #[test]
 fn a_unix_stream_whose_end_was_read_is_closed_at_both_ends() {
     for backend in backends() {
-        if backend == BackendChoice::Syscall {
-            continue;
-        }
         let mut settings = settings(backend);
         settings.unix_sockets = true;
         let seen = observe(settings, "unix_ended");

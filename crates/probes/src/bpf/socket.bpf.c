@@ -94,20 +94,13 @@ static __always_inline void source_of_current(struct source *source, struct task
 		source_of_call(source, call, direction, ARGUMENT_2(regs), ARGUMENT_3(regs));
 }
 
-/*
- * The kernel tells no end of a Unix stream. But who reads the end of one whose other end is closed can neither read nor
- * write any more, so both ends are done with.
- */
 static __noinline int end_unix(struct sock *sk, struct connection *c)
 {
-	struct unix_sock *self = (void *)sk;
-	struct sock *peer = BPF_CORE_READ(self, peer);
+	struct sock *peer = ended_unix_peer(sk);
 	union control_event event = {};
 
 	/* Once: the end may be read again. */
-	if (!c || c->fin_sent || !peer || BPF_CORE_READ(sk, sk_receive_queue.qlen))
-		return 0;
-	if (!(BPF_CORE_READ(peer, __sk_common.skc_flags) >> bpf_core_enum_value(enum sock_flags, SOCK_DEAD) & 1))
+	if (!peer || !c || c->fin_sent)
 		return 0;
 	c->fin_sent = 1;
 	begin(&event.header, EVENT_CLOSED);

@@ -128,6 +128,26 @@ __noinline int handle_call(struct call_message *message)
 	return 0;
 }
 
+/* A read has met the end of a stream. */
+static __noinline int handle_end(struct call_message *message)
+{
+	struct connection *c;
+	struct sock *sk, *peer;
+
+	if (!message || message->facts.family != AF_UNIX)
+		return 0;
+	sk = (struct sock *)message->sk;
+	c = find_connection(sk);
+	peer = ended_unix_peer(sk);
+	if (!peer || !c || c->inode != message->facts.inode)
+		return 0;
+	close_connection(sk, c);
+	c = find_connection(peer);
+	if (c)
+		close_connection(peer, c);
+	return 0;
+}
+
 static __always_inline bool is_receive(__u32 call)
 {
 	return call == CALL_READ || call == CALL_READV || call == CALL_RECVFROM || call == CALL_RECVMSG ||
@@ -207,10 +227,10 @@ static __always_inline int on_exit(bool cast, struct pt_regs *regs, long ret)
 	__u32 call, fd, flags = 0;
 	__u64 second, third;
 
-	if (ret <= 0)
+	if (ret < 0 || (!ret && !unix_sockets))
 		return 0;
 	call = classify(CALL_NUMBER(regs));
-	if (call == CALL_OTHER || IS_COMPAT(regs))
+	if (call == CALL_OTHER || IS_COMPAT(regs) || (!ret && !is_receive(call)))
 		return 0;
 	message.direction = is_receive(call) ? DIRECTION_INGRESS : DIRECTION_EGRESS;
 	fd = ARGUMENT_1(regs);
@@ -233,6 +253,8 @@ static __always_inline int on_exit(bool cast, struct pt_regs *regs, long ret)
 		if (!(cast ? look_up_cast(&message, third) : look_up_read(&message, third)))
 			return 0;
 	}
+	if (!ret)
+		return handle_end(&message);
 	if (call == CALL_RECVMMSG || call == CALL_SENDMMSG) {
 		handle_several(&message, second, ret, flags & MSG_TRUNC);
 		return 0;

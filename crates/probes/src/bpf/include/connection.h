@@ -256,3 +256,19 @@ static __always_inline void close_connection(struct sock *sk, struct connection 
 	}
 	forget_connection(sk);
 }
+
+/*
+ * The kernel tells no end of a Unix stream. But who reads the end of one whose other end is closed can neither read nor
+ * write any more, so both ends are done with. Returns the other end, which this one still holds.
+ */
+static __always_inline struct sock *ended_unix_peer(struct sock *sk)
+{
+	struct unix_sock *self = (void *)sk;
+	struct sock *peer = BPF_CORE_READ(self, peer);
+
+	if (!peer || BPF_CORE_READ(sk, sk_receive_queue.qlen))
+		return NULL;
+	if (!(BPF_CORE_READ(peer, __sk_common.skc_flags) >> bpf_core_enum_value(enum sock_flags, SOCK_DEAD) & 1))
+		return NULL;
+	return peer;
+}
