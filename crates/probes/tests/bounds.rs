@@ -381,8 +381,9 @@ fn a_flooding_container_keeps_the_rate_that_it_is_due() {
     for backend in backends() {
         let settings = flooded(backend, 1 << 20, 100);
         // Nothing is received until the child has ended: more than a quarter of the ring is full soon.
+        let container = Cgroup::new("flood_on", Version::Two);
         let running = Running::with_sink(settings, 1);
-        let seen = running.finish(Traffic::start("flood_on", ""));
+        let seen = running.finish(Traffic::start("flood_on", container.path()));
         let full = seen.said.iter().find_map(|said| said["full_ns"].as_u64());
         let full = full.expect("when the child had sent enough to fill it");
         let later = seen.events.iter().filter(|event| {
@@ -407,8 +408,9 @@ fn short_connections_of_a_flooding_container_keep_its_rate_as_well() {
         settings.unknown_messages = u32::MAX;
         settings.cgroup_messages_per_second = 100;
         settings.ring_buffer_bytes = 8 << 20;
+        let container = Cgroup::new("short", Version::Two);
         let running = Running::with_sink(settings, 1);
-        let seen = running.finish(Traffic::start("flood_short", ""));
+        let seen = running.finish(Traffic::start("flood_short", container.path()));
         let full = seen.said.iter().find_map(|said| said["full_ns"].as_u64());
         let full = full.expect("when the child had sent enough to fill it");
         let short = seen.events.iter().filter(|event| {

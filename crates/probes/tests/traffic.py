@@ -272,6 +272,7 @@ def both_ends():
 def flood_on():
     """Fills the ring, then goes on for three seconds."""
     import time
+    join()
     c, s = pair()
     data = b"f" * 2000
     def once():
@@ -287,6 +288,7 @@ def flood_on():
 def flood_short():
     """Fills the ring, then makes connections of one message for three seconds."""
     import time
+    join()
     c, s = pair()
     data = b"f" * 2000
     for _ in range(20000):
@@ -298,6 +300,8 @@ def flood_short():
         with socket.create_connection(listener.getsockname()) as c:
             s, _ = listener.accept()
             c.send(b"short"); s.recv(100); s.close()
+        # A thousand a second: what tells of opens and closes must not fill the ring on a fast machine.
+        time.sleep(0.001)
 
 
 def undecided():
