@@ -71,11 +71,23 @@ pub fn report(error: &anyhow::Error) -> Exit {
         // The reader of our output has gone (`spandrel trace | head`): not a failure of ours.
         return Exit::Done;
     }
-    let text = format!("{error:#}");
-    say(format_args!("{}", text.trim_end()));
+    say(format_args!("{}", sentence(error).trim_end()));
     error
         .downcast_ref::<Failure>()
         .map_or(Exit::Failed, |failure| failure.exit)
+}
+
+/// An error and its causes. Many an error tells its cause itself, which is not told again.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 /// The same, but for a reader that has gone, which is no failure of ours.
@@ -91,4 +103,20 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_that_the_error_tells_itself_is_told_once() {
+        let cause = || io::Error::from(io::ErrorKind::NotADirectory);
+        let plain = Err::<(), _>(cause()).context("cannot open a").unwrap_err();
+        assert_eq!(sentence(&plain), "cannot open a: not a directory");
+        let outer = format!("cannot open a: {}; give another", cause());
+        let whole = Err::<(), _>(cause()).context(outer.clone()).unwrap_err();
+        assert_eq!(sentence(&whole), outer);
+    }
 }

@@ -65,6 +65,8 @@ pub struct Pipeline {
     offset: ClockOffset,
     latest: KernelTime,
     failure: Option<io::Error>,
+    /// Why the recording stopped, which stops nothing else.
+    unrecorded: Option<io::Error>,
     hold: Option<Hold>,
     /// What processes have done that are not read yet.
     unread: Hold,
@@ -96,6 +98,7 @@ impl Pipeline {
             offset: ClockOffset::default(),
             latest: KernelTime::default(),
             failure: None,
+            unrecorded: None,
             hold: None,
             unread: Hold::new(READ_HOLD, READ_HOLD_BYTES),
             heard: false,
@@ -247,6 +250,8 @@ impl Pipeline {
             let result = recorder.finish();
             self.keep(result);
         }
+        let unrecorded = self.unrecorded.take();
+        self.keep(unrecorded.map_or(Ok(()), Err));
         self.failure.take().map_or(Ok(()), Err)
     }
 
@@ -449,8 +454,9 @@ impl Pipeline {
         if let Some(recorder) = &mut self.recorder
             && let Err(error) = write(recorder)
         {
-            tracing::error!("the recording stops here: {error}");
+            tracing::error!("{error}: it stops here");
             self.recorder = None;
+            self.unrecorded = Some(error);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use spandrel_model::recording::{Header, MAX_LINE, VERSION, write_line};
 use spandrel_model::{ClockOffset, Event, ProcessKey, Resource, UnixTime};
@@ -17,6 +17,7 @@ const MAX_PROCESSES: usize = 16_384;
 
 /// An open recording.
 pub struct Recorder {
+    path: PathBuf,
     output: BufWriter<File>,
     /// Blanks them; `None` where they were asked for.
     credentials: Option<Credentials>,
@@ -41,12 +42,8 @@ impl Recorder {
         id_seed: u64,
     ) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        let file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)?;
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let file = options.open(path)?;
         // One that was there has its old mode. What is no file, such as a pipe, keeps its own.
         if file.metadata()?.is_file() {
             file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
@@ -59,7 +56,10 @@ impl Recorder {
             written_by: concat!("spandrel ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
         write_line(&mut output, &header)?;
+        // A place without room says so at once.
+        output.flush()?;
         Ok(Self {
+            path: path.to_owned(),
             output,
             credentials: (!with_credentials).then(Credentials::default),
             written: Recent::new(MAX_PROCESSES),
@@ -68,6 +68,11 @@ impl Recorder {
 
     /// Adds an event.
     pub fn event(&mut self, event: &Event, offset: ClockOffset) -> io::Result<()> {
+        let result = self.write_event(event, offset);
+        self.name(result)
+    }
+
+    fn write_event(&mut self, event: &Event, offset: ClockOffset) -> io::Result<()> {
         #[derive(serde::Serialize)]
         #[serde(transparent)]
         struct Line<'a>(&'a Event);
@@ -109,12 +114,25 @@ impl Recorder {
             tracing::warn!("process {process} has {bytes} bytes of attributes: not recorded");
             return Ok(());
         }
-        self.output.write_all(&line)
+        let result = self.output.write_all(&line);
+        self.name(result)
     }
 
     /// Writes what is buffered.
     pub fn finish(&mut self) -> io::Result<()> {
-        self.output.flush()
+        let result = self.output.flush();
+        self.name(result)
+    }
+
+    /// An error of the file names it.
+    fn name(&self, result: io::Result<()>) -> io::Result<()> {
+        result.map_err(|error| {
+            let path = self.path.display();
+            io::Error::new(
+                error.kind(),
+                format!("the recording {path} cannot be written: {error}"),
+            )
+        })
     }
 
     fn written(&mut self, process: ProcessKey) -> &mut Written {

@@ -522,6 +522,31 @@ fn output_that_cannot_be_written_is_a_failure_that_says_why() {
 }
 
 #[test]
+fn files_that_cannot_be_written_are_told_by_name_before_anything_is_done() {
+    let recording = recording();
+    let (_file, inside) = file("");
+    let no_directory = format!("{inside}/ledger");
+    let said = refused(&["replay", &recording, "--ledger", &no_directory]);
+    assert!(
+        said.contains(&no_directory) && said.contains("--ledger"),
+        "{said}"
+    );
+    assert!(!said.contains("ledger: messages"), "{said}");
+    if !is_root("files_that_cannot_be_written_are_told_by_name_before_anything_is_done") {
+        return;
+    }
+    let output = run(&["trace", "--record", "/dev/full", "--duration", "60s"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let last = said.lines().last().unwrap();
+    assert!(
+        last.contains("/dev/full") && last.contains("No space left"),
+        "{said}"
+    );
+    assert_eq!(last.matches("No space left").count(), 1, "{said}");
+}
+
+#[test]
 fn a_reader_of_check_that_has_gone_changes_nothing_of_its_answer() {
     for format in ["text", "json"] {
         let arguments = ["check", "--output", format];

@@ -228,7 +228,7 @@ fn capture_into(
             let shown = file.display();
             let with_credentials = files.record_credentials;
             let recorder = Recorder::create(file, with_credentials, agent::clock_offset(), seed)
-                .with_context(|| format!("cannot create {shown}"))?;
+                .with_context(|| format!("--record {shown}"))?;
             say(format_args!(
                 "recording to {shown}, readable by its owner alone; {}",
                 if with_credentials {
@@ -310,8 +310,32 @@ impl Watching {
     }
 }
 
+/// Where `--ledger` says that the ledger goes. Opened at the start, so that a path that cannot be written to costs no run.
+struct LedgerFile<'a> {
+    path: &'a Path,
+    output: fs::File,
+}
+
+impl<'a> LedgerFile<'a> {
+    fn create(path: Option<&'a Path>) -> anyhow::Result<Option<Self>> {
+        let Some(path) = path else { return Ok(None) };
+        let output = fs::File::create(path).map_err(|error| {
+            let path = path.display();
+            Failure::usage(format!(
+                "cannot create {path}: {error}; --ledger takes a file that can be written to"
+            ))
+        })?;
+        Ok(Some(Self { path, output }))
+    }
+
+    fn write(mut self, ledger: &Ledger) -> anyhow::Result<()> {
+        writeln!(self.output, "{}", ledger.to_json())
+            .with_context(|| format!("cannot write the ledger to {}", self.path.display()))
+    }
+}
+
 /// Prints the ledger to standard error, and writes it where `--ledger` says.
-fn close_ledger(ledger: &Ledger, file: Option<&Path>) -> anyhow::Result<()> {
+fn close_ledger(ledger: &Ledger, file: Option<LedgerFile<'_>>) -> anyhow::Result<()> {
     let accounts = [
         ("messages", &ledger.messages, "delivered"),
         ("exchanges", &ledger.exchanges, "completed"),
@@ -340,10 +364,7 @@ fn close_ledger(ledger: &Ledger, file: Option<&Path>) -> anyhow::Result<()> {
             rows.join(", ")
         ));
     }
-    let Some(file) = file else { return Ok(()) };
-    fs::File::create(file)
-        .and_then(|mut output| writeln!(output, "{}", ledger.to_json()))
-        .with_context(|| format!("cannot write the ledger to {}", file.display()))
+    file.map_or(Ok(()), |file| file.write(ledger))
 }
 
 fn describe(snapshot: &ledger::Snapshot, settled: &str) -> String {

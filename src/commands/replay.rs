@@ -12,7 +12,7 @@ use spandrel_model::Ledger;
 use spandrel_model::recording::{RecordedIdentity, RecordedPod, Recording};
 use spandrel_protocols::Tracker;
 
-use super::{Exports, close_ledger, exporting, has_nothing_to_do, load, printer};
+use super::{Exports, LedgerFile, close_ledger, exporting, has_nothing_to_do, load, printer};
 use crate::cli::Replay;
 use crate::exit::{Exit, Failure};
 use crate::pipeline::{NoSteering, Pipeline};
@@ -35,6 +35,7 @@ pub(super) fn execute(arguments: &Replay) -> anyhow::Result<Exit> {
         .map_err(|error| Failure::usage(format!("cannot open {}: {error}", file.display())))?;
     let recording = Recording::read(BufReader::with_capacity(1 << 18, input))
         .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+    let ledger_file = LedgerFile::create(arguments.ledger.as_deref())?;
     let ledger = Arc::new(Ledger::default());
     let seed = recording.header.id_seed;
 
@@ -65,7 +66,7 @@ pub(super) fn execute(arguments: &Replay) -> anyhow::Result<Exit> {
     let result = pipeline
         .replay(recording.header.clock_offset, &recording.events)
         .context("cannot write the output");
-    close_ledger(&ledger, arguments.ledger.as_deref())?;
+    close_ledger(&ledger, ledger_file)?;
     result.map(|()| Exit::Done)
 }
 

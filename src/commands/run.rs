@@ -7,7 +7,7 @@ use spandrel_exporter::self_telemetry::SelfTelemetry;
 use spandrel_model::Ledger;
 
 use super::sources::Sources;
-use super::{Exports, capture_into, close_ledger, exporting, has_nothing_to_do, load};
+use super::{Exports, LedgerFile, capture_into, close_ledger, exporting, has_nothing_to_do, load};
 use crate::agent::{self, Life, Stop};
 use crate::cli::Run;
 use crate::exit::Exit;
@@ -21,6 +21,7 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
     if has_nothing_to_do(&config) {
         return Ok(Exit::Done);
     }
+    let ledger_file = LedgerFile::create(arguments.files.ledger.as_deref())?;
     let attached = agent::attach(settings::capture(&config)?)?;
     let ledger = Arc::new(Ledger::default());
     let otlp = OtlpSink::start(settings::export(&config, true), &ledger)?;
@@ -55,6 +56,6 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
     {
         tracing::warn!("the agent's own last metrics were not sent: {error}");
     }
-    close_ledger(&ledger, arguments.files.ledger.as_deref())?;
+    close_ledger(&ledger, ledger_file)?;
     result.map(|()| Exit::Done)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use spandrel_model::Ledger;
 
 use super::sources::Sources;
-use super::{Exports, capture_into, close_ledger, has_nothing_to_do, load, printer};
+use super::{Exports, LedgerFile, capture_into, close_ledger, has_nothing_to_do, load, printer};
 use crate::agent::{self, Life, Stop};
 use crate::cli::Trace;
 use crate::exit::Exit;
@@ -19,6 +19,7 @@ pub(super) fn execute(arguments: Trace) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     settings::narrow(&mut config, &arguments);
+    let ledger_file = LedgerFile::create(arguments.files.ledger.as_deref())?;
     let attached = agent::attach(settings::capture(&config)?)?;
     let ledger = Arc::new(Ledger::default());
     let sink = printer(arguments.output, true, &config, &ledger)?;
@@ -30,6 +31,6 @@ pub(super) fn execute(arguments: Trace) -> anyhow::Result<Exit> {
         ledger: &ledger,
     };
     let result = capture_into(attached, sink, &config, &life, &arguments.files, sources);
-    close_ledger(&ledger, arguments.files.ledger.as_deref())?;
+    close_ledger(&ledger, ledger_file)?;
     result.map(|()| Exit::Done)
 }

@@ -37,7 +37,10 @@ impl FirstError {
 
 /// What failed is always standard output.
 pub(super) fn unwritable(kind: io::ErrorKind, error: &str) -> io::Error {
-    io::Error::new(kind, format!("standard output cannot be written: {error}"))
+    io::Error::new(
+        kind,
+        format!("standard output cannot be written: {error}; send it to a place that takes it"),
+    )
 }
 
 struct Watched {
