@@ -5,6 +5,8 @@
 mod support;
 
 use std::cell::Cell;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use support::agent::{Agent, Outcome};
@@ -26,6 +28,17 @@ struct Observed {
     spans: Vec<Span>,
 }
 
+/// The path of a file with these settings.
+fn configuration(directory: &TempDir, backend: &str, unix_sockets: bool) -> String {
+    let path = directory.path().join("spandrel.yaml");
+    let text = format!(
+        "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    capture:\n      \
+         backend: {backend}\n      unix_sockets: {unix_sockets}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
 /// Sends requests through nginx to a server on a unix socket; traces until `spans` of them are there.
 fn observe(test: &str, backend: &str, unix_sockets: bool, spans: usize) -> Option<Observed> {
     if !is_root(test) || !has(test, &["nginx", "python3"]) {
@@ -39,15 +52,9 @@ fn observe(test: &str, backend: &str, unix_sockets: bool, spans: usize) -> Optio
         upstream: Some(format!("unix:{socket}")),
         ..Options::default()
     });
-    let configuration = directory.path().join("spandrel.yaml");
-    let text = format!(
-        "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    capture:\n      \
-         backend: {backend}\n      unix_sockets: {unix_sockets}\n"
-    );
-    std::fs::write(&configuration, text).unwrap();
-    let configuration = configuration.to_str().unwrap();
+    let configuration = configuration(&directory, backend, unix_sockets);
     // Without a filter: a unix socket has no port. Other traffic of the machine is told apart by the path.
-    let agent = Agent::start(&["trace", "--output", "otlp-json", "--config", configuration]);
+    let agent = Agent::start(&["trace", "--output", "otlp-json", "--config", &configuration]);
     let path = format!("/api/{}/{{n}}", nginx.port);
     let count = COUNT.to_string();
     Client::KeepAlive.run(
@@ -143,6 +150,37 @@ fn both_ends_are_seen(test: &str, backend: &str) {
 on_each_backend! {
     fn both_ends_of_a_unix_socket_are_seen(backend) {
         both_ends_are_seen("both_ends_of_a_unix_socket_are_seen", backend);
+    }
+
+    fn an_answer_up_to_the_close_is_told_though_nobody_traces_who_reads_it(backend) {
+        let test = "an_answer_up_to_the_close_is_told_though_nobody_traces_who_reads_it";
+        if !is_root(test) || !has(test, &["python3"]) {
+            return;
+        }
+        let directory = TempDir::new().unwrap();
+        let socket = directory.path().join("server.sock");
+        let server = Server::python(&["--unix", socket.to_str().unwrap()]);
+        let configuration = configuration(&directory, backend, true);
+        let pid = server.pid().to_string();
+        let arguments = ["trace", "--output", "otlp-json", "--config", &configuration, "--pid", &pid];
+        let agent = Agent::start(&arguments);
+        for number in 0..20 {
+            let mut stream = UnixStream::connect(&socket).unwrap();
+            let request = format!("GET /until-close/{number} HTTP/1.1\r\nHost: shop\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.ends_with(&"u".repeat(number)));
+        }
+        agent.wait_for_spans(20, LIMIT);
+        let spans = agent.stop().spans();
+        for number in 0..20 {
+            let path = format!("/until-close/{number}");
+            let of: Vec<_> = spans.iter().filter(|span| span.text("url.path") == path).collect();
+            assert_eq!(of.len(), 1, "{path}: {spans:#?}");
+            assert_eq!(of[0].integer("http.response.status_code"), Some(200));
+            assert_eq!(of[0].text("error.type"), "", "{:#?}", of[0]);
+        }
     }
 
     fn unix_sockets_are_left_alone_unless_asked_for(backend) {

@@ -5,6 +5,7 @@ The first line is {"listening": PORT} (or the path of the unix socket); then one
   /bytes/N           N bytes with a Content-Length      /chunked?chunks=N&size=M   a chunked response
   /status/CODE       that status                        /trailers                  chunked, with a trailer
   /slow?ms=N         answers after N ms                 /cut                       closes in the middle of the body
+  /until-close/N     N bytes up to the close
   POST /upload       {"received": N}; takes Content-Length and chunked bodies; anything else: "ok"
 """
 import argparse
@@ -91,6 +92,12 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"c" * 100)
             self.cut = True
             return 200, 100
+        if parts[0] == "until-close":
+            self.close_connection = True
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"u" * int(parts[1]))
+            return 200, int(parts[1])
         if parts[0] == "upload":
             return self.sized(201, json.dumps({"received": received}).encode())
         return self.sized(200, b"ok\n")

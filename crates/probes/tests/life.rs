@@ -186,6 +186,10 @@ fn a_unix_stream_whose_end_was_read_is_closed_at_both_ends() {
             }
         }
         assert_eq!(ends.len(), 4, "{backend:?}");
+        let shut = [Egress, Ingress].map(|direction| vec![direction]);
+        for (id, direction) in ends[2..].iter().zip(shut) {
+            assert_eq!(half_closed(&seen, *id), direction, "{backend:?}");
+        }
         for id in ends {
             let closed = closed(&seen, id);
             let sent = seen.messages(id, Egress);

@@ -1,18 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /* The life of connections: opened, half closed, closed; when sends start and when data arrives. */
 
-static __always_inline void half_close(struct connection *c, __u8 direction)
-{
-	union control_event event = {};
-
-	if (!c->announced)
-		return;
-	begin(&event.header, EVENT_HALF_CLOSED);
-	event.half_closed.connection = c->id;
-	event.half_closed.direction = direction;
-	submit_control(&event, sizeof(event.half_closed));
-}
-
 static __always_inline void on_connecting(struct sock *sk)
 {
 	struct connection *c = make_connection(sk, ORIGIN_OBSERVED);

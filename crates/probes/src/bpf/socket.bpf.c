@@ -94,20 +94,36 @@ static __always_inline void source_of_current(struct source *source, struct task
 		source_of_call(source, call, direction, ARGUMENT_2(regs), ARGUMENT_3(regs));
 }
 
+/* Each end is told once: it may be read again. */
 static __noinline int end_unix(struct sock *sk, struct connection *c)
 {
-	struct sock *peer = ended_unix_peer(sk);
 	union control_event event = {};
+	struct sock *peer;
+	enum unix_end end = end_of_unix(sk, &peer);
+	__u64 other;
 
-	/* Once: the end may be read again. */
-	if (!peer || !c || c->fin_sent)
+	if (end == UNIX_GOES_ON)
 		return 0;
-	c->fin_sent = 1;
-	begin(&event.header, EVENT_CLOSED);
-	/* It has this number if anything of it was ever told. How many bytes it read nobody knows: no more than was told. */
-	event.closed.connection = BPF_CORE_READ(peer, __sk_common.skc_cookie.counter);
-	if (event.closed.connection)
+	/* It has this number if anything of it was ever told. */
+	other = BPF_CORE_READ(peer, __sk_common.skc_cookie.counter);
+	/* Who reads may be nobody that is traced. */
+	if (!c && other)
+		c = make_connection(sk, ORIGIN_PRE_EXISTING);
+	if (!c || c->unix_ends >= end)
+		return 0;
+	c->unix_ends = end;
+	if (end == UNIX_SHUT) {
+		half_close(c, DIRECTION_INGRESS);
+		if (other)
+			tell_half_closed(other, DIRECTION_EGRESS);
+		return 0;
+	}
+	if (other) {
+		/* How many bytes it read nobody knows: no more than was told. */
+		begin(&event.header, EVENT_CLOSED);
+		event.closed.connection = other;
 		submit_control(&event, sizeof(event.closed));
+	}
 	close_connection(sk, c);
 	return 0;
 }
@@ -136,7 +152,7 @@ static __always_inline int on_socket_length(__u32 slot, struct sock *sk, int ret
 		time = take_start(c, task->pid, ret, &facts.end);
 	if (!by_uring && (direction == DIRECTION_EGRESS || !(flags & MSG_TRUNC)))
 		source_of_current(&source, task, sk, direction, ret, flags);
-	if (!ret && c && unix_sockets && facts.family == AF_UNIX && direction == DIRECTION_INGRESS)
+	if (!ret && unix_sockets && facts.family == AF_UNIX && direction == DIRECTION_INGRESS)
 		end_unix(sk, c);
 	if (ret <= 0)
 		return 0;

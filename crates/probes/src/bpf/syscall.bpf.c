@@ -128,23 +128,35 @@ __noinline int handle_call(struct call_message *message)
 	return 0;
 }
 
-/* A read has met the end of a stream. */
+static __always_inline void end_direction(struct sock *sk, __u8 direction, bool closed)
+{
+	struct connection *c = find_connection(sk);
+
+	if (!c)
+		return;
+	if (closed) {
+		close_connection(sk, c);
+	} else if (!(c->unix_ends & 1 << direction)) {
+		/* Once: the end may be read again. */
+		c->unix_ends |= 1 << direction;
+		half_close(c, direction);
+	}
+}
+
+/* A read has met the end of a stream. Who reads it may be nobody that is traced. */
 static __noinline int handle_end(struct call_message *message)
 {
-	struct connection *c;
 	struct sock *sk, *peer;
+	enum unix_end end;
 
 	if (!message || message->facts.family != AF_UNIX)
 		return 0;
 	sk = (struct sock *)message->sk;
-	c = find_connection(sk);
-	peer = ended_unix_peer(sk);
-	if (!peer || !c || c->inode != message->facts.inode)
+	end = end_of_unix(sk, &peer);
+	if (end == UNIX_GOES_ON)
 		return 0;
-	close_connection(sk, c);
-	c = find_connection(peer);
-	if (c)
-		close_connection(peer, c);
+	end_direction(peer, DIRECTION_EGRESS, end == UNIX_CLOSED);
+	end_direction(sk, DIRECTION_INGRESS, end == UNIX_CLOSED);
 	return 0;
 }
 

@@ -257,18 +257,37 @@ static __always_inline void close_connection(struct sock *sk, struct connection 
 	forget_connection(sk);
 }
 
+static __always_inline void tell_half_closed(__u64 connection, __u8 direction)
+{
+	union control_event event = {};
+
+	begin(&event.header, EVENT_HALF_CLOSED);
+	event.half_closed.connection = connection;
+	event.half_closed.direction = direction;
+	submit_control(&event, sizeof(event.half_closed));
+}
+
+static __always_inline void half_close(struct connection *c, __u8 direction)
+{
+	if (c->announced)
+		tell_half_closed(c->id, direction);
+}
+
 /*
  * The kernel tells no end of a Unix stream. But who reads the end of one whose other end is closed can neither read nor
- * write any more, so both ends are done with. Returns the other end, which this one still holds.
+ * write any more, so both ends are done with; where the other end is only shut, that direction is.
  */
-static __always_inline struct sock *ended_unix_peer(struct sock *sk)
+enum unix_end { UNIX_GOES_ON, UNIX_SHUT, UNIX_CLOSED };
+
+/* `peer`: the other end, which this one still holds. */
+static __always_inline enum unix_end end_of_unix(struct sock *sk, struct sock **peer)
 {
 	struct unix_sock *self = (void *)sk;
-	struct sock *peer = BPF_CORE_READ(self, peer);
 
-	if (!peer || BPF_CORE_READ(sk, sk_receive_queue.qlen))
-		return NULL;
-	if (!(BPF_CORE_READ(peer, __sk_common.skc_flags) >> bpf_core_enum_value(enum sock_flags, SOCK_DEAD) & 1))
-		return NULL;
-	return peer;
+	*peer = BPF_CORE_READ(self, peer);
+	if (!*peer || BPF_CORE_READ(sk, sk_receive_queue.qlen))
+		return UNIX_GOES_ON;
+	if (BPF_CORE_READ(*peer, __sk_common.skc_flags) >> bpf_core_enum_value(enum sock_flags, SOCK_DEAD) & 1)
+		return UNIX_CLOSED;
+	return BPF_CORE_READ(*peer, sk_shutdown) & SEND_SHUTDOWN ? UNIX_SHUT : UNIX_GOES_ON;
 }

@@ -169,6 +169,7 @@ struct socket;
 
 struct sock {
 	struct sock_common __sk_common;
+	__u8 sk_shutdown;
 	__u16 sk_type;
 	__u16 sk_protocol;
 	int sk_err;
@@ -212,6 +213,8 @@ struct unix_address {
 	int len;
 	struct sockaddr_un name[0];
 };
+
+#define SEND_SHUTDOWN 2
 
 struct unix_sock {
 	struct unix_address *addr;

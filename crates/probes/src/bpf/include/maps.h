@@ -79,7 +79,7 @@ struct connection {
 	__u8 fin_sent;
 	__u8 ports_unknown; /* they have not been held against the rules */
 	__u8 grants; /* of tokens, until they are as large as can be */
-	__u8 pad;
+	__u8 unix_ends; /* what was told of the ends of a Unix stream */
 };
 
 struct tuple {
