@@ -253,7 +253,7 @@ fn recordings_that_cannot_be_read_are_named_with_their_line() {
         (format!("{header}\n{}", "x".repeat(2 << 20)), "line 2 "),
         (
             newer.to_owned(),
-            "line 1 of the recording names format version 99",
+            "line 1 of the recording names version 99 of the format, this program reads version 1 and older ones",
         ),
     ];
     for (content, expected) in cases {
@@ -270,6 +270,38 @@ fn recordings_that_cannot_be_read_are_named_with_their_line() {
         said.contains("cannot open /nowhere/recording.jsonl"),
         "{said}"
     );
+}
+
+#[test]
+fn a_queue_on_disk_of_a_newer_program_is_refused_and_left_as_it_is() {
+    if !is_root("a_queue_on_disk_of_a_newer_program_is_refused_and_left_as_it_is") {
+        return;
+    }
+    let storage = TempDir::new().unwrap();
+    let (_directory, configuration) = file(format!(
+        "file_format: \"1.1\"\ntracer_provider:\n  processors:\n    - batch: {{exporter: {{otlp_http: {{endpoint: \
+         http://127.0.0.1:9/v1/traces}}}}}}\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    export:\n      \
+         sending_queue: {{storage: {{directory: {}}}}}\n",
+        storage.path().display()
+    ));
+    let name = format!("{:020}.seg", 0);
+    let written = repository().join("crates/disk-queue/tests/data/version-1");
+    let mut bytes = fs::read(written.join(&name)).unwrap();
+    for copy in bytes[..64].chunks_mut(32) {
+        copy[4] = 9;
+        let sum = crc32c::crc32c(&copy[..28]);
+        copy[28..].copy_from_slice(&sum.to_le_bytes());
+    }
+    let queue = storage.path().join("127.0.0.1%3a9%2ftraces");
+    fs::create_dir(&queue).unwrap();
+    let segment = queue.join(&name);
+    fs::write(&segment, &bytes).unwrap();
+    let output = run(&["run", "--config", &configuration]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let sentence = format!("{} has version 9 of the queue's format", segment.display());
+    assert!(said.contains(&sentence), "{said}");
+    assert_eq!(fs::read(&segment).unwrap(), bytes);
 }
 
 /// `BLESS=1 cargo test --test command_line` rewrites the expected files; review the difference.

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::done::Done;
+use crate::error::OpenError;
 use crate::fault::{Hook, Operation};
-use crate::format::{ACK_ENTRY, decode_ack, encode_ack};
+use crate::format::{ACK_ENTRY, VERSION, ack_version, decode_ack, encode_ack};
 
 /// A file that has grown to this is followed by a new one.
 const FULL: u64 = 64 << 10;
@@ -36,8 +37,12 @@ pub(crate) fn number_in(name: &str) -> Option<u64> {
 }
 
 impl Acks {
-    /// Reads what is there; also returns how many entries were damaged.
-    pub(crate) fn open(directory: &Path, numbers: &[u64], hook: Hook) -> (Self, Done, u64) {
+    /// Reads what is there; also returns how many entries were damaged. Fails where a newer program wrote one.
+    pub(crate) fn open(
+        directory: &Path,
+        numbers: &[u64],
+        hook: Hook,
+    ) -> Result<(Self, Done, u64), OpenError> {
         let (mut done, mut damaged) = (Done::default(), 0);
         let mut replaced = Vec::new();
         for number in numbers {
@@ -46,6 +51,9 @@ impl Acks {
             match small.then(|| fs::read(&path)) {
                 Some(Ok(bytes)) => {
                     for entry in bytes.chunks(ACK_ENTRY) {
+                        if let Some(version) = ack_version(entry).filter(|it| *it > VERSION) {
+                            return Err(OpenError::newer(&path, version));
+                        }
                         match decode_ack(entry) {
                             Some((from, to)) => done.insert(from, to),
                             // Cut off while it was written.
@@ -66,7 +74,7 @@ impl Acks {
             path: None,
             replaced,
         };
-        (acks, done, damaged)
+        Ok((acks, done, damaged))
     }
 
     /// Writes ranges down. `all` is the whole set, which holds them already.
@@ -153,7 +161,7 @@ mod tests {
             &encode_ack(20, 30)[..ACK_ENTRY - 1],
         ];
         fs::write(root.path().join("acks-1"), entries.concat()).unwrap();
-        let open = |numbers: &[u64]| Acks::open(root.path(), numbers, Hook::default());
+        let open = |numbers: &[u64]| Acks::open(root.path(), numbers, Hook::default()).unwrap();
         let (_, done, counted) = open(&[1]);
         let ranges: Vec<_> = done.ranges().collect();
         assert_eq!(ranges, [(0, 2), (5, 7), (9, 10)]);

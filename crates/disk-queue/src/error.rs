@@ -1,7 +1,9 @@
 //! What can go wrong for good.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::format::VERSION;
 
 /// Why a queue cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +16,20 @@ pub enum OpenError {
     InUse {
         /// Its directory.
         path: PathBuf,
+    },
+    /// A newer program wrote to it. Nothing in it was changed.
+    #[error(
+        "{} has version {found} of the queue's format, this program reads version {newest} and older ones: \
+         use the version of spandrel that wrote it, or give another storage directory",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u16,
+        /// The newest that is read.
+        newest: u16,
     },
     /// The directory cannot be used at all.
     #[error(
@@ -28,6 +44,16 @@ pub enum OpenError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl OpenError {
+    pub(crate) fn newer(path: &Path, found: u16) -> Self {
+        Self::Newer {
+            path: path.to_owned(),
+            found,
+            newest: VERSION,
+        }
+    }
 }
 
 /// Why a record was not taken. It is for who pushed it to count.

@@ -9,8 +9,9 @@ use crate::done::MAX_SEQUENCE;
 const SEGMENT_MAGIC: [u8; 4] = *b"SPQS";
 /// What begins a record.
 pub(crate) const RECORD_MAGIC: [u8; 4] = *b"SPQR";
-/// The format described here.
-const VERSION: u16 = 1;
+/// The format described here, and the newest that is read. A later one keeps what tells it apart: the magic, the version
+/// and the sum in the head of a segment, and size, version and sum of an entry of acks.
+pub(crate) const VERSION: u16 = 1;
 /// One copy of a segment's header.
 pub(crate) const SEGMENT_HEADER: usize = 32;
 /// Where the records begin: after two copies of the header.
@@ -76,22 +77,34 @@ impl SegmentHeader {
 
     /// From the first copy that is whole.
     pub(crate) fn decode(from: &[u8]) -> Option<Self> {
-        from.chunks_exact(SEGMENT_HEADER).take(2).find_map(|one| {
-            let whole = one.starts_with(&SEGMENT_MAGIC)
-                && bytes(one, 4).map(u16::from_le_bytes) == Some(VERSION)
-                && u32_at(one, 28) == one.get(..28).map(crc32c::crc32c);
+        whole_headers(from).find_map(|(version, one)| {
             let first = u64_at(one, 8)?;
-            (whole && first < MAX_SEQUENCE).then_some(Self {
+            (version == VERSION && first < MAX_SEQUENCE).then_some(Self {
                 first,
                 salt: u64_at(one, 16)?,
             })
         })
     }
 
+    /// The version of the format in the first copy that is whole.
+    pub(crate) fn version(from: &[u8]) -> Option<u16> {
+        whole_headers(from).map(|(version, _)| version).next()
+    }
+
     /// What the sums of the records begin with.
     pub(crate) fn seed(self) -> u32 {
         crc32c::crc32c(&self.salt.to_le_bytes())
     }
+}
+
+/// The copies of a segment's header that are whole, in whatever version.
+fn whole_headers(from: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    from.chunks_exact(SEGMENT_HEADER).take(2).filter_map(|one| {
+        let version = bytes(one, 4).map(u16::from_le_bytes)?;
+        let whole =
+            one.starts_with(&SEGMENT_MAGIC) && u32_at(one, 28) == one.get(..28).map(crc32c::crc32c);
+        whole.then_some((version, one))
+    })
 }
 
 /// What stands before a body.
@@ -163,6 +176,14 @@ pub(crate) fn encode_ack(from: u64, to: u64) -> [u8; ACK_ENTRY] {
 
 pub(crate) fn decode_ack(entry: &[u8]) -> Option<(u64, u64)> {
     let (from, to) = (u64_at(entry, 0)?, u64_at(entry, 8)?);
-    let whole = u32_at(entry, 20)? == crc32c::crc32c_append(ACK_SEED, entry.get(..20)?);
+    let whole = ack_version(entry)? == VERSION;
     (whole && from < to && to <= MAX_SEQUENCE).then_some((from, to))
+}
+
+/// The version of the format of an entry of acks that is whole.
+pub(crate) fn ack_version(entry: &[u8]) -> Option<u16> {
+    let whole = u32_at(entry, 20)? == crc32c::crc32c_append(ACK_SEED, entry.get(..20)?);
+    // Version 1 wrote 0 there.
+    let after_first = bytes(entry, 16).map(u16::from_le_bytes)?;
+    whole.then(|| after_first.saturating_add(1))
 }

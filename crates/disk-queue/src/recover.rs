@@ -12,15 +12,18 @@ use crate::clock::{Clock, Stamp};
 use crate::count::{Count, Counts};
 use crate::done::{Done, MAX_SEQUENCE};
 use crate::error::OpenError;
-use crate::format::{SEGMENT_DATA, SegmentHeader};
+use crate::format::{SEGMENT_DATA, SegmentHeader, VERSION};
 use crate::name::directory_name;
 use crate::quarantine::Quarantine;
 use crate::segment::{Reader, Segment, sequence_in};
 use crate::settings::{Settings, SyncPolicy};
 use crate::store::{Cursor, News, Store, Unsynced};
 
+/// Both copies of a segment's header.
+const HEADERS: usize = SEGMENT_DATA as usize;
+
 impl Store {
-    /// Fails only where the directory cannot be used, or is in use; never because of what is in it.
+    /// Fails only where the directory cannot be used, is in use, or belongs to a newer program; never because of damage.
     pub(crate) fn open(settings: Settings) -> Result<Self, OpenError> {
         let directory = settings.root.join(directory_name(&settings.name));
         let failed = |what, path: &Path| {
@@ -42,7 +45,9 @@ impl Store {
         let lock = lock(&directory)?;
         let directory_file = File::open(&directory).map_err(failed("open", &directory))?;
         let found = Found::list(&directory).map_err(failed("read", &directory))?;
-        let (acks, done, damaged_acks) = Acks::open(&directory, &found.acks, settings.hook.clone());
+        found.refuse_newer(&settings)?;
+        let (acks, done, damaged_acks) =
+            Acks::open(&directory, &found.acks, settings.hook.clone())?;
         let mut recovery = Recovery {
             quarantine: Quarantine::new(&directory, settings.quarantine_bytes),
             settings: &settings,
@@ -163,6 +168,20 @@ impl Found {
         }
         Ok(found)
     }
+
+    /// The files of a newer program would pass for damaged ones, and be set aside.
+    fn refuse_newer(&self, settings: &Settings) -> Result<(), OpenError> {
+        for path in self.segments.values() {
+            let version = Reader::open(path, settings.hook.clone())
+                .and_then(|mut it| Ok(SegmentHeader::version(it.get(0, HEADERS, u64::MAX)?)));
+            if let Ok(Some(found)) = version
+                && found > VERSION
+            {
+                return Err(OpenError::newer(path, found));
+            }
+        }
+        Ok(())
+    }
 }
 
 struct Recovery<'a> {
@@ -184,7 +203,7 @@ impl Recovery<'_> {
             // Begun, and nothing in it yet.
             return fs::remove_file(path).or_else(|_| self.quarantine.keep_file(path));
         }
-        let header = SegmentHeader::decode(reader.get(0, SEGMENT_DATA as usize, length)?);
+        let header = SegmentHeader::decode(reader.get(0, HEADERS, length)?);
         let expected = self.segments.back().map_or(0, |before| before.next);
         let Some(header) = header.filter(|header| header.first == named && named >= expected)
         else {

@@ -319,6 +319,98 @@ fn a_body_that_looks_like_a_record_is_never_taken_for_one() {
     assert_eq!(queue.stats().lost_records, 1);
 }
 
+/// The names and bytes of all files of a queue.
+fn contents(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = fs::read_dir(queue_directory(root)).unwrap();
+    let paths = files.map(|entry| entry.unwrap().path());
+    let mut contents: Vec<_> = paths
+        .map(|path| (path.clone(), fs::read(path).unwrap_or_default()))
+        .collect();
+    contents.sort();
+    contents
+}
+
+fn refused(root: &Path, file: &Path) {
+    let before = contents(root);
+    let error = DiskQueue::open(settings(root)).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!(
+            "{} has version 2 of the queue's format, this program reads version 1 and older ones: \
+             use the version of spandrel that wrote it, or give another storage directory",
+            file.display()
+        )
+    );
+    assert_eq!(contents(root), before, "altered");
+}
+
+#[test]
+fn a_queue_of_a_newer_program_is_refused_in_words_and_left_as_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let mut small = settings(root.path());
+    small.max_bytes = 64 << 10;
+    let queue = DiskQueue::open(small).unwrap();
+    push(&queue, 0..40, 700);
+    let delivery = queue.next_blocking(SOON).unwrap();
+    queue.ack(delivery.position);
+    queue.close(SOON);
+    // The last segment in a later version, and a damaged one that would be set aside before it.
+    let found = segments(root.path());
+    let [first, .., last] = found.as_slice() else {
+        panic!("one segment: {found:?}")
+    };
+    let written = (fs::read(first).unwrap(), fs::read(last).unwrap());
+    let (mut damaged, mut newer) = written.clone();
+    damaged[..64].fill(0);
+    for copy in newer[..64].chunks_mut(32) {
+        copy[4..6].copy_from_slice(&2u16.to_le_bytes());
+        let sum = crc32c::crc32c(&copy[..28]);
+        copy[28..].copy_from_slice(&sum.to_le_bytes());
+    }
+    fs::write(first, damaged).unwrap();
+    fs::write(last, newer).unwrap();
+    refused(root.path(), last);
+
+    // Their version is one that is read, and that of the acks is not.
+    fs::write(first, written.0).unwrap();
+    fs::write(last, written.1).unwrap();
+    let acks = queue_directory(root.path()).join("acks-1");
+    let as_written = fs::read(&acks).unwrap();
+    let mut newer = as_written.clone();
+    newer[16..18].copy_from_slice(&1u16.to_le_bytes());
+    let sum = crc32c::crc32c_append(u32::from_le_bytes(*b"SPQA"), &newer[..20]);
+    newer[20..24].copy_from_slice(&sum.to_le_bytes());
+    fs::write(&acks, newer).unwrap();
+    refused(root.path(), &acks);
+
+    fs::write(&acks, as_written).unwrap();
+    let queue = DiskQueue::open(settings(root.path())).unwrap();
+    assert_eq!(numbers(&drain(&queue)), (1..40).collect::<Vec<_>>());
+}
+
+/// As version 1 of the format wrote it: a segment with the records 0 and 1, and the end of 0.
+const VERSION_1: [(&str, &[u8]); 2] = [
+    (
+        "00000000000000000000.seg",
+        include_bytes!("data/version-1/00000000000000000000.seg"),
+    ),
+    ("acks-1", include_bytes!("data/version-1/acks-1")),
+];
+
+#[test]
+fn what_version_1_of_the_format_wrote_is_read() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(queue_directory(root.path())).unwrap();
+    for (name, bytes) in VERSION_1 {
+        fs::write(queue_directory(root.path()).join(name), bytes).unwrap();
+    }
+    let queue = DiskQueue::open(settings(root.path())).unwrap();
+    let left = drain(&queue);
+    assert_eq!(numbers(&left), [1]);
+    assert_eq!((left[0].signal, left[0].items), (1, 3));
+    assert_eq!(queue.stats().damaged_acks, 0);
+}
+
 #[derive(Clone, Debug)]
 enum Damage {
     Flip(u8),

@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::process::ProcessKey;
 use crate::time::{ClockOffset, UnixTime};
 
-/// Version of the format, raised when a reader of the old version would misread a file.
+/// Version of the format, raised when a reader of the old version would misread a file. Older ones, from 1 on, are read.
 pub const VERSION: u32 = 1;
 
 /// Longest line that is read, in bytes: a message of 64 KiB in base64 with room to spare.
@@ -35,6 +35,7 @@ pub struct Header {
 #[derive(Deserialize)]
 struct FormatVersion {
     spandrel_recording: u32,
+    written_by: Option<String>,
 }
 
 /// A line after the first.
@@ -128,16 +129,19 @@ pub enum ReadError {
         /// What is wrong.
         problem: String,
     },
-    /// Written by another version.
+    /// Written by a newer program.
     #[error(
-        "line {line} of the recording names format version {found}, this program reads version {VERSION}: \
-         use the version of spandrel that wrote it"
+        "line {line} of the recording names version {found} of the format, this program reads version {VERSION} and \
+         older ones: use the version of spandrel that wrote it{}",
+        writer.as_ref().map(|writer| format!(", {writer}")).unwrap_or_default()
     )]
-    Version {
+    Newer {
         /// 1-based.
         line: usize,
         /// The file's version.
         found: u32,
+        /// What the file says of the program that wrote it.
+        writer: Option<String>,
     },
 }
 
@@ -185,10 +189,11 @@ impl Recording {
             if header.is_none() {
                 // The version first: another one may have other fields.
                 let found: FormatVersion = serde_json::from_slice(&line).map_err(problem)?;
-                if found.spandrel_recording != VERSION {
-                    return Err(ReadError::Version {
+                if found.spandrel_recording > VERSION {
+                    return Err(ReadError::Newer {
                         line: number,
                         found: found.spandrel_recording,
+                        writer: found.written_by,
                     });
                 }
                 header = Some(serde_json::from_slice(&line).map_err(problem)?);
@@ -392,12 +397,15 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_named_even_if_its_header_has_other_fields() {
-        let error = Recording::read(&b"{\"spandrel_recording\":2,\"clock\":{}}\n"[..]).unwrap_err();
-        assert!(
-            matches!(error, ReadError::Version { line: 1, found: 2 }),
-            "{error}"
+    fn a_newer_version_is_refused_in_words_even_if_its_header_has_other_fields() {
+        let refused = |header: &[u8]| Recording::read(header).unwrap_err().to_string();
+        assert_eq!(
+            refused(b"{\"spandrel_recording\":2,\"clock\":{}}\n"),
+            "line 1 of the recording names version 2 of the format, this program reads version 1 and older ones: \
+             use the version of spandrel that wrote it"
         );
+        let named = refused(b"{\"spandrel_recording\":2,\"written_by\":\"spandrel 9.0.0\"}\n");
+        assert!(named.ends_with("that wrote it, spandrel 9.0.0"), "{named}");
     }
 
     #[test]
