@@ -189,6 +189,12 @@ impl Recording {
             if header.is_none() {
                 // The version first: another one may have other fields.
                 let found: FormatVersion = serde_json::from_slice(&line).map_err(problem)?;
+                if found.spandrel_recording == 0 {
+                    return Err(ReadError::Line {
+                        line: number,
+                        problem: "versions of the format begin with 1, not 0".to_owned(),
+                    });
+                }
                 if found.spandrel_recording > VERSION {
                     return Err(ReadError::Newer {
                         line: number,
@@ -404,6 +410,8 @@ mod tests {
             "line 1 of the recording names version 2 of the format, this program reads version 1 and older ones: \
              use the version of spandrel that wrote it"
         );
+        let none = refused(b"{\"spandrel_recording\":0,\"clock\":{}}\n");
+        assert!(none.contains("begin with 1"), "{none}");
         let named = refused(b"{\"spandrel_recording\":2,\"written_by\":\"spandrel 9.0.0\"}\n");
         assert!(named.ends_with("that wrote it, spandrel 9.0.0"), "{named}");
     }
