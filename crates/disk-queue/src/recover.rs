@@ -173,7 +173,7 @@ impl Found {
     fn refuse_newer(&self, settings: &Settings) -> Result<(), OpenError> {
         for path in self.segments.values() {
             let version = Reader::open(path, settings.hook.clone())
-                .and_then(|mut it| Ok(SegmentHeader::version(it.get(0, HEADERS, u64::MAX)?)));
+                .and_then(|mut it| Ok(SegmentHeader::version(it.get(0, HEADERS, SEGMENT_DATA)?)));
             if let Ok(Some(found)) = version
                 && found > VERSION
             {
