@@ -251,8 +251,7 @@ impl Pipeline {
             self.keep(result);
         }
         let unrecorded = self.unrecorded.take();
-        self.keep(unrecorded.map_or(Ok(()), Err));
-        self.failure.take().map_or(Ok(()), Err)
+        self.failure.take().or(unrecorded).map_or(Ok(()), Err)
     }
 
     /// Runs a whole recording, in the time of its events.
