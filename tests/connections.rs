@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use support::agent::Agent;
+use support::agent::{Agent, capture, trace};
 use support::backends::on_each_backend;
 use support::machine::{has, is_root};
 use support::otlp::Span;
@@ -18,16 +18,8 @@ use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn agent(directory: &TempDir, backend: &str, more: &str, arguments: &[&str]) -> Agent {
-    let configuration = directory.path().join("spandrel.yaml");
-    let text = format!(
-        "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    capture:\n      backend: {backend}\n{more}"
-    );
-    std::fs::write(&configuration, text).unwrap();
-    let configuration = configuration.to_str().unwrap();
-    let mut all = vec!["trace", "--output", "otlp-json", "--config", configuration];
-    all.extend(arguments);
-    Agent::start(&all)
+fn agent(backend: &str, more: &str, arguments: &[&str]) -> Agent {
+    trace(&format!("{}{more}", capture(backend, &[])), arguments)
 }
 
 /// One request on a connection that stays, and its answer.
@@ -60,11 +52,10 @@ on_each_backend! {
         if !is_root(test) || !has(test, &["python3"]) {
             return;
         }
-        let directory = TempDir::new().unwrap();
         let server = Server::python(&[]);
         let more = "    protocols:\n      http:\n        max_connections: 4\n";
         let port = server.port.to_string();
-        let agent = agent(&directory, backend, more, &["--port", &port]);
+        let agent = agent(backend, more, &["--port", &port]);
         let connect = || TcpStream::connect(("127.0.0.1", server.port)).unwrap();
         let mut streams = Vec::new();
         let mut sent = 0;
@@ -114,7 +105,7 @@ on_each_backend! {
         let more = "      unix_sockets: true\n    protocols:\n      http:\n        max_connections: 16\n";
         // The servers alone: connections of other programs would take the few places.
         let pids = [&unix, &server].map(|server| server.pid().to_string());
-        let agent = agent(&directory, backend, more, &["--pid", &pids[0], "--pid", &pids[1]]);
+        let agent = agent(backend, more, &["--pid", &pids[0], "--pid", &pids[1]]);
         for number in 0..40 {
             let mut stream = UnixStream::connect(&path).unwrap();
             exchange(&mut stream, &format!("/unix/{number}"));
@@ -124,6 +115,7 @@ on_each_backend! {
         agent.wait_for_span(|span| span.text("url.path") == "/tcp", LIMIT);
         let outcome = agent.stop();
         let spans = outcome.spans();
+        assert_eq!(of_path(&spans, "/tcp").len(), 1, "{spans:#?}");
         let reason = "exchange.connections_full";
         assert_eq!(outcome.ledger.dropped("exchanges", reason), 0);
         for number in 0..40 {
@@ -138,10 +130,9 @@ on_each_backend! {
         if !is_root(test) || !has(test, &["python3"]) {
             return;
         }
-        let directory = TempDir::new().unwrap();
         let server = Server::python(&[]);
         let port = server.port.to_string();
-        let agent = agent(&directory, backend, "", &["--port", &port]);
+        let agent = agent(backend, "", &["--port", &port]);
         let connect = || TcpStream::connect(("127.0.0.1", server.port)).unwrap();
         let (mut attackers, mut good) = (Vec::new(), Vec::new());
         // A line of 64 KiB is the most that the server takes; more than 16 MiB in all, at both ends.

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use support::agent::{Agent, Outcome};
+use support::agent::{self, Agent, Outcome, capture};
 use support::backends::on_each_backend;
 use support::machine::{has, is_root};
 use support::nginx::{Nginx, Options};
@@ -28,15 +28,10 @@ struct Observed {
     spans: Vec<Span>,
 }
 
-/// The path of a file with these settings.
-fn configuration(directory: &TempDir, backend: &str, unix_sockets: bool) -> String {
-    let path = directory.path().join("spandrel.yaml");
-    let text = format!(
-        "file_format: \"1.1\"\ndistribution:\n  spandrel:\n    version: \"1.0\"\n    capture:\n      \
-         backend: {backend}\n      unix_sockets: {unix_sockets}\n"
-    );
-    std::fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_owned()
+/// Traces by this backend, with Unix sockets or without.
+fn trace(backend: &str, unix_sockets: bool, arguments: &[&str]) -> Agent {
+    let setting = format!("unix_sockets: {unix_sockets}");
+    agent::trace(&capture(backend, &[&setting]), arguments)
 }
 
 /// Sends requests through nginx to a server on a unix socket; traces until `spans` of them are there.
@@ -52,9 +47,8 @@ fn observe(test: &str, backend: &str, unix_sockets: bool, spans: usize) -> Optio
         upstream: Some(format!("unix:{socket}")),
         ..Options::default()
     });
-    let configuration = configuration(&directory, backend, unix_sockets);
     // Without a filter: a unix socket has no port. Other traffic of the machine is told apart by the path.
-    let agent = Agent::start(&["trace", "--output", "otlp-json", "--config", &configuration]);
+    let agent = trace(backend, unix_sockets, &[]);
     let path = format!("/api/{}/{{n}}", nginx.port);
     let count = COUNT.to_string();
     Client::KeepAlive.run(
@@ -160,10 +154,7 @@ on_each_backend! {
         let directory = TempDir::new().unwrap();
         let socket = directory.path().join("server.sock");
         let server = Server::python(&["--unix", socket.to_str().unwrap()]);
-        let configuration = configuration(&directory, backend, true);
-        let pid = server.pid().to_string();
-        let arguments = ["trace", "--output", "otlp-json", "--config", &configuration, "--pid", &pid];
-        let agent = Agent::start(&arguments);
+        let agent = trace(backend, true, &["--pid", &server.pid().to_string()]);
         for number in 0..20 {
             let mut stream = UnixStream::connect(&socket).unwrap();
             let request = format!("GET /until-close/{number} HTTP/1.1\r\nHost: shop\r\n\r\n");
