@@ -6,16 +6,13 @@ mod support;
 
 use std::fs;
 use std::io::Read;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::agent::{Agent, command};
-use support::machine::{find, has, is_root, repository};
-use support::nginx::{Nginx, Options};
+use support::agent::command;
+use support::machine::{is_root, repository};
 use support::process::Process;
-use support::traffic::Client;
 use tempfile::TempDir;
 
 fn run(arguments: &[&str]) -> Output {
@@ -664,89 +661,6 @@ fn explain_says_when_there_is_no_such_process() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("no process 4194305"));
     assert_eq!(text(&output.stdout), "");
-}
-
-/// The services that `trace` names with these arguments, of one request to each of two nginx and their clients.
-fn traced(
-    test: &str,
-    select: impl Fn(&Nginx, &Path) -> Vec<String>,
-) -> Option<Vec<(usize, String)>> {
-    if !is_root(test) || !has(test, &["nginx", "python3"]) {
-        return None;
-    }
-    let (wanted, other) = (
-        Nginx::start(&Options::default()),
-        Nginx::start(&Options::default()),
-    );
-    let mut arguments = ["trace", "--output", "json"].map(str::to_owned).to_vec();
-    arguments.extend(select(&wanted, &find("nginx").unwrap()));
-    let agent = Agent::start(&arguments);
-    for nginx in [&other, &wanted, &other, &wanted] {
-        Client::KeepAlive.run(nginx.port, &["--count", "5", "--path", "/select/{n}"]);
-    }
-    let outcome = agent.stop();
-    assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
-    let ports = [wanted.port, other.port];
-    let spans = outcome
-        .stdout
-        .iter()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    Some(
-        spans
-            .filter_map(|span| {
-                let port = span["attributes"]["server.port"].as_u64()?;
-                let nginx = ports.iter().position(|known| u64::from(*known) == port)?;
-                Some((nginx, span["service"].as_str()?.to_owned()))
-            })
-            .collect(),
-    )
-}
-
-#[test]
-fn trace_of_a_port_shows_both_ends_of_it_and_nothing_else() {
-    let traced = traced(
-        "trace_of_a_port_shows_both_ends_of_it_and_nothing_else",
-        |nginx, _| vec!["--port".to_owned(), nginx.port.to_string()],
-    );
-    let Some(spans) = traced else { return };
-    assert_eq!(spans.len(), 20, "{spans:?}");
-    assert!(spans.iter().all(|(nginx, _)| *nginx == 0), "{spans:?}");
-}
-
-#[test]
-fn trace_of_an_executable_shows_its_processes_and_nothing_else() {
-    let traced = traced(
-        "trace_of_an_executable_shows_its_processes_and_nothing_else",
-        |_, path| {
-            let directory = path.parent().unwrap().display();
-            vec!["--exe".to_owned(), format!("{directory}/ngin*")]
-        },
-    );
-    let Some(spans) = traced else { return };
-    assert_eq!(spans.len(), 20, "{spans:?}");
-    assert!(
-        spans.iter().all(|(_, service)| service == "nginx"),
-        "{spans:?}"
-    );
-}
-
-#[test]
-fn trace_of_a_process_shows_it_and_nothing_else() {
-    let traced = traced(
-        "trace_of_a_process_shows_it_and_nothing_else",
-        |nginx, _| {
-            // The worker is the one that talks, not the master that the test has started.
-            let children = format!("/proc/{0}/task/{0}/children", nginx.pid());
-            let worker = fs::read_to_string(children).unwrap();
-            vec!["--pid".to_owned(), worker.trim().to_owned()]
-        },
-    );
-    let Some(spans) = traced else { return };
-    assert_eq!(spans.len(), 10, "{spans:?}");
-    assert!(
-        spans.iter().all(|one| *one == (0, "nginx".to_owned())),
-        "{spans:?}"
-    );
 }
 
 #[test]

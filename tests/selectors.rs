@@ -4,14 +4,18 @@
 
 mod support;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 use support::agent::{self, Agent, Outcome, capture};
 use support::backends::{load, on_each_backend};
+use support::machine::{find, has, is_root};
 use support::nginx::{Nginx, Options};
 use support::otlp::Span;
 use support::traffic::{Client, Server};
@@ -129,4 +133,86 @@ on_each_backend! {
         }
         assert!(spans.iter().all(|span| span.text("user_agent.original") == "spandrel/0.1.0"));
     }
+}
+
+/// The services that `trace` names with these arguments, of one request to each of two nginx and their clients.
+fn traced(
+    test: &str,
+    select: impl Fn(&Nginx, &Path) -> Vec<String>,
+) -> Option<Vec<(usize, String)>> {
+    if !is_root(test) || !has(test, &["nginx", "python3"]) {
+        return None;
+    }
+    let (wanted, other) = (
+        Nginx::start(&Options::default()),
+        Nginx::start(&Options::default()),
+    );
+    let mut arguments = ["trace", "--output", "json"].map(str::to_owned).to_vec();
+    arguments.extend(select(&wanted, &find("nginx").unwrap()));
+    let agent = Agent::start(&arguments);
+    for nginx in [&other, &wanted, &other, &wanted] {
+        Client::KeepAlive.run(nginx.port, &["--count", "5", "--path", "/select/{n}"]);
+    }
+    let outcome = stop(agent);
+    let ports = [wanted.port, other.port];
+    let spans = outcome
+        .stdout
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    Some(
+        spans
+            .filter_map(|span| {
+                let port = span["attributes"]["server.port"].as_u64()?;
+                let nginx = ports.iter().position(|known| u64::from(*known) == port)?;
+                Some((nginx, span["service"].as_str()?.to_owned()))
+            })
+            .collect(),
+    )
+}
+
+#[test]
+fn trace_of_a_port_shows_both_ends_of_it_and_nothing_else() {
+    let traced = traced(
+        "trace_of_a_port_shows_both_ends_of_it_and_nothing_else",
+        |nginx, _| vec!["--port".to_owned(), nginx.port.to_string()],
+    );
+    let Some(spans) = traced else { return };
+    assert_eq!(spans.len(), 20, "{spans:?}");
+    assert!(spans.iter().all(|(nginx, _)| *nginx == 0), "{spans:?}");
+}
+
+#[test]
+fn trace_of_an_executable_shows_its_processes_and_nothing_else() {
+    let traced = traced(
+        "trace_of_an_executable_shows_its_processes_and_nothing_else",
+        |_, path| {
+            let directory = path.parent().unwrap().display();
+            vec!["--exe".to_owned(), format!("{directory}/ngin*")]
+        },
+    );
+    let Some(spans) = traced else { return };
+    assert_eq!(spans.len(), 20, "{spans:?}");
+    assert!(
+        spans.iter().all(|(_, service)| service == "nginx"),
+        "{spans:?}"
+    );
+}
+
+#[test]
+fn trace_of_a_process_shows_it_and_nothing_else() {
+    let traced = traced(
+        "trace_of_a_process_shows_it_and_nothing_else",
+        |nginx, _| {
+            // The worker is the one that talks, not the master that the test has started.
+            let children = format!("/proc/{0}/task/{0}/children", nginx.pid());
+            let worker = fs::read_to_string(children).unwrap();
+            vec!["--pid".to_owned(), worker.trim().to_owned()]
+        },
+    );
+    let Some(spans) = traced else { return };
+    assert_eq!(spans.len(), 10, "{spans:?}");
+    assert!(
+        spans.iter().all(|one| *one == (0, "nginx".to_owned())),
+        "{spans:?}"
+    );
 }
