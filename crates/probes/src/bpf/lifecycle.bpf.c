@@ -14,6 +14,7 @@ static __always_inline void on_connecting(struct sock *sk)
 	c->established = 0;
 	c->anchored = 0;
 	c->fin_sent = 0;
+	c->over = 0;
 	c->connect_started = bpf_ktime_get_ns();
 	c->connect_tgid = tgid;
 	c->connect_process_started = task->group_leader->start_boottime;
@@ -73,6 +74,23 @@ static __always_inline void on_established(struct sock *sk, int before)
 	c->announced = announce_tcp(sk, c, DIRECTION_NONE, 0);
 }
 
+/* Also where the FIN's number, or those of a socket that is closed without waiting, are about to take their places. */
+static __always_inline void count_passed(struct sock *sk, struct connection *c)
+{
+	c->passed[DIRECTION_INGRESS] = bytes_passed(sk, c, DIRECTION_INGRESS);
+	c->passed[DIRECTION_EGRESS] = bytes_passed(sk, c, DIRECTION_EGRESS);
+}
+
+/* This end sends its FIN. After a close(), and not only a shutdown() of one direction, its program reads no more. */
+static __always_inline void on_fin_sent(struct sock *sk, struct connection *c, bool multipath)
+{
+	count_passed(sk, c);
+	c->fin_sent = 1;
+	half_close(c, DIRECTION_EGRESS);
+	if (!multipath && sk->sk_shutdown == SHUTDOWN_MASK)
+		end_when_read(sk, c);
+}
+
 #define has_flag(sk, flag) ((sk)->__sk_common.skc_flags >> bpf_core_enum_value(enum sock_flags, flag) & 1)
 
 SEC("tp_btf/inet_sock_set_state")
@@ -95,12 +113,10 @@ int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
 	c = find_connection(sk);
 	if (!c)
 		return 0;
-	if (after == STATE_FIN_WAIT1 || after == STATE_LAST_ACK)
-		c->fin_sent = 1;
 	if (after == STATE_CLOSE_WAIT || after == STATE_CLOSING)
 		half_close(c, DIRECTION_INGRESS);
 	else if (after == STATE_FIN_WAIT1 || after == STATE_LAST_ACK)
-		half_close(c, DIRECTION_EGRESS);
+		on_fin_sent(sk, c, multipath);
 	else if (after == STATE_CLOSE) {
 		/*
 		 * Who has shut its own side first gets the other's FIN in FIN_WAIT2, and goes to TIME_WAIT without the socket.
@@ -111,11 +127,11 @@ int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
 		/* Not by FINs of both sides: from a state that has still to see one, or with an error. */
 		c->reset = before == STATE_ESTABLISHED || before == STATE_CLOSE_WAIT || before == STATE_FIN_WAIT1 ||
 			   sk->sk_err;
-		/* Before the numbers are made anew, which a socket that is closed without waiting does. */
-		c->passed[DIRECTION_INGRESS] = bytes_passed(sk, c, DIRECTION_INGRESS);
-		c->passed[DIRECTION_EGRESS] = bytes_passed(sk, c, DIRECTION_EGRESS);
+		count_passed(sk, c);
 		if (!close_at_destroy || !c->announced || multipath)
 			close_connection(sk, c);
+		else
+			end_when_read(sk, c);
 	}
 	return 0;
 }

@@ -161,6 +161,8 @@ static __always_inline int on_socket_length(__u32 slot, struct sock *sk, int ret
 		c->arrival_unknown = has_unread(sk, &facts);
 	}
 	handle(slot, task, sk, c, &facts, &source, ret, direction, time);
+	if (c && c->over && direction == DIRECTION_INGRESS)
+		end_when_read(sk, c);
 	return 0;
 }
 
@@ -209,5 +211,7 @@ int BPF_PROG(socket_unseen, struct sock *sk)
 	time = take_arrival(c);
 	c->arrival_unknown = has_unread(sk, &facts);
 	handle(SLOT_READ_UNSEEN, task, sk, c, &facts, &source, length, DIRECTION_INGRESS, time);
+	if (c->over)
+		end_when_read(sk, c);
 	return 0;
 }

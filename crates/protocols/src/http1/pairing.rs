@@ -74,6 +74,10 @@ enum Current {
     Orphan,
 }
 
+fn broken(time: KernelTime, cause: Broken) -> Ending {
+    Ending::Broken { time, cause }
+}
+
 /// The exchanges of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Pairing {
@@ -352,8 +356,15 @@ impl Pairing {
             && self.exchanges.iter().any(|exchange| exchange.doubtful)
     }
 
-    /// The connection has ended: nothing more is answered. `lost` tells that bytes of responses were.
-    pub(super) fn close(&mut self, time: KernelTime, cause: Broken, lost: bool, settle: u64) {
+    /// The connection has ended: nothing more is answered. `shut` is when the direction of the responses had ended, if
+    /// that was before; `lost` tells that bytes of responses were.
+    pub(super) fn close(
+        &mut self,
+        (time, cause): (KernelTime, Broken),
+        shut: Option<KernelTime>,
+        lost: bool,
+        settle: u64,
+    ) {
         self.settle(time, settle);
         // An end in order, with an answer for each request: there is none left for a request that is not known.
         let in_order = cause == Broken::Closed && !lost && !self.explained && self.awaits_silence();
@@ -386,7 +397,12 @@ impl Pairing {
                 // Its answer may have been given to another request, or it is none itself.
                 Ending::Dropped(PAIRING)
             } else {
-                Ending::Broken { time, cause }
+                match shut.filter(|shut| exchange.began() <= *shut) {
+                    // What had come by then may have been read later.
+                    Some(shut) if index < begun => broken(shut.max(last_response), Broken::Closed),
+                    Some(shut) => broken(shut, Broken::Closed),
+                    None => broken(time, cause),
+                }
             };
         }
         self.end();

@@ -189,7 +189,9 @@ impl Parser for Http1 {
             Broken::Closed
         };
         let settle = cx.shared.settings.settle.as_nanos() as u64;
-        self.pairing.close(close.time, cause, missing, settle);
+        let shut = self.response.half_closed;
+        self.pairing
+            .close((close.time, cause), shut, missing, settle);
         self.emit(cx);
         self.abandon(cx, "exchange.incomplete_head");
     }

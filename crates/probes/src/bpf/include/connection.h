@@ -241,19 +241,24 @@ static __always_inline __u64 bytes_in_all(struct connection *c, __u8 direction)
 	return c->position[direction] > c->passed[direction] ? c->position[direction] : c->passed[direction];
 }
 
-static __always_inline void close_connection(struct sock *sk, struct connection *c)
+static __always_inline void tell_closed(struct connection *c)
 {
 	union control_event event = {};
 
-	if (c->announced) {
-		begin(&event.header, EVENT_CLOSED);
-		event.closed.connection = c->id;
-		event.closed.ingress_bytes = bytes_in_all(c, DIRECTION_INGRESS);
-		event.closed.egress_bytes = bytes_in_all(c, DIRECTION_EGRESS);
-		event.closed.reset = c->reset;
-		submit_control(&event, sizeof(event.closed));
-		c->announced = 0;
-	}
+	if (!c->announced)
+		return;
+	begin(&event.header, EVENT_CLOSED);
+	event.closed.connection = c->id;
+	event.closed.ingress_bytes = bytes_in_all(c, DIRECTION_INGRESS);
+	event.closed.egress_bytes = bytes_in_all(c, DIRECTION_EGRESS);
+	event.closed.reset = c->reset;
+	submit_control(&event, sizeof(event.closed));
+	c->announced = 0;
+}
+
+static __always_inline void close_connection(struct sock *sk, struct connection *c)
+{
+	tell_closed(c);
 	forget_connection(sk);
 }
 

@@ -215,6 +215,7 @@ struct unix_address {
 };
 
 #define SEND_SHUTDOWN 2
+#define SHUTDOWN_MASK 3
 
 struct unix_sock {
 	struct unix_address *addr;

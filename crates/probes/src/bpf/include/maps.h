@@ -77,6 +77,7 @@ struct connection {
 	__u8 anchored; /* `start` is known, a bit for each direction */
 	__u8 counted; /* positions are sums of lengths */
 	__u8 fin_sent;
+	__u8 over; /* nothing comes any more, but bytes that came have not been read */
 	__u8 ports_unknown; /* they have not been held against the rules */
 	__u8 grants; /* of tokens, until they are as large as can be */
 	__u8 unix_ends; /* what was told of the ends of a Unix stream */

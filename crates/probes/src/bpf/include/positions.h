@@ -189,3 +189,27 @@ static __always_inline __u64 bytes_passed(struct sock *sk, struct connection *c,
 		step--;
 	return step > STEP_BACK ? position : position + step;
 }
+
+/* All bytes that came have been read; a FIN is not one of them. */
+static __always_inline bool is_read_to_end(struct sock *sk)
+{
+	struct tcp_sock *tcp = (void *)sk;
+	__u32 left = BPF_CORE_READ(tcp, rcv_nxt) - BPF_CORE_READ(tcp, copied_seq);
+
+	return left <=
+	       (BPF_CORE_READ(sk, __sk_common.skc_flags) >> bpf_core_enum_value(enum sock_flags, SOCK_DONE) & 1);
+}
+
+/*
+ * Neither direction goes on. What has come may still be read: then the last read is the end, and not the end of the
+ * socket, which its program or a peer that does not answer may put off for minutes. Where the numbers are not those of the
+ * program's bytes, what is left is not known.
+ */
+static __always_inline void end_when_read(struct sock *sk, struct connection *c)
+{
+	if (!c->announced || c->counted || is_rewritten(sk))
+		return;
+	c->over = !is_read_to_end(sk);
+	if (!c->over)
+		tell_closed(c);
+}
