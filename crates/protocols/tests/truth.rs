@@ -124,6 +124,8 @@ struct Blindness {
     told: bool,
     /// A message is reported in parts that begin where heads do.
     parts: bool,
+    /// Most bytes of a message: a program reads with a small buffer.
+    most: usize,
 }
 
 fn messages(
@@ -148,7 +150,13 @@ fn messages(
         let lost = blindness
             .loss
             .is_some_and(|(first, every)| index >= first && (index - first).is_multiple_of(every));
-        for (part, bytes) in parts.into_iter().enumerate() {
+        let reads = parts.iter().enumerate().flat_map(|(part, bytes)| {
+            bytes
+                .chunks(blindness.most)
+                .enumerate()
+                .map(move |(read, bytes)| (part * usize::from(read == 0), bytes))
+        });
+        for (part, bytes) in reads {
             let length = bytes.len() as u32;
             if lost {
                 unseen += length;
@@ -208,14 +216,25 @@ fn miss(events: &mut Vec<Event>, from: usize, count: usize, told: bool) {
     }
 }
 
-/// Everything that is said of a conversation, as index of the path and status.
+/// What is said of an exchange.
+#[derive(Debug)]
+struct Told {
+    index: usize,
+    status: i64,
+    /// Milliseconds; nothing where it is said that this is not known to be the response's end.
+    end: Option<u64>,
+    /// When the response's last byte was written or read.
+    ended: u64,
+}
+
+/// Everything that is said of a conversation.
 fn said(
     plans: &[Plan],
     window: usize,
     server: bool,
     blindness: (&Blindness, &Blindness),
     missed: &Missed,
-) -> Vec<(usize, i64)> {
+) -> Vec<Told> {
     let role = if server { "server" } else { "client" };
     let origin = if matches!(missed, Missed::Before(_)) {
         " preexisting"
@@ -286,10 +305,16 @@ fn said(
                 return None;
             };
             let index = path.rsplit("/p").next()?.parse().ok()?;
-            match span.attribute("http.response.status_code") {
-                Some(Value::I64(status)) => Some((index, *status)),
-                _ => None,
-            }
+            let Some(Value::I64(status)) = span.attribute("http.response.status_code") else {
+                return None;
+            };
+            let is_known = span.attribute("spandrel.response.end.unknown").is_none();
+            Some(Told {
+                index,
+                status: *status,
+                end: is_known.then_some(span.end.0 / 1_000_000),
+                ended: times[index].1,
+            })
         })
         .collect()
 }
@@ -301,11 +326,15 @@ fn limits() -> impl Strategy<Value = Vec<(usize, bool)>> {
 
 fn blindness() -> impl Strategy<Value = Blindness> {
     let loss = prop_oneof![2 => Just(None), 1 => (0..6_usize, 1..6_usize).prop_map(Some)];
-    (limits(), loss, any::<(bool, bool)>()).prop_map(|(limits, loss, (told, parts))| Blindness {
-        limits,
-        loss,
-        told,
-        parts,
+    let most = prop_oneof![2 => Just(usize::MAX), 1 => 40..400_usize];
+    (limits(), loss, any::<(bool, bool)>(), most).prop_map(|(limits, loss, (told, parts), most)| {
+        Blindness {
+            limits,
+            loss,
+            told,
+            parts,
+            most,
+        }
     })
 }
 
@@ -340,8 +369,9 @@ proptest! {
             plans.truncate(8);
         }
         let told = said(&plans, window, server, (&requests, &responses), &missed);
-        for (index, told) in told {
-            prop_assert!(told == i64::from(status(index)), "/p{index} is said to be {told}");
+        for told in told {
+            prop_assert!(told.status == i64::from(status(told.index)), "{told:?}");
+            prop_assert!(told.end.is_none_or(|end| end == told.ended), "{told:?}");
         }
     }
 
@@ -351,7 +381,7 @@ proptest! {
         server in any::<bool>(),
         limits in vec((80..600_usize, any::<bool>()), 1..5),
     ) {
-        let blindness = Blindness { limits, loss: None, told: false, parts: false };
+        let blindness = Blindness { limits, loss: None, told: false, parts: false, most: usize::MAX };
         // Without cut heads, which may hide requests.
         let plans: Vec<Plan> = plans
             .into_iter()
@@ -379,11 +409,12 @@ proptest! {
             .into_iter()
             .map(|plan| Plan { joins: (false, false), ..plan })
             .collect();
-        let whole = Blindness { limits: vec![(8192, false)], loss: None, told: false, parts: false };
+        let whole = Blindness { limits: vec![(8192, false)], loss: None, told: false, parts: false, most: usize::MAX };
         let missed = Missed::Between(from, count, told);
         let found = said(&plans, 1, server, (&whole, &whole), &missed);
-        for (index, told) in &found {
-            prop_assert!(*told == i64::from(status(*index)), "/p{index} is said to be {told}");
+        for told in &found {
+            prop_assert!(told.status == i64::from(status(told.index)), "{told:?}");
+            prop_assert!(told.end.is_none_or(|end| end == told.ended), "{told:?}");
         }
         // Each exchange is two messages; of the one before and the one behind, half may be gone.
         let spared = plans.len() - count.div_ceil(2) - 2;

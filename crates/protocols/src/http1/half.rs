@@ -33,6 +33,10 @@ pub(crate) enum State {
     /// In a body whose end is not delimited by anything seen: the next head or the close ends it.
     Open {
         last: Meta,
+        /// The last message that came before another response can have begun, as far as was known then.
+        own: Meta,
+        /// The first message.
+        first: Meta,
         /// The last message ended as a chunked body does.
         ended: bool,
     },
@@ -233,11 +237,18 @@ impl Half {
         Search::Passed
     }
 
-    /// Enters, or goes on in, a body whose end is not delimited, with this chunk.
-    pub(super) fn pass_open(&mut self, piece: &Piece) {
+    /// Enters, or goes on in, a body whose end is not delimited, with this chunk. `next` is when the next request began.
+    pub(super) fn pass_open(&mut self, piece: &Piece, next: Option<KernelTime>) {
         let chunk = &piece.chunk;
-        let first = !matches!(self.state, State::Open { .. });
-        if first || !chunk.is_captured() {
+        let is_first = !matches!(self.state, State::Open { .. });
+        let (first, own) = match self.state {
+            State::Open { first, own, .. } if next.is_some_and(|next| next <= chunk.meta.time) => {
+                (first, own)
+            }
+            State::Open { first, .. } => (first, chunk.meta),
+            _ => (chunk.meta, chunk.meta),
+        };
+        if is_first || !chunk.is_captured() {
             self.ending.clear();
         }
         let from_start = chunk.is_captured() && self.ending.is_empty();
@@ -250,6 +261,8 @@ impl Half {
         self.ending.extend_from_slice(known);
         self.state = State::Open {
             last: chunk.meta,
+            first,
+            own,
             ended: ends_with_last_chunk(&self.ending, from_start),
         };
     }
@@ -304,7 +317,7 @@ mod tests {
         assert!(matches!(half.pop(), Some(Waiting::Lost(9))));
         assert_eq!(half.cost(), 0);
         half.buffer.reserve_exact(50);
-        half.pass_open(&piece(b"the end of a body"));
+        half.pass_open(&piece(b"the end of a body"), None);
         assert_eq!(
             half.cost(),
             half.buffer.capacity() + half.ending.capacity(),

@@ -172,6 +172,17 @@ impl Pairing {
         self.exchanges.get(next)
     }
 
+    /// From when on there may be other responses behind the one that is being read, which began at `from`: when the next
+    /// request began, or the earliest time where one that was not seen may have been sent since.
+    pub(super) fn others_since(&self, from: KernelTime) -> Option<KernelTime> {
+        let next = self.next();
+        let gap = next.map_or(self.gap, |next| next.gap);
+        match gap.filter(|passed| passed.until >= from) {
+            Some(_) => Some(from),
+            None => next.map(Exchange::began),
+        }
+    }
+
     /// Whether it is certain which request the response that is being read answers.
     pub(super) fn is_certain(&self) -> bool {
         let first = self.exchanges.get(self.answered);
@@ -243,6 +254,12 @@ impl Pairing {
         });
     }
 
+    /// Whether all requests until `time` have been read: a later one shows that, or that all messages until `settled` have
+    /// been reported.
+    pub(super) fn are_read(&self, time: KernelTime, settled: KernelTime) -> bool {
+        time <= settled || time < self.requests_from
+    }
+
     /// Gives the response that begins at `time` its exchange; `false` if that cannot be told before all requests until
     /// then have been read: a later one shows that, or that all messages until `settled` have been reported.
     pub(super) fn begin_response(
@@ -268,8 +285,7 @@ impl Pairing {
         });
         let counted =
             self.uncounted.is_none() && first_gap.is_none() && !may_be_answered && !is_early;
-        let all_read = time <= settled || time < self.requests_from;
-        if !(all_read || counted && self.open() > 0) {
+        if !(self.are_read(time, settled) || counted && self.open() > 0) {
             return false;
         }
         let unseen = if counted {

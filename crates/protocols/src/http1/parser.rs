@@ -201,10 +201,15 @@ impl Parser for Http1 {
         self.settled = self.settled.max(KernelTime(now.0.saturating_sub(settle)));
         self.pump(cx);
         match self.response.state {
-            State::Open { last, ended } if last.time <= self.settled => {
+            State::Open {
+                last,
+                own,
+                first,
+                ended,
+            } if last.time <= self.settled => {
                 let next = self.pairing.next();
                 if ended || next.is_some_and(|next| next.began() > last.time) {
-                    self.end_open(last);
+                    self.end_open([first, own, last]);
                 }
             }
             // What this end has stopped to write is whole; what it may still read is not.
@@ -260,8 +265,14 @@ impl Parser for Http1 {
     fn abandon(&mut self, cx: &mut Context<'_>, reason: &'static str) {
         self.settled = KernelTime(u64::MAX);
         self.pump(cx);
-        if let State::Open { last, ended: true } = self.response.state {
-            self.end_open(last);
+        if let State::Open {
+            last,
+            own,
+            first,
+            ended: true,
+        } = self.response.state
+        {
+            self.end_open([first, own, last]);
         }
         self.pairing.abandon(reason);
         self.emit(cx);

@@ -4,7 +4,7 @@ use spandrel_model::{CapturePolicy, Direction};
 
 use super::body::Chunked;
 use super::detect::{self, Begins};
-use super::exchange::RequestBody;
+use super::exchange::{Exchange, RequestBody};
 use super::gather::{Gathered, gather};
 use super::half::{Piece, Search, State, Waiting, read_chunked};
 use super::head::{self, Framing, ResponseHead};
@@ -49,15 +49,28 @@ impl Http1 {
                         return false;
                     }
                 },
-                State::Open { last, .. } => match self.response.search(piece, Sign::Response) {
-                    Search::Found => self.pairing.end_response(last, None, true),
-                    Search::Kept => return false,
-                    Search::Passed => {
-                        self.response.pass_open(piece);
-                        self.body_unseen(cx, piece);
-                        return false;
+                open @ State::Open {
+                    last, own, first, ..
+                } => {
+                    match self.response.search(piece, Sign::Response) {
+                        // Whether another one stood before this one is not known before the requests are.
+                        Search::Found if !self.pairing.are_read(last.time, self.settled) => {
+                            self.response.state = open;
+                            return true;
+                        }
+                        // Its request is not known, nor which others are not.
+                        Search::Found if self.pairing.next().is_none() => {
+                            self.pairing.give_up_response(NOT_COPIED);
+                        }
+                        Search::Found => self.end_undelimited([first, own, last]),
+                        Search::Kept => return false,
+                        Search::Passed => {
+                            self.pass_open(piece);
+                            self.body_unseen(cx, piece);
+                            return false;
+                        }
                     }
-                },
+                }
                 State::Length { remaining, total } => {
                     if (remaining == total || piece.is_at_start())
                         && self.is_another_response(cx, piece)
@@ -97,7 +110,7 @@ impl Http1 {
                             if next.is_some_and(|next| next.began() < began) {
                                 self.ask_for_more(cx, piece);
                             }
-                            self.response.pass_open(piece);
+                            self.pass_open(piece);
                             self.body_unseen(cx, piece);
                             return false;
                         }
@@ -245,7 +258,7 @@ impl Http1 {
                     last: meta,
                 };
             }
-            Framing::Unknown => self.response.pass_open(piece),
+            Framing::Unknown => self.pass_open(piece),
         }
     }
 
@@ -298,9 +311,30 @@ impl Http1 {
         self.pairing.responses_unseen(None, LOST);
     }
 
+    fn pass_open(&mut self, piece: &Piece) {
+        let next = self.pairing.next().map(Exchange::began);
+        self.response.pass_open(piece, next);
+    }
+
+    /// Ends a body of which nothing seen told the end, with its last message; unless that may be another response's.
+    fn end_undelimited(&mut self, messages: [Meta; 3]) {
+        let (last, end_known) = self.own_end(messages);
+        self.pairing.end_response(last, None, end_known);
+    }
+
+    /// The last of its messages before another response can have begun, and whether that is its end.
+    fn own_end(&self, [first, own, last]: [Meta; 3]) -> (Meta, bool) {
+        match self.pairing.others_since(first.time) {
+            // It was under way all the time, or its request was read too late to know better, or is not known.
+            Some(other) if other <= own.time => (first, false),
+            Some(other) if other <= last.time => (own, false),
+            _ => (last, true),
+        }
+    }
+
     /// Ends a body whose end was only likely.
-    pub(super) fn end_open(&mut self, last: Meta) {
-        self.pairing.end_response(last, None, true);
+    pub(super) fn end_open(&mut self, [first, own, last]: [Meta; 3]) {
+        self.end_undelimited([first, own, last]);
         self.response.state = State::Resync;
         self.end_was_likely = true;
     }
@@ -333,11 +367,18 @@ impl Http1 {
             State::UntilClose { last, .. } if !server && (shut || cx.facts.role.is_none()) => {
                 (last, None, false)
             }
-            State::Open { last, ended: true } => (last, None, true),
+            State::Open {
+                last,
+                own,
+                first,
+                ended: true,
+            } => return self.end_undelimited([first, own, last]),
             // Where the end is cannot be told. A reset right behind the last bytes has cut something off; one of a
             // connection that was idle has not.
-            State::Open { last, .. } if !close.reset || close.time.since(last.time) >= settle => {
-                (last, None, false)
+            State::Open {
+                first, own, last, ..
+            } if !close.reset || close.time.since(last.time) >= settle => {
+                (self.own_end([first, own, last]).0, None, false)
             }
             _ => return,
         };
