@@ -187,7 +187,12 @@ fn a_head_is_copied_up_to_its_bound_and_says_so() {
 #[test]
 fn a_head_in_pieces_is_copied_whole_also_behind_a_body() {
     for backend in backends() {
-        for scenario in ["split_head", "split_sign", "split_at_end"] {
+        for scenario in [
+            "split_head",
+            "split_sign",
+            "split_at_end",
+            "split_everywhere",
+        ] {
             assert_heads(&observe(following(backend), scenario), backend);
         }
     }

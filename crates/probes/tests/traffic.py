@@ -602,6 +602,15 @@ def split_sign():
     exchange([first, b"b" * 100000, head(1, 3000)], len(first) + 100001, wait=True)
 
 
+def split_everywhere():
+    """Each read ends one byte further into a head than the one before it."""
+    parts = [part for n in range(10, 100) for part in (head(n, 0, 20000), b"b" * 20000)]
+    def write(c):
+        for part in parts:
+            c.sendall(part)
+    exchange(parts, len(parts[0]) + 20001, write, wait=True)
+
+
 def pipelined_bodies():
     exchange(bodies(20, 100000), 16384, wait=True)
 

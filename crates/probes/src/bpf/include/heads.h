@@ -62,8 +62,13 @@ __noinline int length_step(struct scratch *s)
 		return 1;
 	h = &s->scan;
 	place = h->place++;
-	BOUND(place, COPY_MAX);
-	byte = s->data[place];
+	if (h->in_line) {
+		BOUND(place, 2 * LINE_MAX - 1);
+		byte = h->joined[place];
+	} else {
+		BOUND(place, COPY_MAX);
+		byte = s->data[place];
+	}
 	if (byte >= '0' && byte <= '9' && h->digits < 15) {
 		h->value = h->value * 10 + byte - '0';
 		h->digits++;
@@ -83,7 +88,7 @@ static __always_inline void read_length(struct scratch *s)
 	s->scan.body = LENGTH_UNKNOWN;
 	s->scan.value = 0;
 	s->scan.digits = 0;
-	s->scan.place = s->scan.line + head_label_length;
+	s->scan.place = (s->scan.in_line ? 0 : s->scan.line) + head_label_length;
 	for (__u32 i = 0; i < 32; i++)
 		if (length_step(s))
 			break;
@@ -95,6 +100,46 @@ static __always_inline bool is_label(const __u8 *line)
 
 	return ((first & head_label_used[0]) | head_label_letters[0]) == head_label[0] &&
 	       ((second & head_label_used[1]) | head_label_letters[1]) == head_label[1];
+}
+
+/* Adds bytes of `data` to what earlier messages brought of the current line. */
+__noinline int join_line(struct scratch *s, __u32 from, __u32 count)
+{
+	struct scan *h;
+	__u64 to, n = count;
+
+	if (!s)
+		return 0;
+	h = &s->scan;
+	to = h->line_length;
+	if (to > LINE_MAX)
+		return 0;
+	h->line_length += count;
+	if (n > LINE_MAX)
+		n = LINE_MAX;
+	BOUND(n, LINE_MAX);
+	BOUND(to, LINE_MAX);
+	BOUND(from, COPY_MAX);
+	if (n && bpf_probe_read_kernel(&h->joined[to], n, &s->data[from]))
+		h->line_length = LINE_MAX + 1;
+	return 0;
+}
+
+/* The end of a line that began in an earlier message: `count` bytes of it are in `data`. */
+static __always_inline void end_joined_line(struct scratch *s, __u32 count)
+{
+	struct scan *h = &s->scan;
+	__u64 to = h->line_length;
+
+	join_line(s, h->line, count);
+	if (!head_label_length || to < 1 || h->line_length < head_label_length || !is_label(h->joined))
+		return;
+	h->in_line = 1;
+	read_length(s);
+	h->in_line = 0;
+	/* Of a longer line not all of the number may be there. */
+	if (h->line_length > LINE_MAX)
+		h->body = LENGTH_UNKNOWN;
 }
 
 /* Searches on in `data`, up to the next line end or 32 bytes; 1 when the head has ended or the bytes have. */
@@ -135,7 +180,10 @@ __noinline int scan_step(struct scratch *s)
 		} else if (h->carry == CARRY_RETURN && at == line) {
 			h->end = at + 1;
 			return 1;
+		} else if (h->carry == CARRY_TEXT && h->body != LENGTH_OF_GUESS) {
+			end_joined_line(s, at + 1 - line);
 		}
+		h->line_length = 0;
 		h->carry = CARRY_NOTHING;
 		h->at = h->line = at + 1;
 		return 0;
@@ -161,17 +209,37 @@ static __always_inline void begin_scan(struct scan *h, __u32 at)
 	h->end = 0;
 	h->carry = CARRY_NOTHING;
 	h->body = 0;
+	h->line_length = 0;
+	h->in_line = 0;
 }
 
-/* What the next message must know of a head that goes on. */
-static __always_inline __u8 carried(struct scratch *s)
+/* What the next message must know of the line that goes on. */
+static __always_inline void carry_line(struct scratch *s, struct follow *f)
 {
-	__u64 line = s->scan.line, rest = s->reader.filled - line;
+	struct scan *h = &s->scan;
+	__u64 line = h->line, rest = s->reader.filled - line;
 
 	BOUND(line, COPY_MAX);
-	if (!rest)
-		return s->scan.carry;
-	if (rest == 1 && s->data[line] == '\r' && s->scan.carry == CARRY_NOTHING)
-		return CARRY_RETURN;
-	return CARRY_TEXT;
+	f->carry = h->carry;
+	if (rest == 1 && s->data[line] == '\r' && h->carry == CARRY_NOTHING) {
+		f->carry = CARRY_RETURN;
+	} else if (rest) {
+		/* A return that no line end follows. */
+		if (h->carry == CARRY_RETURN)
+			h->line_length = LINE_MAX + 1;
+		join_line(s, line, rest);
+		f->carry = CARRY_TEXT;
+	}
+	f->line_length = h->line_length;
+	__builtin_memcpy(f->line, h->joined, LINE_MAX);
+}
+
+/* Goes on in a head that began in an earlier message. */
+static __always_inline void resume_scan(struct scan *h, const struct follow *f)
+{
+	h->before = f->head;
+	h->carry = f->carry;
+	h->body = f->body;
+	h->line_length = f->line_length;
+	__builtin_memcpy(h->joined, f->line, LINE_MAX);
 }

@@ -23,6 +23,8 @@ const volatile __u64 rate_per_second;
 const volatile __u64 rate_burst;
 
 /* What is known of the heads of one direction (heads.h). */
+#define LINE_MAX 32 /* of the line with a length, as much as is kept where it comes in several messages */
+
 struct follow {
 	__u64 next; /* position of the next head, or at which one goes on; 0: unknown */
 	__u64 body; /* bytes behind the head that goes on; how the message began that was not searched */
@@ -30,6 +32,9 @@ struct follow {
 	__u8 carry;
 	__u8 in_pieces; /* heads come apart from their bodies, or in several messages */
 	__u16 unsearched; /* bytes of the message before `next`, in which a head may go on; 0: there is none */
+	__u8 line[LINE_MAX]; /* the line that goes on, with CARRY_TEXT */
+	__u32 line_length;
+	__u32 pad;
 };
 
 /* A send that has begun. */
@@ -137,6 +142,9 @@ struct scan {
 	__u64 value; /* of the line with the length, as far as it is read */
 	__u32 digits;
 	__u32 place;
+	__u32 line_length; /* what earlier messages brought of the current line; more than LINE_MAX: not all of that is kept */
+	__u32 in_line; /* the number is read in `joined` */
+	__u8 joined[2 * LINE_MAX];
 };
 
 /*

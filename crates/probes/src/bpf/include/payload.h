@@ -80,6 +80,8 @@ __noinline int follow_step(struct scratch *s, struct follow *f)
 			f->head = size;
 			f->body = 0;
 			f->carry = CARRY_TEXT;
+			/* The first line has no length. */
+			f->line_length = LINE_MAX + 1;
 			return 1;
 		}
 		if (next + 4 <= filled) {
@@ -98,7 +100,7 @@ __noinline int follow_step(struct scratch *s, struct follow *f)
 			f->next = s->message.position + filled;
 			f->head = size;
 			f->body = h->body;
-			f->carry = carried(s);
+			carry_line(s, f);
 			return 1;
 		}
 		if (size >= head_bytes)
@@ -111,7 +113,7 @@ __noinline int follow_step(struct scratch *s, struct follow *f)
 		f->next = s->message.position + filled;
 		f->head = size;
 		f->body = h->body;
-		f->carry = carried(s);
+		carry_line(s, f);
 		return 1;
 	}
 	if (filled >= COPY_MAX)
@@ -173,9 +175,7 @@ __noinline int read_beginning(struct scratch *s, struct follow *f, __u32 limit)
 	}
 	begin_scan(h, 0);
 	if (f->head && f->next == s->message.position) {
-		h->before = f->head;
-		h->carry = f->carry;
-		h->body = f->body;
+		resume_scan(h, f);
 	} else if (!is_sign(word_at(s, 0), r->filled)) {
 		if (goes_on(s, f, unsearched))
 			f->in_pieces = 1;
@@ -243,6 +243,7 @@ __noinline int split_at_head(struct scratch *s, struct follow *f)
 		/* The first bytes of a head, which the tail has. */
 		f->head = s->length - offset;
 		f->carry = CARRY_TEXT;
+		f->line_length = LINE_MAX + 1;
 		f->body = 0;
 		f->next = base + s->length;
 		return 0;
@@ -279,12 +280,10 @@ __noinline int continue_head(struct scratch *s, struct follow *f)
 	if (!f->head || r->filled < COPY_MAX || r->failed || r->at >= s->length ||
 	    f->next != s->message.position + r->filled)
 		return 0;
-	h->before = f->head;
-	h->carry = f->carry;
-	h->body = f->body;
 	split_message(s, r->filled);
 	r->filled = 0;
-	h->at = h->line = h->start = h->end = 0;
+	begin_scan(h, 0);
+	resume_scan(h, f);
 	read_until(s, r->at + GROWTH < s->length ? r->at + GROWTH : s->length, 0);
 	follow_heads(s, f);
 	return 1;
