@@ -118,7 +118,13 @@ on_each_backend! {
         let file = configuration(backend, Some(inside.port));
         let agent = Agent::start_with(
             &["run", "--config", file.path().to_str().unwrap()],
-            |command| namespace.put(command),
+            |command| {
+                // As a kubelet sets them, and there is no token.
+                command.env("KUBERNETES_SERVICE_HOST", "127.0.0.1");
+                command.env("KUBERNETES_SERVICE_PORT", "1");
+                command.env("NODE_NAME", "node-7");
+                namespace.put(command);
+            },
         );
         for (service, path) in [(&outside, "/outside"), (&inside, "/inside"), (&nested, "/nested")] {
             get(service.port, path);
@@ -130,6 +136,8 @@ on_each_backend! {
                 ("service.name", "orders"),
                 ("service.namespace", "shop"),
                 ("k8s.pod.name", "orders-0"),
+                ("k8s.node.name", "node-7"),
+                ("host.name", "node-7"),
                 ("container.id", &neighbour.id),
             ] {
                 assert_eq!(resource(&span, key), value, "{key}: {:?}", span.resource);
@@ -139,6 +147,8 @@ on_each_backend! {
         }
         inside.wait_for_export();
         let outcome = stop(agent);
+        let asks = |line: &&String| line.contains("API server") || line.contains("pods");
+        assert_eq!(outcome.stderr.iter().find(asks), None, "nobody is asked without a token");
         let spans = outcome.spans();
         let told: Vec<&str> = spans.iter().map(|span| span.text("url.path")).collect();
         let mut expected = told.clone();

@@ -29,7 +29,8 @@ pub(super) fn execute(arguments: Run) -> anyhow::Result<Exit> {
     let (overflows, collections) = (otlp.overflow_reports(), otlp.collections());
     let observed = otlp.observed();
     let sources = Sources::start(&config)?;
-    let own = settings::self_telemetry(&config).and_then(|settings| {
+    let of_agent = sources.identities.of_agent();
+    let own = settings::self_telemetry(&config, of_agent).and_then(|settings| {
         SelfTelemetry::start(settings, &ledger, runtime.handle())
             .inspect(|own| {
                 own.observe_overflows(overflows);

@@ -104,7 +104,7 @@ pub(super) fn of_hint(
 
 /// The same for the same process after a restart of the agent: the start counts in clock ticks, which is what
 /// every source of it knows. Without a host to tell apart there is no id.
-fn instance(key: ProcessKey, host: &Host) -> Option<Attribute> {
+pub(super) fn instance(key: ProcessKey, host: &Host) -> Option<Attribute> {
     let start = key.started / TICK;
     let name = format!("{}/{}/{start}", host.namespace, key.tgid);
     (!host.namespace.is_empty()).then(|| {

@@ -12,7 +12,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 /// Facts of the host, read once.
 #[derive(Debug, Default)]
 pub(super) struct Host {
-    /// `host.*` and `os.*`.
+    /// `host.*`, `os.*` and `k8s.node.name`.
     pub(super) attributes: Vec<Attribute>,
     /// Makes instance ids of two hosts and of two boots different.
     pub(super) namespace: String,
@@ -20,15 +20,22 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Reads the host below a proc root and an `/etc`.
-    pub(super) fn read(proc_root: &Path, etc: &Path) -> Self {
+    /// Reads the host below a proc root and an `/etc`. On Kubernetes `node` names it: the host name of a pod is the
+    /// pod's own, and a new one after each restart. What `extra` says of the host goes before all of that.
+    pub(super) fn read(
+        proc_root: &Path,
+        etc: &Path,
+        node: Option<&str>,
+        extra: &[Attribute],
+    ) -> Self {
         let line = |path: &Path| {
             text(path, MAX_FILE)
                 .map(|content| content.trim().to_owned())
                 .filter(|content| !content.is_empty())
         };
         let id = line(&etc.join("machine-id"));
-        let name = line(&proc_root.join("sys/kernel/hostname"));
+        let name = node.map(str::to_owned);
+        let name = name.or_else(|| line(&proc_root.join("sys/kernel/hostname")));
         let boot = line(&proc_root.join("sys/kernel/random/boot_id"));
         let release = text(&etc.join("os-release"), MAX_FILE).unwrap_or_default();
         let mut attributes = vec![
@@ -38,12 +45,14 @@ impl Host {
         let known = [
             ("host.id", id.clone()),
             ("host.name", name.clone()),
+            ("k8s.node.name", node.map(str::to_owned)),
             ("os.name", release_field(&release, "NAME")),
             ("os.version", release_field(&release, "VERSION_ID")),
         ];
         for (key, value) in known {
             attributes.extend(value.map(|value| Attribute::new(key, value)));
         }
+        attributes.retain(|own| extra.iter().all(|said| said.key != own.key));
         Self {
             attributes,
             namespace: format!(

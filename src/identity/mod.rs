@@ -60,6 +60,8 @@ pub struct Settings {
     pub cgroup_roots: Vec<CgroupRoot>,
     /// Where the host's `/etc` is.
     pub etc: PathBuf,
+    /// The node of the cluster that this host is, where it is one.
+    pub node: Option<String>,
     /// Report `process.command_args`. Off by default: command lines carry secrets.
     pub command_args: bool,
     /// Most processes, and most control groups, remembered at once.
@@ -78,6 +80,7 @@ impl Default for Settings {
             proc_root: Some(PathBuf::from("/proc")),
             cgroup_roots: cgroupfs::roots(),
             etc: PathBuf::from("/etc"),
+            node: None,
             command_args: false,
             extra: Vec::new(),
             max_processes: 16_384,
@@ -200,10 +203,11 @@ pub struct Identities {
 impl Identities {
     /// Reads the host; processes are read when they are asked for.
     pub fn new(settings: Settings) -> Self {
+        let node = settings.node.as_deref();
         let host = settings
             .proc_root
             .as_deref()
-            .map(|proc_root| Host::read(proc_root, &settings.etc))
+            .map(|proc_root| Host::read(proc_root, &settings.etc, node, &settings.extra))
             .unwrap_or_default();
         let live = settings.proc_root.is_some();
         let roots = if live {
@@ -298,6 +302,15 @@ impl Identities {
     /// What selectors decide by.
     pub fn decide(&mut self, process: ProcessKey) -> Candidate {
         self.known(process, 0).candidate.clone()
+    }
+
+    /// The resource of the agent itself, without its name: the host, and which of all agents it is.
+    pub fn of_agent(&self) -> Vec<Attribute> {
+        let root = self.settings.proc_root.as_deref();
+        let own = root.and_then(|root| procfs::key_of(root, std::process::id()));
+        let instance = own.and_then(|own| attributes::instance(own, &self.host));
+        let host = self.host.attributes.iter().cloned();
+        instance.into_iter().chain(host).collect()
     }
 
     /// Where the process keeps its goroutines' numbers, if it is a Go program.

@@ -183,6 +183,43 @@ fn a_process_is_described_by_what_proc_says_and_no_more() {
 }
 
 #[test]
+fn on_kubernetes_the_host_is_the_node_whatever_the_agents_pod_is_called() {
+    let tree = Tree::new();
+    fs::remove_file(tree.0.path().join("etc/machine-id")).unwrap();
+    tree.process(&Seen::default());
+    let resource = |pod: &str| {
+        tree.write("proc/sys/kernel/hostname", pod);
+        let settings = Settings {
+            node: Some("node-1".to_owned()),
+            ..tree.settings()
+        };
+        Identities::new(settings).resource(key(42, 500), 0)
+    };
+    let (before, after) = (resource("spandrel-x2x4z"), resource("spandrel-p9q8r"));
+    assert_eq!(before.text("host.name"), Some("node-1"));
+    assert_eq!(before.text("k8s.node.name"), Some("node-1"));
+    assert_eq!(before.attributes(), after.attributes());
+    assert!(before.text("service.instance.id").is_some());
+}
+
+#[test]
+fn what_the_file_says_of_the_host_goes_before_what_is_read_of_it() {
+    let tree = Tree::new();
+    tree.process(&Seen::default());
+    let mut identities = Identities::new(Settings {
+        node: Some("node-1".to_owned()),
+        extra: vec![Attribute::new("host.name", "said")],
+        ..tree.settings()
+    });
+    let resource = identities.resource(key(42, 500), 0);
+    assert_eq!(resource.text("host.name"), Some("said"));
+    assert_eq!(resource.text("k8s.node.name"), Some("node-1"));
+    let own = Resource::new(identities.of_agent());
+    assert_eq!(own.text("host.name"), None, "the file says it there, too");
+    assert_eq!(own.text("k8s.node.name"), Some("node-1"));
+}
+
+#[test]
 fn command_lines_are_reported_only_when_asked_for() {
     let tree = Tree::new();
     tree.process(&Seen::default());

@@ -16,6 +16,7 @@ use spandrel_exporter::{
     ProxySettings, QueueSettings, RetrySettings, Signal, StorageSettings, SyncPolicy, Target,
     TlsSettings,
 };
+use spandrel_model::Attribute;
 use spandrel_sampling::SamplingSettings;
 
 use super::{clamp, resource_attributes};
@@ -358,16 +359,23 @@ pub fn endpoints(config: &Config) -> Vec<(String, Signal, OtlpSettings)> {
         .collect()
 }
 
-/// Where the agent's own metrics go: where the metrics of the services go.
-pub fn self_telemetry(config: &Config) -> Option<SelfTelemetrySettings> {
+/// Where the agent's own metrics go: where the metrics of the services go. What the file says of every resource goes
+/// before what is known of this agent.
+pub fn self_telemetry(
+    config: &Config,
+    mut of_agent: Vec<Attribute>,
+) -> Option<SelfTelemetrySettings> {
     let own = config.self_telemetry;
     let (_, _, endpoint) = endpoints(config)
         .into_iter()
         .find(|(_, signal, _)| *signal == Signal::Metrics)?;
-    own.enabled.then(|| SelfTelemetrySettings {
+    let said = resource_attributes(config);
+    of_agent.retain(|own| said.iter().all(|said| said.key != own.key));
+    of_agent.extend(said);
+    own.enabled.then_some(SelfTelemetrySettings {
         endpoint,
         interval: own.interval,
-        attributes: resource_attributes(config),
+        attributes: of_agent,
     })
 }
 

@@ -1,6 +1,6 @@
 //! From the configuration to what is asked about pods, peers and containers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use spandrel_config::Config;
 use spandrel_config::settings::PodSelector as PodSelectorConfig;
@@ -11,15 +11,35 @@ use super::clamp;
 use crate::exit::Failure;
 use crate::kubernetes::{self, Hold};
 
+/// A pod's token, where it may ask the API server. The path is the same in every pod.
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Whether this is a pod: the kubelet tells each where the API server is, whether it may ask it or not.
+fn is_pod() -> bool {
+    variable("KUBERNETES_SERVICE_HOST").is_some()
+}
+
+/// The node that the agent runs on, where it runs on Kubernetes.
+pub(super) fn node_name(config: &Config) -> Option<String> {
+    let wanted = &config.kubernetes;
+    let on_kubernetes = is_pod() || wanted.kubeconfig.is_some() || wanted.enabled == Some(true);
+    let told = || variable("K8S_NODE_NAME").or_else(|| variable("NODE_NAME"));
+    let told = || on_kubernetes.then(told).flatten();
+    wanted.node_name.clone().or_else(told)
+}
+
 /// How pods are known; `None` where they are not asked for.
 pub fn kubernetes(config: &Config) -> anyhow::Result<Option<kubernetes::Settings>> {
     let wanted = &config.kubernetes;
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let access = match &wanted.kubeconfig {
         Some(file) => watch::Access::Kubeconfig(file.into()),
         None => watch::Access::InCluster,
     };
-    let in_cluster = variable("KUBERNETES_SERVICE_HOST").is_some();
+    let in_cluster = is_pod() && Path::new(TOKEN).is_file();
     let asked = wanted.kubeconfig.is_some() || in_cluster;
     if !wanted.enabled.unwrap_or(asked) {
         if wanted.peers.enabled {
@@ -27,12 +47,7 @@ pub fn kubernetes(config: &Config) -> anyhow::Result<Option<kubernetes::Settings
         }
         return Ok(None);
     }
-    let node = wanted
-        .node_name
-        .clone()
-        .or_else(|| variable("K8S_NODE_NAME"))
-        .or_else(|| variable("NODE_NAME"));
-    let Some(node) = node else {
+    let Some(node) = node_name(config) else {
         let problem = "kubernetes.node_name is not set, and neither is K8S_NODE_NAME: the pods of which node? \
                        In a DaemonSet, set K8S_NODE_NAME from the field spec.nodeName";
         if wanted.enabled == Some(true) {

@@ -217,6 +217,7 @@ pub fn recorded_selection(config: &Config) -> anyhow::Result<Selection> {
 pub fn identities(config: &Config, beside: bool) -> Identities {
     let settings = identity::Settings {
         beside,
+        node: kubernetes::node_name(config),
         extra: resource_attributes(config),
         ..identity::Settings::default()
     };
