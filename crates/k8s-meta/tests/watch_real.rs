@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::env;
 use std::fs;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use spandrel_k8s_meta::peers::{Node, PeerPod};
@@ -182,6 +184,43 @@ async fn what_happens_while_the_api_server_is_away_is_known_after_it() {
     listener
         .state_is("current", |state| *state == State::Current)
         .await;
+}
+
+/// With the pauses of an agent, after so many failures that they do not grow any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_back_within_seconds_of_the_api_servers_return() {
+    let Some(cluster) = cluster("names_are_back_within_seconds_of_the_api_servers_return").await
+    else {
+        return;
+    };
+    let mut cluster = cluster.write().await;
+    cluster.admin().await.namespace("back", &json!({})).await;
+    let (_token, quick) = agent(&cluster, node("node-8")).await;
+    let mut listener = Listener::start(Settings::new(quick.access, quick.scope));
+    assert!(listener.list().await.is_empty());
+
+    cluster.kill_server();
+    for _ in 0..9 {
+        assert_eq!(listener.next_failure().await.reason, Reason::Unreachable);
+    }
+    cluster.start_server().await;
+    let back = Instant::now();
+    let admin = cluster.admin().await;
+    admin.pod("back", "new", "node-8").await;
+    loop {
+        match listener.next_good().await {
+            Change::Apply(pod) if pod.metadata.name == "new" => break,
+            _ => {}
+        }
+    }
+    let took = back.elapsed();
+    assert!(took < Duration::from_secs(5) * patience(), "{took:?}");
+}
+
+/// How many times as long as on an idle machine everything may take (tests/README.md).
+fn patience() -> u32 {
+    let told = env::var("SPANDREL_TEST_PATIENCE").ok();
+    told.and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -108,11 +108,7 @@ pub(super) async fn client(
     let mut config = settings.access.config().await.map_err(failed)?;
     // Its own retries know nothing of ours, and go on for up to 1000 s in silence.
     config.default_retry = false;
-    config.connect_timeout = Some(
-        settings
-            .list_timeout
-            .min(std::time::Duration::from_secs(10)),
-    );
+    config.connect_timeout = Some(settings.list_timeout.min(std::time::Duration::from_secs(4)));
     let limits = Limits {
         line: settings.max_object_bytes,
         body: settings.max_list_bytes,

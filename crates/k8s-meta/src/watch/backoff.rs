@@ -26,12 +26,17 @@ impl Backoff {
 
     /// How long to wait now that something failed: between half of the step and the whole of it.
     pub(super) fn pause(&mut self, now: Instant) -> Duration {
+        self.pause_up_to(self.max, now)
+    }
+
+    /// The same, with a step that is no longer than this.
+    pub(super) fn pause_up_to(&mut self, longest: Duration, now: Instant) -> Duration {
         if let Some((then, pause)) = self.last
             && now.saturating_duration_since(then) > pause + self.max
         {
             self.next = self.initial.min(self.max);
         }
-        let step = self.next;
+        let step = self.next.min(longest);
         self.next = (step * 2).min(self.max);
         let pause = step / 2 + random(step / 2);
         self.last = Some((now, pause));
@@ -62,6 +67,17 @@ mod tests {
             );
         }
         assert!(backoff.pause(start + 100 * second) <= second);
+    }
+
+    #[test]
+    fn pauses_while_the_api_server_is_away_stay_short_and_others_after_them_do_not() {
+        let second = Duration::from_secs(1);
+        let mut backoff = Backoff::new(second, 30 * second);
+        let now = Instant::now();
+        for _ in 0..20 {
+            assert!(backoff.pause_up_to(3 * second, now) <= 3 * second);
+        }
+        assert!(backoff.pause(now) > 3 * second);
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub struct Watch {
     backoff: Backoff,
     /// Failures since something went well.
     failures: u32,
+    /// Answers of 403 in a row.
+    forbidden: u32,
     gate: Arc<Gate>,
     newest_event: String,
 }
@@ -65,6 +67,9 @@ enum End {
 /// So many failures in a row make a new client: the CA or the address may have changed.
 const FAILURES_PER_CLIENT: u32 = 8;
 
+/// So many answers of 403 in a row are meant: an API server that starts gives them before it knows its own rules.
+const FORBIDDEN_AT_ONCE: u32 = 4;
+
 impl Watch {
     /// A watch that has asked nothing yet. Counters may be shared between watches.
     pub fn new(settings: Settings, counters: Arc<Counters>) -> Self {
@@ -78,6 +83,7 @@ impl Watch {
             unended: 0,
             backoff,
             failures: 0,
+            forbidden: 0,
             gate,
             newest_event: String::new(),
         }
@@ -197,6 +203,7 @@ impl Watch {
 
     fn went_well(&mut self) {
         self.failures = 0;
+        self.forbidden = 0;
         self.state.send_if_modified(|state| {
             let changes = *state != State::Current;
             *state = State::Current;
@@ -313,11 +320,19 @@ impl Watch {
         let pause = match reason {
             // A new list is all that is needed, though not by all agents in the same moment.
             Reason::Gone => random(self.settings.backoff_initial),
-            Reason::Forbidden => {
+            Reason::Forbidden if self.forbidden >= FORBIDDEN_AT_ONCE => {
                 let half = self.settings.forbidden_pause / 2;
                 half + random(half)
             }
+            Reason::Forbidden | Reason::Unreachable | Reason::Server => {
+                let longest = self.settings.away_max.min(self.settings.backoff_max);
+                self.backoff.pause_up_to(longest, Instant::now())
+            }
             _ => self.backoff.pause(Instant::now()),
+        };
+        self.forbidden = match reason {
+            Reason::Forbidden => self.forbidden.saturating_add(1),
+            _ => 0,
         };
         if is_new && reason != Reason::Gone {
             warn!("{failure}; next try in {pause:?}, what is known is kept");

@@ -27,7 +27,11 @@ pub struct Settings {
     /// The longest pause between tries. After a pause of this length has gone well, the first pause is the short one
     /// again.
     pub backoff_max: Duration,
-    /// Pause after 403: only a person can end it, and nobody is helped by more requests.
+    /// The longest pause while the API server does not answer, or says that it is not ready: a refused connection costs
+    /// nobody anything, and names are missed until it is back.
+    pub away_max: Duration,
+    /// Pause after 403, once it was tried again a few times: only a person can end it, and nobody is helped by more
+    /// requests. An API server that has just started may say so without meaning it.
     pub forbidden_pause: Duration,
     /// How long the API server keeps one watch open. Ends also a connection that died without a word, 5 s later.
     pub watch_timeout: Duration,
@@ -51,6 +55,7 @@ impl Settings {
             start_jitter: Duration::from_secs(2),
             backoff_initial: Duration::from_millis(800),
             backoff_max: Duration::from_secs(30),
+            away_max: Duration::from_secs(3),
             forbidden_pause: Duration::from_secs(60),
             watch_timeout: Duration::from_secs(290),
             list_timeout: Duration::from_secs(60),
