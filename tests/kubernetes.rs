@@ -6,7 +6,8 @@
 mod node;
 mod support;
 
-use node::{NODE, Node, deployed, resource, runs, served};
+use node::{NODE, Node, deployed, deployed_with, resource, runs, served};
+use serde_json::json;
 use support::collector::Collector;
 use support::containers::{cgroup, fresh_id};
 use support::machine::free_port;
@@ -44,6 +45,7 @@ async fn spans_of_real_containers_carry_their_pod_through_restart_and_new_pods()
         ("k8s.deployment.name", "web"),
         ("k8s.replicaset.name", "web-5d9c7b8f6d"),
         ("k8s.node.name", NODE),
+        ("host.name", NODE),
         ("k8s.cluster.name", "test"),
         ("k8s.pod.label.tier", "front"),
         ("container.id", first.as_str()),
@@ -83,11 +85,13 @@ async fn spans_of_real_containers_carry_their_pod_through_restart_and_new_pods()
     assert_eq!(resource(&two, "service.name"), Some("checkout"));
     assert_eq!(two.resource["k8s.container.restart_count"], 1);
 
-    // Deleted, and another pod of the same name, address and port: another identity.
+    // Deleted, and another pod of the same name, address and port: another identity. It is called as its spec says, though its
+    // program does not have the variable, as nginx does not when it has set its title.
     container.kill();
     let name = "/api/v1/namespaces/shop/pods/web-5d9c7b8f6d-aaaaa";
     admin.delete(name).await;
-    let again = deployed(admin, "web-5d9c7b8f6d-aaaaa").await;
+    let variables = json!([{"name": "OTEL_SERVICE_NAME", "value": "edge"}]);
+    let again = deployed_with(admin, "web-5d9c7b8f6d-aaaaa", &variables).await;
     assert_ne!(again, uid);
     let third = fresh_id();
     let container = containerd.run(&third, &cgroup(&again, &third), &[], &program);
@@ -96,6 +100,7 @@ async fn spans_of_real_containers_carry_their_pod_through_restart_and_new_pods()
     let three = served(collector, "/three");
     assert_eq!(resource(&three, "k8s.pod.uid"), Some(again.as_str()));
     assert_eq!(resource(&three, "container.id"), Some(third.as_str()));
+    assert_eq!(resource(&three, "service.name"), Some("edge"));
     container.kill();
 
     let outcome = node.agent.stop();
@@ -128,11 +133,19 @@ async fn spans_of_real_containers_carry_their_pod_through_restart_and_new_pods()
 
     let (spans, enriched) = (node.collector.spans(), node.collector.enriched());
     let clients: Vec<_> = spans.iter().filter(|span| span.kind == "client").collect();
-    assert!(
-        clients
-            .iter()
-            .all(|span| resource(span, "k8s.pod.name").is_none())
-    );
+    for client in &clients {
+        let said = ["k8s.pod.name", "k8s.node.name", "host.name"].map(|key| resource(client, key));
+        assert_eq!(said, [None, Some(NODE), Some(NODE)], "of the host");
+    }
+    let points = node.collector.metrics();
+    let own = points
+        .iter()
+        .find(|point| point.resource["service.name"] == "spandrel");
+    let own = &own.expect("the agent's own").resource;
+    let said = ["k8s.node.name", "host.name"].map(|key| own[key].as_str());
+    assert_eq!(said, [Some(NODE); 2], "{own:?}");
+    let instance = own["service.instance.id"].as_str().unwrap();
+    assert_eq!(instance.len(), 36, "one agent of all: {instance}");
     for path in ["/one", "/two", "/three"] {
         let of_path = spans.iter().filter(|span| span.text("url.path") == path);
         assert_eq!(of_path.count(), 1, "{path} came once");

@@ -14,14 +14,20 @@ pub(super) struct Declared {
 impl Declared {
     /// From the bytes of `/proc/<pid>/environ`; variables that are not UTF-8 are passed over.
     pub(super) fn from_environ(environ: &[u8]) -> Self {
+        let variables = environ.split(|byte| *byte == 0);
+        let variables = variables.filter_map(|variable| str::from_utf8(variable).ok());
+        Self::from_variables(variables.filter_map(|variable| variable.split_once('=')))
+    }
+
+    /// From names and values.
+    pub(super) fn from_variables<'a>(
+        variables: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
         let mut declared = Self::default();
-        for variable in environ.split(|byte| *byte == 0) {
-            let Ok(variable) = str::from_utf8(variable) else {
-                continue;
-            };
-            match variable.split_once('=') {
-                Some(("OTEL_SERVICE_NAME", value)) => declared.service_name = usable(value.trim()),
-                Some(("OTEL_RESOURCE_ATTRIBUTES", value)) => {
+        for (name, value) in variables {
+            match name {
+                "OTEL_SERVICE_NAME" => declared.service_name = usable(value.trim()),
+                "OTEL_RESOURCE_ATTRIBUTES" => {
                     declared.attributes = resource_attributes(value).unwrap_or_default();
                 }
                 _ => {}

@@ -7,6 +7,7 @@ use spandrel_k8s_meta::store::Lookup;
 use spandrel_model::{Attribute, ProcessKey, Resource, UnixTime};
 
 use super::Identities;
+use super::environment::Declared;
 use crate::kubernetes::Kubernetes;
 
 /// Whose something is.
@@ -154,7 +155,11 @@ impl Identities {
         {
             return Arc::clone(resource);
         }
-        let declared = known.declared.iter();
+        // A program that sets its title, as nginx does, overwrites its environment: its pod's spec still has it.
+        // What it takes over from elsewhere only the kubelet knows.
+        let mut of_spec = Declared::from_variables(identity.variables()).pairs();
+        of_spec.retain(|(_, value)| !value.contains("$("));
+        let declared = known.declared.iter().chain(&of_spec);
         let declared = declared.map(|(key, value)| (key.as_str(), value.as_str()));
         let mut attributes = identity.attributes_with(declared);
         // Of equal keys the first counts, and what names the process alone is not what names it in its pod.

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use spandrel_k8s_meta::attributes::KeyRules;
 use spandrel_k8s_meta::pod::Pod;
 use spandrel_k8s_meta::store;
@@ -152,6 +153,41 @@ fn what_the_program_declares_goes_before_what_its_pod_says() {
     assert_eq!(resource.text("team"), Some("a"));
     let name = resource.text("k8s.pod.name");
     assert_eq!(name, Some("web-5d9c7b8f6d-x2x4z"), "that is measured");
+}
+
+#[test]
+fn what_a_program_has_overwritten_in_its_environment_is_taken_from_its_pods_spec() {
+    let tree = Tree::new();
+    tree.process(&Seen {
+        cgroup: &group(FIRST),
+        environ: "nginx: master process /usr/sbin/nginx",
+        ..Seen::default()
+    });
+    tree.process(&Seen {
+        pid: 43,
+        cgroup: &group(FIRST),
+        environ: "OTEL_SERVICE_NAME=own",
+        ..Seen::default()
+    });
+    let variables = json!([
+        {"name": "OTEL_SERVICE_NAME", "value": "edge"},
+        {"name": "PASSWORD", "value": "hunter2"},
+        {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        {"name": "OTEL_RESOURCE_ATTRIBUTES", "value": "team=a,node=on-$(NODE),service.version=9"},
+    ]);
+    let mut pod = pod(1, FIRST, None);
+    let spec = json!({"name": "app", "image": "shop/web:1.2", "env": variables});
+    pod.spec.containers = vec![serde_json::from_value(spec).unwrap()];
+    let mut identities = identities(&tree);
+    tell(&mut identities, Change::Apply(pod), at(0));
+    let resource = known(identities.whose(key(42, 500), 0, at(1), false));
+    assert_eq!(resource.service_name(), "edge");
+    assert_eq!(resource.text("team"), Some("a"));
+    assert_eq!(resource.text("service.version"), Some("9"));
+    assert_eq!(resource.text("node"), None, "only the kubelet knows it");
+    let own = known(identities.whose(key(43, 500), 0, at(1), false));
+    assert_eq!(own.service_name(), "own", "what it says itself goes first");
+    assert_eq!(own.text("team"), Some("a"));
 }
 
 #[test]

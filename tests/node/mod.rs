@@ -77,6 +77,11 @@ impl Node {
 
 /// A pod of a Deployment as its controllers would make it.
 pub(crate) async fn deployed(admin: &Admin, name: &str) -> String {
+    deployed_with(admin, name, &json!([])).await
+}
+
+/// The same whose container has these variables by its spec.
+pub(crate) async fn deployed_with(admin: &Admin, name: &str, variables: &Value) -> String {
     let body = json!({
         "metadata": {
             "name": name,
@@ -84,7 +89,8 @@ pub(crate) async fn deployed(admin: &Admin, name: &str) -> String {
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d9c7b8f6d",
                 "uid": "7c1a0000-0000-4000-8000-000000000001", "controller": true}],
         },
-        "spec": {"nodeName": NODE, "containers": [{"name": "app", "image": "registry.example/shop/web:1.4.2"}]},
+        "spec": {"nodeName": NODE, "containers": [{"name": "app", "image": "registry.example/shop/web:1.4.2",
+            "env": variables}]},
     });
     let pod = admin.post("/api/v1/namespaces/shop/pods", &body).await;
     pod["metadata"]["uid"].as_str().unwrap().to_owned()

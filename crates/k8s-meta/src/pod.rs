@@ -2,8 +2,10 @@
 //! skipped, and so never takes memory.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 
 /// A pod (`v1.Pod`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -89,7 +91,55 @@ pub struct ContainerSpec {
     pub restart_policy: Option<String>,
     /// Ports, for pods on the node's network.
     pub ports: Vec<ContainerPort>,
+    /// Its variables of OpenTelemetry (`OTEL_*`) that are given as they are; of others only the API server knows the value.
+    #[serde(deserialize_with = "literal")]
+    pub env: Vec<(String, String)>,
 }
+
+/// Keeps what is used of `v1.EnvVar`s, whatever a pod has of others.
+fn literal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Variable {
+        name: String,
+        value: Option<String>,
+        value_from: Option<IgnoredAny>,
+    }
+
+    struct Variables;
+
+    impl<'de> Visitor<'de> for Variables {
+        type Value = Vec<(String, String)>;
+
+        fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+            to.write_str("a list of variables")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+            let mut kept = Vec::new();
+            while let Some(Variable {
+                name,
+                value,
+                value_from,
+            }) = from.next_element()?
+            {
+                if DECLARING.contains(&name.as_str()) && value_from.is_none() {
+                    kept.push((name, value.unwrap_or_default()));
+                }
+            }
+            Ok(kept)
+        }
+    }
+
+    deserializer.deserialize_any(Variables)
+}
+
+/// The variables that say what a service is.
+const DECLARING: [&str; 2] = ["OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"];
 
 /// Part of `v1.ContainerPort`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

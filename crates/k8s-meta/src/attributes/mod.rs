@@ -29,6 +29,7 @@ pub struct Identity {
     workload: Option<(Kind, Arc<str>)>,
     labels: Arc<Pairs>,
     annotations: Arc<Pairs>,
+    variables: Arc<Pairs>,
     attributes: Vec<Attribute>,
 }
 
@@ -67,6 +68,7 @@ impl Identity {
             workload: asked.workload.map(|(kind, name)| (kind, name.into())),
             labels: pairs(asked.labels),
             annotations: pairs(asked.annotations),
+            variables: Arc::new([]),
             attributes: Vec::new(),
         }
     }
@@ -121,6 +123,14 @@ impl Identity {
     /// An annotation, if it is one of those that are kept.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         value(&self.annotations, key)
+    }
+
+    /// The variables `OTEL_*` of the container that its pod's spec has the values of, by name. They hold for what a program has
+    /// overwritten in its own memory, too.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
     }
 
     /// `k8s.*`, `container.*`, `service.*` and what annotations add, in the order of their keys, each once.
@@ -192,6 +202,10 @@ pub(crate) fn identify(
         }),
         labels: Arc::clone(&record.labels),
         annotations: Arc::clone(&record.annotations),
+        variables: found.map_or_else(
+            || Arc::new([]) as Arc<Pairs>,
+            |(it, _)| Arc::clone(&it.variables),
+        ),
         attributes: first_of_each(attributes),
     }
 }

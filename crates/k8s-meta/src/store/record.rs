@@ -49,6 +49,8 @@ pub(crate) struct PodRecord {
 #[derive(Debug)]
 pub(crate) struct ContainerRecord {
     pub(crate) name: Arc<str>,
+    /// What its spec says of `OTEL_*` variables.
+    pub(crate) variables: Arc<Pairs>,
     /// The newest first.
     pub(crate) runs: SmallVec<[Run; 1]>,
 }

@@ -159,8 +159,11 @@ impl Shared {
                 if runs.len() <= 1 {
                     runs.shrink_to_fit();
                 }
+                let variables = spec.map_or(&[][..], |it| &it.env).iter();
+                let variables = variables.map(|(name, value)| (name, value));
                 found.push(ContainerRecord {
                     name: self.texts.intern(name),
+                    variables: self.pairs(variables).0,
                     runs,
                 });
             }
