@@ -312,8 +312,9 @@ static PEERS: Shape = Shape::Map(&Map::closed(&[
         .acts("Whether metrics of the service graph are made of all requests."),
 ]));
 static KUBERNETES: Shape = Shape::Map(&Map::closed(&[
-    Field::new("enabled", &Shape::Word(ENABLED))
-        .acts("Whether pods are asked for; auto does so within a pod with a token of a ServiceAccount."),
+    Field::new("enabled", &Shape::Word(ENABLED)).acts(
+        "Whether pods are asked for; auto does so within a pod with a token of a ServiceAccount.",
+    ),
     Field::new("node_name", &TEXT).acts("The node whose pods are asked for, and host.name."),
     Field::new("kubeconfig", &TEXT).acts("How to reach the API server from outside of a pod."),
     Field::new("cluster_name", &TEXT).acts("k8s.cluster.name: nothing in a cluster tells it."),
