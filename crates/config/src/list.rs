@@ -26,7 +26,7 @@ pub(crate) fn headers(text: &str) -> (Vec<(String, String)>, Option<String>) {
         let header = split(number, entry).and_then(|(key, value)| {
             // A percent sign without two digits stays: some headers carry it unencoded.
             match percent_decode(value, false) {
-                Some(value) if crate::pipeline::header_value(&value) => Ok((key.to_owned(), value)),
+                Some(value) if header_value(&value) => Ok((key.to_owned(), value)),
                 Some(_) => Err(format!(
                     "the value of `{key}` has a line break or another control character"
                 )),
@@ -39,6 +39,11 @@ pub(crate) fn headers(text: &str) -> (Vec<(String, String)>, Option<String>) {
         }
     }
     (found, bad)
+}
+
+/// Whether a header can have this value: a line break would begin another one (RFC 9110 section 5.5).
+pub(crate) fn header_value(value: &str) -> bool {
+    !value.chars().any(|c| c.is_control() && c != '\t')
 }
 
 /// Resource attributes, keys and values percent-decoded; of two with one name the later one counts.

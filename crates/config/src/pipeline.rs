@@ -1,6 +1,7 @@
 //! `tracer_provider` and `meter_provider`: where data goes.
 use crate::diagnostic::Findings;
 use crate::extract::{boolean, millis, set, text, unsigned};
+use crate::list;
 use crate::node::Node;
 use crate::profile::Profile;
 use crate::settings::{
@@ -272,7 +273,7 @@ pub(crate) fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Fi
         }
     }
     if let Some(list) = node.get("headers_list") {
-        let (found, bad) = crate::list::headers(&text(Some(list)).unwrap_or_default());
+        let (found, bad) = list::headers(&text(Some(list)).unwrap_or_default());
         for (name, value) in found {
             if !header_name(&name) {
                 let found = to
@@ -303,7 +304,7 @@ pub(crate) fn otlp_settings(node: &Node, mut otlp: Otlp, path: &str, to: &mut Fi
         let path = format!("{path}.headers[{index}]");
         // In quotes, a variable that is not set leaves an empty string.
         match text(header.get("value")).filter(|value| !value.is_empty()) {
-            Some(value) if !header_value(&value) => {
+            Some(value) if !list::header_value(&value) => {
                 let message = "the value has a line break or another control character";
                 let found = to.error(message).at(header.at);
                 to.push(found.path(format!("{path}.value")));
@@ -379,11 +380,6 @@ pub(crate) fn header_name(name: &str) -> bool {
         && name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
-
-/// Whether a header can have this value: a line break would begin another one (RFC 9110 section 5.5).
-pub(crate) fn header_value(value: &str) -> bool {
-    !value.chars().any(|c| c.is_control() && c != '\t')
 }
 
 /// Why an endpoint is not used.
