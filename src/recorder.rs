@@ -17,11 +17,36 @@ const MAX_PROCESSES: usize = 16_384;
 
 /// An open recording.
 pub struct Recorder {
-    path: PathBuf,
-    output: BufWriter<File>,
+    output: BufWriter<Named>,
     /// Blanks them; `None` where they were asked for.
     credentials: Option<Credentials>,
     written: Recent<ProcessKey, Written>,
+}
+
+/// The file; each of its errors names it.
+struct Named {
+    path: PathBuf,
+    file: File,
+}
+
+impl Named {
+    fn name(&self, error: &io::Error) -> io::Error {
+        let path = self.path.display();
+        io::Error::new(
+            error.kind(),
+            format!("the recording {path} cannot be written: {error}"),
+        )
+    }
+}
+
+impl Write for Named {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).map_err(|error| self.name(&error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush().map_err(|error| self.name(&error))
+    }
 }
 
 /// What is written of a process.
@@ -48,7 +73,8 @@ impl Recorder {
         if file.metadata()?.is_file() {
             file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
         }
-        let mut output = BufWriter::with_capacity(1 << 18, file);
+        let path = path.to_owned();
+        let mut output = BufWriter::with_capacity(1 << 18, Named { path, file });
         let header = Header {
             spandrel_recording: VERSION,
             clock_offset,
@@ -59,7 +85,6 @@ impl Recorder {
         // A place without room says so at once.
         output.flush()?;
         Ok(Self {
-            path: path.to_owned(),
             output,
             credentials: (!with_credentials).then(Credentials::default),
             written: Recent::new(MAX_PROCESSES),
@@ -68,11 +93,6 @@ impl Recorder {
 
     /// Adds an event.
     pub fn event(&mut self, event: &Event, offset: ClockOffset) -> io::Result<()> {
-        let result = self.write_event(event, offset);
-        self.name(result)
-    }
-
-    fn write_event(&mut self, event: &Event, offset: ClockOffset) -> io::Result<()> {
         #[derive(serde::Serialize)]
         #[serde(transparent)]
         struct Line<'a>(&'a Event);
@@ -114,25 +134,12 @@ impl Recorder {
             tracing::warn!("process {process} has {bytes} bytes of attributes: not recorded");
             return Ok(());
         }
-        let result = self.output.write_all(&line);
-        self.name(result)
+        self.output.write_all(&line)
     }
 
     /// Writes what is buffered.
     pub fn finish(&mut self) -> io::Result<()> {
-        let result = self.output.flush();
-        self.name(result)
-    }
-
-    /// An error of the file names it.
-    fn name(&self, result: io::Result<()>) -> io::Result<()> {
-        result.map_err(|error| {
-            let path = self.path.display();
-            io::Error::new(
-                error.kind(),
-                format!("the recording {path} cannot be written: {error}"),
-            )
-        })
+        self.output.flush()
     }
 
     fn written(&mut self, process: ProcessKey) -> &mut Written {
