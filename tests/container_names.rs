@@ -85,6 +85,18 @@ fn checked(socket: &Path) -> Value {
     json!({"state": found[0]["state"], "detail": found[0]["detail"]})
 }
 
+/// What `spandrel explain` says of the process that served this span.
+fn explained(span: &Span, socket: &Path, hold: &str) -> String {
+    let file = configuration(&[socket], hold);
+    let file = file.path().to_str().unwrap();
+    let pid = span.resource["process.pid"].to_string();
+    let output = command(&["explain", &pid, "--config", file]).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 fn said(outcome: &Outcome, what: &str) -> bool {
     outcome.stderr.iter().any(|line| line.contains(what))
 }
@@ -133,6 +145,15 @@ fn containers_of_containerd_are_named_by_their_labels_and_images() {
     let digest = format!("[\"docker.io/shop/web@{digest}\"]");
     assert_has(&span, &[("container.image.repo_digests", &digest)]);
     assert!(!span.resource.contains_key("k8s.pod.name"));
+    // It waits for the answer, and no longer: the limit is above that of the test.
+    let explained = explained(&span, &containerd.socket(), "1h");
+    let line = explained
+        .lines()
+        .find(|line| line.contains("container.name"));
+    assert!(
+        line.is_some_and(|line| line.ends_with("\"web\"")),
+        "{explained}"
+    );
     web.kill();
 
     // As a kubelet marks one; and what the program calls itself comes first.
@@ -341,6 +362,14 @@ fn on_a_machine_without_a_runtime_nothing_is_said_and_nothing_waits() {
     get(port, "/in-container");
     let span = wait_for(&agent, "/in-container");
     assert_has(&span, &[("container.id", &id)]);
+    // One that hangs is waited for up to its limit.
+    let hangs = directory.path().join("hangs-containerd.sock");
+    let _hanging = UnixListener::bind(&hangs).unwrap();
+    let explained = explained(&span, &hangs, "10ms");
+    assert!(
+        explained.contains(&id) && !explained.contains("container.runtime.name"),
+        "{explained}"
+    );
     container.kill();
     let outcome = agent.stop();
     assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));

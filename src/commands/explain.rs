@@ -3,10 +3,9 @@
 use std::fs;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use spandrel_container_runtime::Names;
+use spandrel_container_runtime::{Answered, Names};
 use spandrel_model::{ProcessKey, Resource};
 use spandrel_probes::{CaptureSettings, URING, URING_RECEIVES, URING_SENDS};
 
@@ -26,9 +25,13 @@ pub(super) fn execute(arguments: &Explain) -> anyhow::Result<Exit> {
     let config = load(arguments.config.as_deref(), Exports::No)?.config;
     let pid = arguments.pid;
     let mut identities = settings::identities(&config, false);
-    if let Some(containers) = settings::containers(&config) {
-        identities.with_containers(Names::new(containers));
-    }
+    let asked = settings::containers(&config).map(|containers| {
+        let hold = containers.hold;
+        let names = Names::new(containers);
+        let answered = names.answered();
+        identities.with_containers(names);
+        (answered, hold)
+    });
     let Some(process) = identities.find(pid) else {
         return Err(Failure {
             exit: Exit::Failed,
@@ -37,7 +40,7 @@ pub(super) fn execute(arguments: &Explain) -> anyhow::Result<Exit> {
         .into());
     };
     let mut candidate = identities.decide(process);
-    let resource = resource(&mut identities, process);
+    let resource = resource(&mut identities, process, asked);
     let selectors = settings::selectors(&config)?;
     // Only a running agent asks the API server.
     if candidate.container_id.is_some() {
@@ -84,15 +87,28 @@ pub(super) fn execute(arguments: &Explain) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The resource of its spans but for what the API server would say; waits for container runtimes as its spans would.
-fn resource(identities: &mut Identities, process: ProcessKey) -> Arc<Resource> {
-    loop {
+/// The resource of its spans but for what the API server would say; waits for a container runtime as long as its spans would.
+fn resource(
+    identities: &mut Identities,
+    process: ProcessKey,
+    asked: Option<(Answered, Duration)>,
+) -> Arc<Resource> {
+    let mut whose = |last| {
         let now = agent::clock_offset().to_unix(agent::now());
         identities.take_in(now);
-        match identities.whose(process, 0, now, false) {
-            Whose::Known(resource) => return resource,
-            Whose::NotYet => thread::sleep(Duration::from_millis(5)),
+        identities.whose(process, 0, now, last)
+    };
+    let known = match (whose(false), asked) {
+        // There was one question, so that its answer or the end of the wait is the last word.
+        (Whose::NotYet, Some((answered, hold))) => {
+            answered.wait(0, hold);
+            whose(true)
         }
+        (known, _) => known,
+    };
+    match known {
+        Whose::Known(resource) => resource,
+        Whose::NotYet => identities.resource(process, 0),
     }
 }
 

@@ -5,6 +5,7 @@
 //! The caller never waits: [`Names::look_up`] says what is known now. Questions, answers and memory are bounded; a socket
 //! that is missing, refuses or is slow is left alone for a while, and each question ends in one counter.
 
+mod answered;
 mod containerd;
 mod counters;
 mod description;
@@ -14,6 +15,7 @@ mod names;
 mod sockets;
 mod worker;
 
+pub use answered::Answered;
 pub use counters::Counters;
 pub use description::{Description, InPod};
 pub use names::{Answer, Names, Settings};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
+use crate::answered::Answered;
 use crate::counters::Counters;
 use crate::description::Description;
 use crate::failure::Failure;
@@ -57,6 +58,7 @@ pub struct Names {
     /// When waits are over, the first to be over first.
     waits: VecDeque<(u64, Arc<str>)>,
     worker: Option<Worker>,
+    answered: Answered,
     counters: Arc<Counters>,
     hold: u64,
     now: u64,
@@ -71,6 +73,7 @@ impl Names {
             entries: HashMap::default(),
             waits: VecDeque::new(),
             worker: None,
+            answered: Answered::default(),
             counters: Arc::default(),
             now: 0,
         }
@@ -79,6 +82,11 @@ impl Names {
     /// How questions have ended.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
+    }
+
+    /// What tells that there is an answer to take in, for a caller that has time to wait for one.
+    pub fn answered(&self) -> Answered {
+        self.answered.clone()
     }
 
     /// What is known of the container with this id, which is 64 hexadecimal digits; of those that speak `api` only, if that
@@ -166,7 +174,7 @@ impl Names {
             return Answer::Unknown;
         }
         if self.worker.is_none() {
-            self.worker = Worker::start(self.settings.sockets.clone())
+            self.worker = Worker::start(self.settings.sockets.clone(), self.answered.clone())
                 .inspect_err(|error| tracing::debug!(%error, "containers keep their ids only"))
                 .ok();
         }

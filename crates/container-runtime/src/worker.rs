@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::answered::Answered;
 use crate::description::Description;
 use crate::failure::Failure;
 use crate::sockets::{Api, Socket};
@@ -38,7 +39,8 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn start(sockets: Vec<PathBuf>) -> io::Result<Self> {
+    /// Each answer is told when it is there.
+    pub(crate) fn start(sockets: Vec<PathBuf>, answered: Answered) -> io::Result<Self> {
         let (questions, waiting) = mpsc::channel(WAITING);
         let (tell, answers) = mpsc::channel(WAITING);
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -47,7 +49,7 @@ impl Worker {
         let sockets = sockets.into_iter().map(Socket::new).collect();
         thread::Builder::new()
             .name("containers".to_owned())
-            .spawn(move || runtime.block_on(run(sockets, waiting, tell)))?;
+            .spawn(move || runtime.block_on(run(sockets, waiting, tell, answered)))?;
         Ok(Self { questions, answers })
     }
 
@@ -68,6 +70,7 @@ async fn run(
     sockets: Vec<Socket>,
     mut questions: mpsc::Receiver<Question>,
     answers: mpsc::Sender<Told>,
+    answered: Answered,
 ) {
     let sockets: Sockets = Arc::new(Mutex::new(sockets));
     let mut asked = JoinSet::new();
@@ -76,10 +79,12 @@ async fn run(
             asked.join_next().await;
         }
         let (sockets, answers) = (Arc::clone(&sockets), answers.clone());
+        let answered = answered.clone();
         asked.spawn(async move {
             let outcome = ask(&sockets, &question).await;
             // Nobody listens any more only at the end.
             drop(answers.send((question.id, outcome)).await);
+            answered.tell();
         });
     }
 }

@@ -5,6 +5,7 @@ mod bad;
 mod containerd;
 mod docker;
 mod server;
+mod waiting;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,10 +29,11 @@ fn names(sockets: &[&Path]) -> Names {
 fn ended(names: &mut Names, id: &str, now: u64) -> Answer {
     let before: u64 = names.counters().snapshot().values().sum();
     names.look_up(id, None);
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let (answered, deadline) = (names.answered(), Instant::now() + Duration::from_secs(30));
+    let mut seen = 0;
     while names.counters().snapshot().values().sum::<u64>() == before {
         assert!(Instant::now() < deadline, "no answer");
-        std::thread::sleep(Duration::from_millis(1));
+        seen = answered.wait(seen, deadline - Instant::now());
         names.take_in(now);
     }
     names.look_up(id, None)
