@@ -189,3 +189,43 @@ close 1 500000
     );
     assert!(outcome.lines().is_empty(), "{:?}", outcome.lines());
 }
+
+#[test]
+fn an_answer_before_the_end_of_its_requests_head_is_not_followed_by_answers_of_others() {
+    // The server leaves the last byte of the head unread, answers, and reads that byte together with the next request.
+    let early = r#"read 1 1000 "DELETE /a HTTP/1.1\r\nHost: x\r\n\r"
+write 1 1500 "HTTP/1.1 204 No Content\r\n\r\n"
+tick 200000
+read 1 201000 "\nPOST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+write 1 202000 "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+close 1 203000
+"#;
+    let outcome = server(early);
+    assert_eq!(outcome.lines(), ["Server POST /b 200 201000..202000"]);
+    assert_eq!(dropped(&outcome, "exchange.no_request"), 1);
+    assert_eq!(dropped(&outcome, "exchange.pairing_broken"), 1);
+}
+
+#[test]
+fn the_request_that_was_answered_before_it_was_read_gets_no_other_answer() {
+    let next = r#"read 1 301000 "GET /b HTTP/1.1\r\nHost: x\r\n\r\n"
+write 1 302000 "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"
+close 1 303000
+"#;
+    // Read at once, and after everything until the answer had been reported.
+    for read in [1600, 201_000] {
+        let early = format!(
+            r#"write 1 1500 "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
+tick {}
+read 1 {read} "GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+"#,
+            read - 1
+        );
+        let outcome = server(&format!("{early}{next}"));
+        assert_eq!(outcome.lines(), ["Server GET 404 301000..302000"], "{read}");
+        assert_eq!(outcome.dropped().len(), 2, "{:?}", outcome.dropped());
+        let outcome = server(&format!("{early}close 1 290000"));
+        assert!(outcome.lines().is_empty(), "{:?}", outcome.lines());
+        assert_eq!(dropped(&outcome, "exchange.pairing_broken"), 1, "{read}");
+    }
+}

@@ -103,6 +103,8 @@ pub(super) struct Pairing {
     /// Requests may have stood behind the last exchange.
     gap: Option<Passed>,
     missing: Option<Missing>,
+    /// Responses that came, with nothing unknown, before the whole head of their request was read.
+    ahead: u32,
     /// Requests in a row that began when the response before had ended.
     rounds: u32,
     /// Those of them before which everything was seen.
@@ -173,11 +175,13 @@ impl Pairing {
     }
 
     /// From when on there may be other responses behind the one that is being read, which began at `from`: when the next
-    /// request began, or the earliest time where one that was not seen may have been sent since.
+    /// request began, or the earliest time where one that was not seen may have been sent. A client that does not pipeline
+    /// has sent none of those before the response.
     pub(super) fn others_since(&self, from: KernelTime) -> Option<KernelTime> {
         let next = self.next();
         let gap = next.map_or(self.gap, |next| next.gap);
-        match gap.filter(|passed| passed.until >= from) {
+        let pipelines = |passed: &Passed| self.pipelines || passed.gap == Gap::Cut;
+        match gap.filter(|passed| passed.until >= from || pipelines(passed)) {
             Some(_) => Some(from),
             None => next.map(Exchange::began),
         }
@@ -213,10 +217,16 @@ impl Pairing {
         exchange.gap = self.gap.take();
         self.cost += exchange.cost();
         self.exchanges.push_back(exchange);
+        if self.ahead > 0 {
+            self.ahead -= 1;
+            self.give_up(1, PAIRING);
+        }
     }
 
     /// Requests may have been in what was passed over, the last of it at `until`.
     pub(super) fn requests_unseen(&mut self, gap: Gap, until: KernelTime) {
+        // They explain the responses that nothing seemed to have asked for.
+        self.ahead = 0;
         let passed = match self.gap {
             Some(before) => Passed {
                 gap: before.gap.max(gap),
@@ -283,8 +293,8 @@ impl Pairing {
         let is_early = first.is_some_and(|first| {
             first.began() > time && (self.server || first.first.started().is_some())
         });
-        let counted =
-            self.uncounted.is_none() && first_gap.is_none() && !may_be_answered && !is_early;
+        let known = self.uncounted.is_none() && first_gap.is_none() && !may_be_answered;
+        let counted = known && !is_early;
         if !(self.are_read(time, settled) || counted && self.open() > 0) {
             return false;
         }
@@ -298,6 +308,9 @@ impl Pairing {
         let first = self.exchanges.get(self.answered);
         let answers = first.is_some_and(|first| counted || first.began() <= time);
         if !answers {
+            if known && !self.assumed {
+                self.answer_ahead();
+            }
             self.orphan(unseen);
             return true;
         }
@@ -307,6 +320,15 @@ impl Pairing {
             self.doubt(time);
         }
         true
+    }
+
+    /// Responses come in the order of their requests: this one is that of a request that is read later than it.
+    fn answer_ahead(&mut self) {
+        if self.open() > 0 {
+            self.give_up(1, PAIRING);
+        } else {
+            self.ahead = self.ahead.saturating_add(1);
+        }
     }
 
     /// What was read as a response's body is another response: the request it was given was not its own. Of one without a

@@ -181,6 +181,10 @@ impl Parser for Http1 {
     fn closed(&mut self, cx: &mut Context<'_>, close: Close) {
         self.settled = KernelTime(u64::MAX);
         self.pump(cx);
+        if close.missing(self.requests) {
+            // Their answers may be among what was taken for the body of another one.
+            self.pairing.requests_unseen(Gap::Possible, close.time);
+        }
         let missing = close.missing(self.requests.reverse());
         self.close_response(cx, &close, missing);
         let cause = if close.reset {
