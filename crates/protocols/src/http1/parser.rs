@@ -175,7 +175,7 @@ impl Parser for Http1 {
 
     fn half_closed(&mut self, _cx: &mut Context<'_>, direction: Direction, time: KernelTime) {
         let side = self.side(direction);
-        self.half(side).half_closed = Some(time);
+        self.half(side).half_closed.get_or_insert(time);
     }
 
     fn closed(&mut self, cx: &mut Context<'_>, close: Close) {

@@ -58,9 +58,9 @@ impl Http1 {
                             self.response.state = open;
                             return true;
                         }
-                        // Its request is not known, nor which others are not.
+                        // The request of the one found is not known, nor which others are not.
                         Search::Found if self.pairing.next().is_none() => {
-                            self.pairing.give_up_response(NOT_COPIED);
+                            self.pairing.end_response(first, None, false);
                         }
                         Search::Found => self.end_undelimited([first, own, last]),
                         Search::Kept => return false,
