@@ -114,6 +114,41 @@ fn what_is_read_after_the_last_fin_comes_before_the_close() {
 }
 
 #[test]
+fn a_socket_that_connects_again_is_another_connection_from_its_first_byte() {
+    for backend in backends() {
+        let seen = observe(settings(backend), "again");
+        let (first, _) = seen.pair(0);
+        let (second, _) = seen.pair(1);
+        assert_ne!(first.connection, second.connection, "{backend:?}");
+        for (end, sent, read) in [(first, "one", "first"), (second, "another", "second")] {
+            assert_eq!(
+                (end.role, end.origin),
+                (Some(Role::Client), Origin::Observed)
+            );
+            assert_eq!(seen.texts(end.connection, Egress), [sent], "{backend:?}");
+            assert_eq!(seen.texts(end.connection, Ingress), [read], "{backend:?}");
+            let end = closed(&seen, end.connection);
+            assert_eq!(end.egress_bytes, sent.len() as u64, "{backend:?}");
+            assert_eq!(end.ingress_bytes, read.len() as u64, "{backend:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_waiting_thread_had_written_comes_before_the_close() {
+    for backend in backends() {
+        let seen = observe(settings(backend), "shut_while_writing");
+        let (client, _) = seen.pair(0);
+        let sent = seen.said.iter().find_map(|said| said["sent"].as_u64());
+        let end = closed(&seen, client.connection);
+        assert_eq!(Some(end.egress_bytes), sent, "{backend:?}");
+        let told = seen.messages(client.connection, Egress);
+        let told: u64 = told.iter().map(|message| u64::from(message.length)).sum();
+        assert_eq!(Some(told), sent, "{backend:?}");
+    }
+}
+
+#[test]
 fn connections_older_than_the_capture_are_announced_at_its_start() {
     for backend in backends() {
         let mut traffic = Traffic::start("existing", "");

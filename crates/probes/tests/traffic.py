@@ -195,6 +195,34 @@ def late():
     c.recv(100); c.close()
 
 
+def again():
+    """A socket that connects to another server when it has left the first."""
+    c, s = pair()
+    c.send(b"one"); s.recv(100); s.send(b"first"); c.recv(100)
+    nowhere = struct.pack("H14x", socket.AF_UNSPEC)
+    assert libc.connect(c.fileno(), nowhere, len(nowhere)) == 0, ctypes.get_errno()
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0)); listener.listen()
+    c.connect(listener.getsockname())
+    t, _ = listener.accept()
+    say(port=listener.getsockname()[1], client_port=c.getsockname()[1])
+    c.send(b"another"); t.recv(100); t.send(b"second"); c.recv(100)
+    c.close(); t.recv(100); t.close(); s.close()
+
+
+def shut_while_writing():
+    """A thread waits until the peer takes more of its bytes, and another one shuts the socket."""
+    c, s = pair()
+    writer = threading.Thread(target=lambda: say(sent=c.send(b"x" * (64 << 20))))
+    writer.start()
+    s.recv(1)
+    while open(f"/proc/self/task/{writer.native_id}/stat").read().rsplit(") ")[-1][0] != "S":
+        pass
+    c.shutdown(socket.SHUT_RDWR)
+    writer.join()
+    c.close(); s.close()
+
+
 def denied():
     c, s = pair()
     c.send(b"one"); s.recv(100)

@@ -1,6 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /* The life of connections: opened, half closed, closed; when sends start and when data arrives. */
 
+/* A socket that connects again, once connect() to AF_UNSPEC or a reset has ended what it was, is another connection. */
+static __always_inline void make_another(struct sock *sk, struct connection *c)
+{
+	__u64 id = c->id + NEXT_OF_SOCKET;
+
+	tell_closed(c);
+	__builtin_memcpy(c, &no_connection, sizeof(*c));
+	c->id = id;
+	c->sk = (__u64)sk;
+	c->origin = ORIGIN_OBSERVED;
+}
+
 static __always_inline void on_connecting(struct sock *sk)
 {
 	struct connection *c = make_connection(sk, ORIGIN_OBSERVED);
@@ -9,12 +21,9 @@ static __always_inline void on_connecting(struct sock *sk)
 
 	if (!c)
 		return;
+	if (c->established || c->announced || c->anchored || c->reset)
+		make_another(sk, c);
 	c->role = ROLE_CLIENT;
-	c->reset = 0;
-	c->established = 0;
-	c->anchored = 0;
-	c->fin_sent = 0;
-	c->over = 0;
 	c->connect_started = bpf_ktime_get_ns();
 	c->connect_tgid = tgid;
 	c->connect_process_started = task->group_leader->start_boottime;
@@ -82,12 +91,13 @@ static __always_inline void count_passed(struct sock *sk, struct connection *c)
 }
 
 /* This end sends its FIN. After a close(), and not only a shutdown() of one direction, its program reads no more. */
-static __always_inline void on_fin_sent(struct sock *sk, struct connection *c, bool multipath)
+static __always_inline void on_fin_sent(struct sock *sk, struct connection *c, int before, int after)
 {
 	count_passed(sk, c);
 	c->fin_sent = 1;
-	half_close(c, DIRECTION_EGRESS);
-	if (!multipath && sk->sk_shutdown == SHUTDOWN_MASK)
+	if (before != after)
+		half_close(c, DIRECTION_EGRESS);
+	if (sk->sk_protocol == IPPROTO_TCP && sk->sk_shutdown == SHUTDOWN_MASK)
 		end_when_read(sk, c);
 }
 
@@ -113,10 +123,11 @@ int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
 	c = find_connection(sk);
 	if (!c)
 		return 0;
-	if (after == STATE_CLOSE_WAIT || after == STATE_CLOSING)
+	/* A close() after a shutdown() sets the state that it is in once more. */
+	if ((after == STATE_CLOSE_WAIT || after == STATE_CLOSING) && before != after)
 		half_close(c, DIRECTION_INGRESS);
 	else if (after == STATE_FIN_WAIT1 || after == STATE_LAST_ACK)
-		on_fin_sent(sk, c, multipath);
+		on_fin_sent(sk, c, before, after);
 	else if (after == STATE_CLOSE) {
 		/*
 		 * Who has shut its own side first gets the other's FIN in FIN_WAIT2, and goes to TIME_WAIT without the socket.
@@ -128,7 +139,7 @@ int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
 		c->reset = before == STATE_ESTABLISHED || before == STATE_CLOSE_WAIT || before == STATE_FIN_WAIT1 ||
 			   sk->sk_err;
 		count_passed(sk, c);
-		if (!close_at_destroy || !c->announced || multipath)
+		if (!close_at_destroy || (!c->announced && !c->ended) || multipath)
 			close_connection(sk, c);
 		else
 			end_when_read(sk, c);

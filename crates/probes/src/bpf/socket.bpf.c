@@ -161,7 +161,7 @@ static __always_inline int on_socket_length(__u32 slot, struct sock *sk, int ret
 		c->arrival_unknown = has_unread(sk, &facts);
 	}
 	handle(slot, task, sk, c, &facts, &source, ret, direction, time);
-	if (c && c->over && direction == DIRECTION_INGRESS)
+	if (c && c->over)
 		end_when_read(sk, c);
 	return 0;
 }

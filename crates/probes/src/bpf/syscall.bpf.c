@@ -124,7 +124,7 @@ __noinline int handle_call(struct call_message *message)
 	}
 	message->facts.end = message->behind ? message->end - message->behind : end;
 	handle(SLOT_SYSCALL, task, sk, c, &message->facts, &message->source, message->length, direction, time);
-	if (c && c->over && direction == DIRECTION_INGRESS && !message->behind)
+	if (c && c->over && !message->behind)
 		end_when_read(sk, c);
 	message->facts.end = message->end;
 	return 0;

@@ -254,6 +254,7 @@ static __always_inline void tell_closed(struct connection *c)
 	event.closed.reset = c->reset;
 	submit_control(&event, sizeof(event.closed));
 	c->announced = 0;
+	c->ended = 1;
 }
 
 static __always_inline void close_connection(struct sock *sk, struct connection *c)

@@ -48,11 +48,14 @@ struct send {
 
 #define SENDS 2 /* at once on one socket; of more threads the start is unknown */
 
+/* The ids of the connections that one socket is after another; the lower bits are the socket's. */
+#define NEXT_OF_SOCKET (1ULL << 56)
+
 struct connection {
 	__u64 id;
 	__u64 sk; /* its socket's address, for functions that may not be given the socket */
 	__u64 position[2]; /* of what comes next */
-	__u64 passed[2]; /* bytes, when the state was closed */
+	__u64 passed[2]; /* bytes, when this end sent its FIN or the state was closed */
 	__u64 gap_from[2];
 	__u32 gap_length[2]; /* the last bytes that nobody saw */
 	__u32 start[2]; /* the kernel's number of the byte at position 0 */
@@ -82,7 +85,8 @@ struct connection {
 	__u8 anchored; /* `start` is known, a bit for each direction */
 	__u8 counted; /* positions are sums of lengths */
 	__u8 fin_sent;
-	__u8 over; /* nothing comes any more, but bytes that came have not been read */
+	__u8 over; /* nothing comes any more, but not all that passed has been read and told */
+	__u8 ended; /* its close was told */
 	__u8 ports_unknown; /* they have not been held against the rules */
 	__u8 grants; /* of tokens, until they are as large as can be */
 	__u8 unix_ends; /* what was told of the ends of a Unix stream */

@@ -200,6 +200,12 @@ static __always_inline bool is_read_to_end(struct sock *sk)
 	       (BPF_CORE_READ(sk, __sk_common.skc_flags) >> bpf_core_enum_value(enum sock_flags, SOCK_DONE) & 1);
 }
 
+/* The last message has still to be told: its call is under way, or nobody sees it. */
+static __always_inline bool is_untold(struct sock *sk, struct connection *c, __u8 direction)
+{
+	return bytes_passed(sk, c, direction) != c->position[direction];
+}
+
 /*
  * Neither direction goes on. What has come may still be read: then the last read is the end, and not the end of the
  * socket, which its program or a peer that does not answer may put off for minutes. Where the numbers are not those of the
@@ -209,7 +215,7 @@ static __always_inline void end_when_read(struct sock *sk, struct connection *c)
 {
 	if (!c->announced || c->counted || is_rewritten(sk))
 		return;
-	c->over = !is_read_to_end(sk);
+	c->over = !is_read_to_end(sk) || is_untold(sk, c, DIRECTION_INGRESS) || is_untold(sk, c, DIRECTION_EGRESS);
 	if (!c->over)
 		tell_closed(c);
 }
