@@ -21,15 +21,15 @@ pub(super) fn of_observed(
     key: ProcessKey,
     seen: &Observed,
     host: &Host,
+    configured: Option<&str>,
     with_arguments: bool,
 ) -> Vec<Attribute> {
     let executable = seen.executable.as_deref();
-    let name = declared_name(seen).map(str::to_owned).or_else(|| {
+    let given = seen.declared.name().or(configured);
+    let name = given.map(str::to_owned).or_else(|| {
         let unit = seen.placement.unit.as_deref();
         unit.and_then(naming::from_unit)
-            .or_else(|| {
-                naming::from_program(executable, &seen.arguments, seen.directory.as_deref())
-            })
+            .or_else(|| program_name(seen))
             .or_else(|| (!seen.comm.is_empty()).then(|| seen.comm.clone()))
     });
     let mut attributes = Vec::with_capacity(24);
@@ -67,12 +67,12 @@ pub(super) fn of_observed(
     attributes
 }
 
-/// What the program calls itself: in its arguments, else in its environment.
-pub(super) fn declared_name(seen: &Observed) -> Option<&str> {
-    let program = seen.executable.as_deref().and_then(file_name);
-    program
-        .and_then(|name| interpreter::declared_name(name, &seen.arguments))
-        .or_else(|| seen.declared.name())
+fn program_name(seen: &Observed) -> Option<String> {
+    let (executable, arguments, directory) = match &seen.part_of {
+        Some(it) => (&it.executable, &it.arguments, &it.directory),
+        None => (&seen.executable, &seen.arguments, &seen.directory),
+    };
+    naming::from_program(executable.as_deref(), arguments, directory.as_deref())
 }
 
 /// Attributes of a process that was gone before it was looked at.
@@ -81,11 +81,11 @@ pub(super) fn of_hint(
     hint: &Hint,
     placement: Option<&Placement>,
     host: &Host,
+    configured: Option<&str>,
 ) -> Vec<Attribute> {
-    let name = hint
-        .filename
-        .as_deref()
-        .and_then(naming::from_filename)
+    let name = configured
+        .map(str::to_owned)
+        .or_else(|| hint.filename.as_deref().and_then(naming::from_filename))
         .or_else(|| (!hint.comm.is_empty()).then(|| hint.comm.clone()))
         .unwrap_or_else(|| "unknown_service".to_owned());
     let mut attributes = vec![Attribute::new("service.name", name)];

@@ -1,6 +1,8 @@
-//! What a program says about itself: the `OTEL_*` variables of its environment.
+//! What a program says about itself: the `OTEL_*` variables of its environment, and the properties of a Java program.
 
 use std::collections::BTreeMap;
+
+use super::interpreter;
 
 /// Attributes a program declares.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -12,11 +14,31 @@ pub(super) struct Declared {
 }
 
 impl Declared {
-    /// From the bytes of `/proc/<pid>/environ`; variables that are not UTF-8 are passed over.
+    /// What a running program declares. Java's properties go before its environment, as for an SDK in it.
+    pub(super) fn of_program(program: Option<&str>, arguments: &[String], environ: &[u8]) -> Self {
+        let mut declared = Self::from_environ(environ);
+        if program.is_some_and(interpreter::is_java) {
+            let options = interpreter::java_options(arguments, |name| {
+                variables(environ).find_map(|(own, value)| (own == name).then_some(value))
+            });
+            // Of one that is given twice the last counts.
+            let property = |key: &str| {
+                let mut options = options.iter().rev();
+                options.find_map(|option| option.strip_prefix(key)?.strip_prefix('='))
+            };
+            if let Some(text) = property("-Dotel.resource.attributes") {
+                declared.attributes = resource_attributes(text).unwrap_or_default();
+            }
+            if let Some(name) = property("-Dotel.service.name").and_then(usable) {
+                declared.service_name = Some(name);
+            }
+        }
+        declared
+    }
+
+    /// From the bytes of `/proc/<pid>/environ`.
     pub(super) fn from_environ(environ: &[u8]) -> Self {
-        let variables = environ.split(|byte| *byte == 0);
-        let variables = variables.filter_map(|variable| str::from_utf8(variable).ok());
-        Self::from_variables(variables.filter_map(|variable| variable.split_once('=')))
+        Self::from_variables(variables(environ))
     }
 
     /// From names and values.
@@ -56,6 +78,13 @@ impl Declared {
             .as_deref()
             .or_else(|| self.attributes.get("service.name").map(String::as_str))
     }
+}
+
+/// The variables of an environment; those that are not UTF-8 are passed over.
+fn variables(environ: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    let variables = environ.split(|byte| *byte == 0);
+    let variables = variables.filter_map(|variable| str::from_utf8(variable).ok());
+    variables.filter_map(|variable| variable.split_once('='))
 }
 
 /// Empty values count as unset, and so do references that nobody has expanded.

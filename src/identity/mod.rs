@@ -30,7 +30,7 @@ use spandrel_k8s_meta::attributes::Identity;
 use spandrel_k8s_meta::cgroup::Placement;
 use spandrel_model::recording::RecordedIdentity;
 use spandrel_model::{
-    Attribute, KernelTime, ProcessExited, ProcessKey, ProcessStarted, Resource, UnixTime,
+    Attribute, KernelTime, ProcessExited, ProcessKey, ProcessStarted, Resource, UnixTime, Value,
 };
 use spandrel_probes::GoroutineLayout;
 use spandrel_probes::cgroup::VERSION1;
@@ -386,9 +386,11 @@ impl Identities {
         let Some(seen) = seen else {
             return self.of_gone(process, cgroup);
         };
+        let with_arguments = self.settings.command_args;
+        let configured = self.configured_name();
         let attributes =
-            attributes::of_observed(process, &seen, &self.host, self.settings.command_args);
-        let names_itself = attributes::declared_name(&seen).is_some();
+            attributes::of_observed(process, &seen, &self.host, configured, with_arguments);
+        let names_itself = seen.declared.name().is_some();
         let known = Known {
             resource: self.made_of(attributes),
             candidate: candidate(process, &seen),
@@ -435,7 +437,8 @@ impl Identities {
         let nothing = Hint::default();
         let entry = self.entries.get(&process);
         let hint = entry.map_or(&nothing, |entry| &entry.hint);
-        let attributes = attributes::of_hint(process, hint, placement.as_deref(), &self.host);
+        let (place, configured) = (placement.as_deref(), self.configured_name());
+        let attributes = attributes::of_hint(process, hint, place, &self.host, configured);
         let container = placement
             .as_ref()
             .and_then(|placement| placement.container.as_ref());
@@ -469,6 +472,16 @@ impl Identities {
     /// Whether the group of a process that is gone may be found now.
     pub(crate) fn is_search_due(&self) -> bool {
         self.groups.is_due()
+    }
+
+    /// What services are called that nobody else names: it goes before what is only derived from a unit or a program.
+    fn configured_name(&self) -> Option<&str> {
+        let mut extra = self.settings.extra.iter();
+        let said = extra.find(|attribute| attribute.key == "service.name")?;
+        match &said.value {
+            Value::Str(name) if !name.is_empty() => Some(name),
+            _ => None,
+        }
     }
 
     fn made_of(&self, mut attributes: Vec<Attribute>) -> Arc<Resource> {

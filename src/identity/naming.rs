@@ -83,7 +83,8 @@ pub(super) fn from_program(
                 .map(|first| first.trim_start_matches('-'))
                 .and_then(|first| file_name(Path::new(first)))
         })?;
-    Some(interpreter::script_name(name, arguments, directory).unwrap_or_else(|| name.to_owned()))
+    let script = interpreter::script_name(name, arguments, directory);
+    Some(script.unwrap_or_else(|| interpreter::without_ending(name).to_owned()))
 }
 
 /// The name of a program of which only the path given to `execve` is left, which may be a script.
@@ -93,7 +94,7 @@ pub(super) fn from_filename(filename: &str) -> Option<String> {
     Some(if interpreter::is_script(name) {
         interpreter::name_of_script(filename, None)
     } else {
-        name.to_owned()
+        interpreter::without_ending(name).to_owned()
     })
 }
 
@@ -150,6 +151,9 @@ mod tests {
             Some("httpd")
         );
         assert_eq!(from_program(None, &[], None), None);
+        let bun = Some(Path::new("/srv/node_modules/bun/bin/bun.exe"));
+        let line = ["bun".to_owned(), "-e".to_owned(), "1".to_owned()];
+        assert_eq!(from_program(bun, &line, None).as_deref(), Some("bun"));
     }
 
     #[test]

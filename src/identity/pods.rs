@@ -165,6 +165,7 @@ impl Identities {
         // Of equal keys the first counts, and what names the process alone is not what names it in its pod.
         let alone = known.resource.attributes().iter();
         attributes.extend(alone.filter(|attribute| is_of_process(attribute)).cloned());
+        attributes.extend(self.settings.extra.iter().cloned());
         let resource = Arc::new(Resource::new(attributes));
         let kept = Arc::clone(&resource);
         if let Some(entry) = self.entries.get_mut(&process)

@@ -156,6 +156,36 @@ fn what_the_program_declares_goes_before_what_its_pod_says() {
 }
 
 #[test]
+fn a_java_property_goes_before_the_environment_and_the_pod_and_the_configured_name_behind_them() {
+    let tree = Tree::new();
+    tree.process(&Seen {
+        cgroup: &group(FIRST),
+        exe: "/usr/lib/jvm/17/bin/java",
+        cmdline: "java\0-Dotel.service.name=told\0-jar\0shop.jar\0",
+        environ: "OTEL_SERVICE_NAME=environment\0",
+        ..Seen::default()
+    });
+    tree.process(&Seen {
+        pid: 43,
+        cgroup: &group(FIRST),
+        ..Seen::default()
+    });
+    let said =
+        ["service.name", "service.team"].map(|key| spandrel_model::Attribute::new(key, "said"));
+    let mut identities = Identities::new(crate::identity::Settings {
+        extra: said.to_vec(),
+        ..tree.settings()
+    });
+    identities.with_pods(Kubernetes::told(store::Settings::default()));
+    tell(&mut identities, Change::Apply(pod(1, FIRST, None)), at(0));
+    let java = known(identities.whose(key(42, 500), 0, at(1), false));
+    assert_eq!(java.service_name(), "told");
+    let other = known(identities.whose(key(43, 500), 0, at(1), false));
+    assert_eq!(other.service_name(), "web");
+    assert_eq!(other.text("service.team"), Some("said"));
+}
+
+#[test]
 fn what_a_program_has_overwritten_in_its_environment_is_taken_from_its_pods_spec() {
     let tree = Tree::new();
     tree.process(&Seen {

@@ -10,7 +10,7 @@ use spandrel_probes::GoroutineLayout;
 use spandrel_probes::cgroup::version1;
 
 use super::environment::Declared;
-use super::golang;
+use super::{golang, interpreter};
 
 /// Length of a clock tick of `/proc/<pid>/stat` in nanoseconds: `USER_HZ` is 100 wherever Linux runs today.
 pub(super) const TICK: u64 = 10_000_000;
@@ -26,6 +26,8 @@ pub(super) struct Observed {
     pub(super) executable: Option<PathBuf>,
     pub(super) arguments: Vec<String>,
     pub(super) directory: Option<PathBuf>,
+    /// The program that it is a part of, where its own command line does not tell that.
+    pub(super) part_of: Option<CommandLine>,
     pub(super) declared: Declared,
     pub(super) placement: Placement,
     /// Where its group in the version 2 hierarchy alone tells the container.
@@ -37,6 +39,17 @@ pub(super) struct Observed {
     pub(super) memory_passed: bool,
 }
 
+/// What names a program.
+#[derive(Debug, Default)]
+pub(super) struct CommandLine {
+    pub(super) executable: Option<PathBuf>,
+    pub(super) arguments: Vec<String>,
+    pub(super) directory: Option<PathBuf>,
+}
+
+/// How many generations above a process its program is looked for.
+const MAX_GENERATIONS: usize = 4;
+
 /// Reads a process, or `None` when it is gone or its id now belongs to another one. Its `memory` may stand still.
 pub(super) fn observe(root: &Path, key: ProcessKey, memory: bool) -> Option<Observed> {
     let folder = root.join(key.tgid.to_string());
@@ -46,18 +59,26 @@ pub(super) fn observe(root: &Path, key: ProcessKey, memory: bool) -> Option<Obse
         let file = memory.then(|| folder.join(name));
         file.and_then(|file| bytes(&file, limit))
     };
+    let CommandLine {
+        executable,
+        arguments,
+        directory,
+    } = command_line(&folder, memory);
+    let program = executable.as_deref().and_then(file_name);
+    let environ = of_memory("environ", MAX_ENVIRON).unwrap_or_default();
+    let declared = Declared::of_program(program, &arguments, &environ);
+    let part_of = program
+        .filter(|program| interpreter::is_child_of_python(program, &arguments))
+        .and_then(|_| parent_program(root, before.parent, executable.as_deref()));
     let observed = Observed {
         parent: Some(before.parent),
         comm: before.comm,
-        executable: link(&folder.join("exe")),
-        arguments: of_memory("cmdline", MAX_ARGUMENTS)
-            .map(|read| arguments(&read))
-            .unwrap_or_default(),
-        directory: link(&folder.join("cwd")),
+        executable,
+        arguments,
+        directory,
+        part_of,
         memory_passed: !memory,
-        declared: of_memory("environ", MAX_ENVIRON)
-            .map(|environ| Declared::from_environ(&environ))
-            .unwrap_or_default(),
+        declared,
         placement: cgroup::parse(&cgroup),
         unified: cgroup::unified_path(&cgroup)
             .map(cgroup::parse_path)
@@ -68,9 +89,45 @@ pub(super) fn observe(root: &Path, key: ProcessKey, memory: bool) -> Option<Obse
             .filter(|placement| placement.container.is_some()),
         uid: text(&folder.join("status"), MAX_SMALL).and_then(|status| real_uid(&status)),
     };
-    // The id may have changed hands while the files were read.
-    Stat::read(&folder).filter(|stat| stat.is(key))?;
-    Some(observed)
+    // The id may have changed hands while the files were read, and it may have lost its parent.
+    let after = Stat::read(&folder).filter(|stat| stat.is(key))?;
+    let same_parent = Some(after.parent) == observed.parent;
+    Some(Observed {
+        part_of: observed.part_of.filter(|_| same_parent),
+        ..observed
+    })
+}
+
+fn command_line(folder: &Path, memory: bool) -> CommandLine {
+    let read = memory.then(|| bytes(&folder.join("cmdline"), MAX_ARGUMENTS));
+    CommandLine {
+        executable: link(&folder.join("exe")),
+        arguments: read.flatten().map(|it| arguments(&it)).unwrap_or_default(),
+        directory: link(&folder.join("cwd")),
+    }
+}
+
+/// The nearest ancestor, from `parent` on, that multiprocessing has not made, while all of them run the same executable.
+fn parent_program(root: &Path, parent: u32, executable: Option<&Path>) -> Option<CommandLine> {
+    let mut pid = parent;
+    for _ in 0..MAX_GENERATIONS {
+        let folder = root.join(pid.to_string());
+        let found = command_line(&folder, true);
+        let program = found
+            .executable
+            .as_deref()
+            .filter(|it| Some(*it) == executable);
+        let program = program.and_then(file_name)?;
+        if !interpreter::is_child_of_python(program, &found.arguments) {
+            return Some(found);
+        }
+        pid = Stat::read(&folder)?.parent;
+    }
+    None
+}
+
+fn file_name(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()
 }
 
 /// Where a process keeps its goroutines' numbers: of all that is read of it, only this is in a file that anybody may have

@@ -278,6 +278,117 @@ fn a_java_property_names_a_service_before_its_environment() {
 }
 
 #[test]
+fn java_properties_count_wherever_the_machine_takes_them_from_and_not_behind_the_program() {
+    let tree = Tree::new();
+    for (pid, cmdline, environ, expected) in [
+        (
+            1,
+            "java\0-jar\0shop.jar\0-Dotel.service.name=told\0",
+            "",
+            "shop",
+        ),
+        (
+            2,
+            "java\0-Dotel.service.name=a\0-Dotel.service.name=b\0Shop\0",
+            "",
+            "b",
+        ),
+        (
+            3,
+            "java\0Shop\0",
+            "JAVA_TOOL_OPTIONS=-Xmx1g -Dotel.service.name=tool\0",
+            "tool",
+        ),
+        (
+            4,
+            "java\0-Dotel.service.name=own\0Shop\0",
+            "JAVA_TOOL_OPTIONS=-Dotel.service.name=tool\0",
+            "own",
+        ),
+        (
+            5,
+            "java\0-Dotel.resource.attributes=service.name=c,team=a\0Shop\0",
+            "",
+            "c",
+        ),
+        (
+            6,
+            "java\0-Dotel.service.name=\0Shop\0",
+            "OTEL_SERVICE_NAME=environment\0",
+            "environment",
+        ),
+    ] {
+        tree.process(&Seen {
+            pid,
+            exe: "/usr/lib/jvm/17/bin/java",
+            cmdline,
+            environ,
+            ..Seen::default()
+        });
+        let resource = tree.identities().resource(key(pid, 500), 0);
+        assert_eq!(resource.service_name(), expected, "{cmdline} {environ}");
+    }
+    tree.process(&Seen {
+        pid: 7,
+        cmdline: "shop\0-Dotel.service.name=told\0",
+        environ: "JAVA_TOOL_OPTIONS=-Dotel.service.name=tool\0",
+        ..Seen::default()
+    });
+    let resource = tree.identities().resource(key(7, 500), 0);
+    assert_eq!(resource.service_name(), "shop", "no Java");
+}
+
+#[test]
+fn the_configured_name_goes_before_unit_and_program_and_not_before_what_is_declared() {
+    let tree = Tree::new();
+    let mut identities = Identities::new(Settings {
+        extra: vec![Attribute::new("service.name", "said")],
+        ..tree.settings()
+    });
+    let mut name = |pid, environ, cgroup| {
+        tree.process(&Seen {
+            pid,
+            environ,
+            cgroup,
+            ..Seen::default()
+        });
+        let resource = identities.resource(key(pid, 500), 0);
+        resource.service_name().to_owned()
+    };
+    assert_eq!(name(1, "", "0::/system.slice/c.service"), "said");
+    assert_eq!(name(2, "", "0::/user.slice"), "said");
+    assert_eq!(name(3, "OTEL_SERVICE_NAME=own", "0::/user.slice"), "own");
+    let gone = key(4, 500);
+    identities.started(&started(gone, "curl", Some("/usr/bin/curl")));
+    assert_eq!(identities.resource(gone, 0).service_name(), "said");
+}
+
+/// The parent of every process of a made-up tree is 7.
+#[test]
+fn what_multiprocessing_spawns_is_named_by_its_parent_while_that_is_the_same_python() {
+    const CHILD: &str = "python3\0-B\0-c\0from multiprocessing.spawn import spawn_main; spawn_main(1)\0--multiprocessing-fork\0";
+    const PYTHON: &str = "/usr/bin/python3.11";
+    let tree = Tree::new();
+    let name = |exe, cmdline| {
+        for (pid, exe, cmdline) in [(7, exe, cmdline), (42, PYTHON, CHILD)] {
+            tree.process(&Seen {
+                pid,
+                exe,
+                cmdline,
+                ..Seen::default()
+            });
+        }
+        let resource = tree.identities().resource(key(42, 500), 0);
+        resource.service_name().to_owned()
+    };
+    let uvicorn = "python3\0/usr/bin/uvicorn\0shop.api:x\0--reload\0";
+    assert_eq!(name(PYTHON, uvicorn), "api");
+    assert_eq!(name("/usr/bin/tini", "tini\0--\0uvicorn\0"), "python3.11");
+    // Everybody is their own parent: the search ends.
+    assert_eq!(name(PYTHON, CHILD), "python3.11");
+}
+
+#[test]
 fn declared_attributes_override_what_is_derived_but_not_what_is_measured() {
     let tree = Tree::new();
     let declared = "service.version=1%2E2,host.name=front,process.pid=1,container.id=x,\

@@ -12,8 +12,8 @@ pub struct Config {
     pub disabled: bool,
     /// Least severity of the agent's own log.
     pub log_level: LogLevel,
-    /// Attributes added to each resource, in the order of the file. Those of `service.*` name the
-    /// agent itself: an observed service is named by what it says of itself.
+    /// Attributes added to each resource, in the order of the file. `service.name` is for those that
+    /// nobody else names: it goes before what is derived from a unit or a program.
     pub resource: Vec<(String, AttributeValue)>,
     /// Where spans go.
     pub traces: Vec<SpanProcessor>,

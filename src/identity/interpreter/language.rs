@@ -59,7 +59,7 @@ const LANGUAGES: &[Language] = &[
         commands: &["run", "serve"],
     },
     Language {
-        names: &["bun"],
+        names: &["bun", "bunx"],
         runtime: Some("bun"),
         valued: &["-r", "--preload", "--cwd", "-c", "--config"],
         inline: &["-e", "--eval"],
@@ -126,8 +126,9 @@ const LANGUAGES: &[Language] = &[
     },
 ];
 
-/// The language an executable interprets, whatever version its name ends with.
+/// The language an executable interprets, whatever version its name ends with. On Linux only npm's Bun ends with `.exe`.
 pub(super) fn language(executable: &str) -> Option<&'static Language> {
+    let executable = executable.strip_suffix(".exe").unwrap_or(executable);
     let bare = executable.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
     LANGUAGES.iter().find(|language| language.interprets(bare))
 }

@@ -1,10 +1,12 @@
 //! Programs run by an interpreter: which script, module or class it is, and what that is called.
 
+mod java;
 mod language;
 mod names;
 
 use std::path::Path;
 
+pub(super) use java::{is_java, options as java_options};
 use language::{Language, Program, language, program};
 use names::{folder_name, name_of_module, stem};
 pub(super) use names::{is_script, name_of_script};
@@ -86,16 +88,19 @@ fn run_by(language: &Language, arguments: &[String], directory: Option<&Path>) -
     }
 }
 
-/// What a Java program is told about its own name: `-Dotel.service.name=shop`.
-pub(super) fn declared_name<'a>(executable: &str, arguments: &'a [String]) -> Option<&'a str> {
-    let java = language(executable).is_some_and(|language| language.interprets("java"));
-    java.then(|| {
-        arguments
-            .iter()
-            .find_map(|argument| argument.strip_prefix("-Dotel.service.name="))
-            .filter(|name| !name.is_empty())
-    })
-    .flatten()
+/// Whether this is a process that Python's multiprocessing has made, whose program only its parent tells:
+/// `python3 -c 'from multiprocessing.spawn import spawn_main; ...' --multiprocessing-fork`.
+pub(super) fn is_child_of_python(executable: &str, arguments: &[String]) -> bool {
+    let python = language(executable).is_some_and(|language| language.interprets("python"));
+    let mut pairs = arguments.iter().zip(arguments.iter().skip(1));
+    python && pairs.any(|(flag, code)| flag == "-c" && code.starts_with("from multiprocessing."))
+}
+
+/// The name of an interpreter without what only Windows needs; npm's Bun is `bun.exe` on Linux, too.
+pub(super) fn without_ending(executable: &str) -> &str {
+    let bare = executable.strip_suffix(".exe");
+    bare.filter(|bare| language(bare).is_some())
+        .unwrap_or(executable)
 }
 
 /// The title a program has put over its command line: `gunicorn: worker [shop]` and the like.

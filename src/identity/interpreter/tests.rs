@@ -86,6 +86,12 @@ fn command_lines_are_named_by_their_script_module_or_class() {
         ("bash -x /opt/sync.sh", "/", "sync"),
         ("deno run --allow-net main.ts", "/srv/chat", "chat"),
         ("bun run src/index.ts", "/srv/ledger", "ledger"),
+        ("bun.exe mailer.ts", "/srv/ledger", "mailer"),
+        (
+            "python3 /usr/bin/hypercorn app:x -b 0.0.0.0:80",
+            "/srv/shop",
+            "shop",
+        ),
         ("dotnet Shop.Web.dll", "/app", "Shop.Web"),
     ] {
         assert_eq!(name(line, directory).as_deref(), Some(expected), "{line}");
@@ -137,6 +143,7 @@ fn only_interpreters_with_one_implementation_name_their_runtime() {
     assert_eq!(runtime("python3.11"), Some("cpython"));
     assert_eq!(runtime("pypy3"), Some("pypy"));
     assert_eq!(runtime("node"), Some("nodejs"));
+    assert_eq!(runtime("bun.exe"), Some("bun"));
     assert_eq!(runtime("java"), None);
     assert_eq!(runtime("bash"), None);
 }
