@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Stdio;
 
@@ -79,13 +79,19 @@ struct Replay {
     files: Vec<Vec<MetricPoint>>,
 }
 
+/// Where each process has series of its own.
 fn replayed(recording: &Recording, readers: &[(u64, &str)]) -> Replay {
+    let ours = "distribution: {spandrel: {version: \"1.0\", metrics: {per_process: true}}}\n";
+    replayed_with(recording, readers, ours)
+}
+
+fn replayed_with(recording: &Recording, readers: &[(u64, &str)], ours: &str) -> Replay {
     let directory = TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let files: Vec<_> = (0..readers.len())
         .map(|at| path(&format!("points-{at}")))
         .collect();
-    let mut config = "file_format: \"1.1\"\nmeter_provider:\n  readers:\n".to_owned();
+    let mut config = format!("file_format: \"1.1\"\n{ours}meter_provider:\n  readers:\n");
     for (file, (interval, temporality)) in files.iter().zip(readers) {
         config += &format!(
             "    - {{periodic: {{interval: {interval}, exporter: {{otlp_file/development: {{output_stream: \"file://{file}\", temporality_preference: {temporality}}}}}}}}}\n"
@@ -227,4 +233,42 @@ fn every_process_has_its_metrics_also_where_there_are_more_than_series() {
         let counted: u64 = delta[&pid].iter().map(|point| point.2).sum();
         assert_eq!(counted, requests as u64, "{pid}: {delta:?}");
     }
+}
+
+#[test]
+fn processes_of_a_service_that_live_shortly_share_their_series() {
+    const PROCESSES: u32 = 500;
+    let mut recording = Recording::default();
+    for number in 0..PROCESSES {
+        let (pid, at) = (1000 + number, SECOND + u64::from(number) * SECOND / 10);
+        let rest = format!(
+            r#""process":{{"tgid":{pid},"started":1}},"parent":1,"comm":"curl","filename":"/usr/bin/curl","cgroup":0"#
+        );
+        recording.event("process_started", at, &rest);
+        recording.request(pid, at + 1000);
+        recording.exited(pid, at + SECOND / 20);
+    }
+    let readers = [(10_000, "cumulative"), (10_000, "delta")];
+    let Replay { files, .. } = replayed_with(&recording, &readers, "");
+    let attributes: BTreeSet<String> = files
+        .iter()
+        .flatten()
+        .map(|point| serde_json::to_string(&(&point.resource, &point.attributes)).unwrap())
+        .collect();
+    assert_eq!(attributes.len(), 1, "{attributes:?}");
+    let mut points = files.iter().flatten();
+    let mut keys = points.next().unwrap().resource.keys();
+    assert!(
+        !keys.any(|key| key.starts_with("process.")),
+        "{attributes:?}"
+    );
+    let (cumulative, delta) = (&files[0], &files[1]);
+    assert_eq!(cumulative.last().unwrap().count, u64::from(PROCESSES));
+    let starts: BTreeSet<u64> = cumulative
+        .iter()
+        .map(|point| nanos(point, "startTimeUnixNano"))
+        .collect();
+    assert_eq!(starts.len(), 1, "one series, which never begins anew");
+    let told: u64 = delta.iter().map(|point| point.count).sum();
+    assert_eq!(told, u64::from(PROCESSES));
 }

@@ -16,16 +16,22 @@ const INSTANCES: Uuid = Uuid::from_u128(0x7b1f_6a3e_42d9_4c58_9a0d_3e5c_81f7_b26
 /// Keys that the environment must not override: it is inherited by children, and these are measured.
 const MEASURED: &[&str] = &["container.id", "process.", "telemetry."];
 
+/// What is the same for all processes.
+pub(super) struct Asked<'a> {
+    pub(super) host: &'a Host,
+    /// `service.name` of the configuration.
+    pub(super) configured: Option<&'a str>,
+    /// Whether command lines are told.
+    pub(super) arguments: bool,
+    /// Whether each process is a service instance of its own.
+    pub(super) per_process: bool,
+}
+
 /// Attributes of a process that `/proc` still shows.
-pub(super) fn of_observed(
-    key: ProcessKey,
-    seen: &Observed,
-    host: &Host,
-    configured: Option<&str>,
-    with_arguments: bool,
-) -> Vec<Attribute> {
+pub(super) fn of_observed(key: ProcessKey, seen: &Observed, asked: &Asked<'_>) -> Vec<Attribute> {
+    let host = asked.host;
     let executable = seen.executable.as_deref();
-    let given = seen.declared.name().or(configured);
+    let given = seen.declared.name().or(asked.configured);
     let name = given.map(str::to_owned).or_else(|| {
         let unit = seen.placement.unit.as_deref();
         unit.and_then(naming::from_unit)
@@ -33,6 +39,7 @@ pub(super) fn of_observed(
             .or_else(|| (!seen.comm.is_empty()).then(|| seen.comm.clone()))
     });
     let mut attributes = Vec::with_capacity(24);
+    let instance = instance(key, name.as_deref(), Some(&seen.placement), asked);
     attributes.extend(name.map(|name| Attribute::new("service.name", name)));
     // Of equal keys the first counts, so what the program declares goes before what is only derived.
     for (name, value) in &seen.declared.attributes {
@@ -40,7 +47,7 @@ pub(super) fn of_observed(
             attributes.push(Attribute::new(name.clone(), value.clone()));
         }
     }
-    attributes.extend(instance(key, host));
+    attributes.extend(instance);
     attributes.extend(process(key, seen.parent, executable));
     if let Some(runtime) = executable
         .and_then(file_name)
@@ -54,7 +61,7 @@ pub(super) fn of_observed(
     {
         attributes.push(Attribute::new("process.owner", owner.to_owned()));
     }
-    if with_arguments && !seen.arguments.is_empty() {
+    if asked.arguments && !seen.arguments.is_empty() {
         let arguments = seen.arguments.iter().cloned().map(Into::into).collect();
         attributes.push(Attribute::new(
             "process.command_args",
@@ -80,16 +87,19 @@ pub(super) fn of_hint(
     key: ProcessKey,
     hint: &Hint,
     placement: Option<&Placement>,
-    host: &Host,
-    configured: Option<&str>,
+    asked: &Asked<'_>,
 ) -> Vec<Attribute> {
-    let name = configured
+    let unit = || naming::from_unit(placement?.unit.as_deref()?);
+    let name = asked
+        .configured
         .map(str::to_owned)
+        .or_else(unit)
         .or_else(|| hint.filename.as_deref().and_then(naming::from_filename))
         .or_else(|| (!hint.comm.is_empty()).then(|| hint.comm.clone()))
         .unwrap_or_else(|| "unknown_service".to_owned());
+    let instance = instance(key, Some(&name), placement, asked);
     let mut attributes = vec![Attribute::new("service.name", name)];
-    attributes.extend(instance(key, host));
+    attributes.extend(instance);
     // The path given to execve may be a script or a relative path: it does not tell the executable.
     attributes.extend(process(
         key,
@@ -97,20 +107,46 @@ pub(super) fn of_hint(
         None,
     ));
     attributes.extend(placement.and_then(container));
-    attributes.extend(host.attributes.iter().cloned());
+    attributes.extend(asked.host.attributes.iter().cloned());
     attributes.extend(distribution());
     attributes
 }
 
+/// The service instance that a process is a part of: its container, its systemd unit, or all that is called so on this
+/// host. Processes come and go within it.
+fn instance(
+    key: ProcessKey,
+    name: Option<&str>,
+    placement: Option<&Placement>,
+    asked: &Asked<'_>,
+) -> Option<Attribute> {
+    if asked.per_process {
+        return instance_of_process(key, asked.host);
+    }
+    let machine = &asked.host.machine;
+    let container = placement.and_then(|it| it.container.as_ref());
+    // Sessions and scopes of one run are no place that lasts.
+    let unit = placement.and_then(|it| it.unit.as_deref());
+    let unit = unit.filter(|unit| naming::from_unit(unit).is_some());
+    let place = match (container, unit) {
+        (Some(container), _) => format!("container/{}", container.id),
+        (None, Some(unit)) => format!("unit/{unit}"),
+        (None, None) => format!("name/{}", name?),
+    };
+    (!machine.is_empty()).then(|| instance_id(&format!("{machine}/{place}")))
+}
+
 /// The same for the same process after a restart of the agent: the start counts in clock ticks, which is what
 /// every source of it knows. Without a host to tell apart there is no id.
-pub(super) fn instance(key: ProcessKey, host: &Host) -> Option<Attribute> {
+pub(super) fn instance_of_process(key: ProcessKey, host: &Host) -> Option<Attribute> {
     let start = key.started / TICK;
     let name = format!("{}/{}/{start}", host.namespace, key.tgid);
-    (!host.namespace.is_empty()).then(|| {
-        let id = Uuid::new_v5(&INSTANCES, name.as_bytes());
-        Attribute::new("service.instance.id", id.to_string())
-    })
+    (!host.namespace.is_empty()).then(|| instance_id(&name))
+}
+
+fn instance_id(name: &str) -> Attribute {
+    let id = Uuid::new_v5(&INSTANCES, name.as_bytes());
+    Attribute::new("service.instance.id", id.to_string())
 }
 
 fn process(

@@ -73,7 +73,7 @@ impl Identities {
         attributes.extend(free.map(|(key, value)| Attribute::new(key.clone(), value.clone())));
         attributes.extend(of_description(&description));
         attributes.extend(alone.iter().cloned());
-        let resource = Arc::new(Resource::new(attributes));
+        let resource = self.instances.resource(attributes);
         if let Some(entry) = self.entries.get_mut(&process)
             && let Some(known) = &mut entry.known
         {

@@ -14,7 +14,9 @@ const MAX_FILE: u64 = 1024 * 1024;
 pub(super) struct Host {
     /// `host.*`, `os.*` and `k8s.node.name`.
     pub(super) attributes: Vec<Attribute>,
-    /// Makes instance ids of two hosts and of two boots different.
+    /// Makes instance ids of two hosts different.
+    pub(super) machine: String,
+    /// Makes those of two hosts and of two boots different.
     pub(super) namespace: String,
     users: HashMap<u32, String>,
 }
@@ -53,13 +55,11 @@ impl Host {
             attributes.extend(value.map(|value| Attribute::new(key, value)));
         }
         attributes.retain(|own| extra.iter().all(|said| said.key != own.key));
+        let machine = id.or(name).unwrap_or_default();
         Self {
             attributes,
-            namespace: format!(
-                "{}/{}",
-                id.or(name).unwrap_or_default(),
-                boot.unwrap_or_default()
-            ),
+            namespace: format!("{machine}/{}", boot.unwrap_or_default()),
+            machine,
             users: users(&text(&etc.join("passwd"), MAX_FILE).unwrap_or_default()),
         }
     }

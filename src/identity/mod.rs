@@ -12,6 +12,7 @@ mod environment;
 mod golang;
 mod groups;
 mod host;
+mod instances;
 mod interpreter;
 mod naming;
 mod pods;
@@ -39,6 +40,7 @@ use ahead::{Ahead, MAX_AHEAD};
 pub use cgroupfs::Root as CgroupRoot;
 use groups::{Found, Groups};
 use host::Host;
+use instances::Instances;
 pub use pods::{PodOf, Whose};
 use procfs::Observed;
 use readers::Readers;
@@ -64,6 +66,8 @@ pub struct Settings {
     pub node: Option<String>,
     /// Report `process.command_args`. Off by default: command lines carry secrets.
     pub command_args: bool,
+    /// Each process is a service instance of its own, in its metrics as well.
+    pub per_process: bool,
     /// Most processes, and most control groups, remembered at once.
     pub max_processes: usize,
     /// Attributes added to every resource that does not have them by itself.
@@ -82,6 +86,7 @@ impl Default for Settings {
             etc: PathBuf::from("/etc"),
             node: None,
             command_args: false,
+            per_process: false,
             extra: Vec::new(),
             max_processes: 16_384,
             grace: 30_000_000_000,
@@ -186,6 +191,7 @@ pub struct Identities {
     host: Host,
     entries: HashMap<ProcessKey, Entry, RandomState>,
     seeds: Seeds,
+    instances: Instances,
     groups: Groups,
     readers: Option<Readers>,
     /// What was read before the events came that ask for it.
@@ -219,6 +225,7 @@ impl Identities {
         let proc_root = settings.proc_root.as_deref().filter(|_| settings.beside);
         let readers = proc_root.map(Readers::new);
         Self {
+            instances: Instances::new(settings.per_process),
             settings,
             host,
             entries: HashMap::default(),
@@ -308,7 +315,7 @@ impl Identities {
     pub fn of_agent(&self) -> Vec<Attribute> {
         let root = self.settings.proc_root.as_deref();
         let own = root.and_then(|root| procfs::key_of(root, std::process::id()));
-        let instance = own.and_then(|own| attributes::instance(own, &self.host));
+        let instance = own.and_then(|own| attributes::instance_of_process(own, &self.host));
         let host = self.host.attributes.iter().cloned();
         instance.into_iter().chain(host).collect()
     }
@@ -359,7 +366,7 @@ impl Identities {
     }
 
     fn look(&mut self, process: ProcessKey, cgroup: u64) -> Known {
-        if let Some(known) = self.seeds.known(process) {
+        if let Some(known) = self.seeds.known(process, &mut self.instances) {
             return known;
         }
         if self.readers.is_some() {
@@ -386,10 +393,13 @@ impl Identities {
         let Some(seen) = seen else {
             return self.of_gone(process, cgroup);
         };
-        let with_arguments = self.settings.command_args;
-        let configured = self.configured_name();
-        let attributes =
-            attributes::of_observed(process, &seen, &self.host, configured, with_arguments);
+        let asked = attributes::Asked {
+            host: &self.host,
+            configured: self.configured_name(),
+            arguments: self.settings.command_args,
+            per_process: self.settings.per_process,
+        };
+        let attributes = attributes::of_observed(process, &seen, &asked);
         let names_itself = seen.declared.name().is_some();
         let known = Known {
             resource: self.made_of(attributes),
@@ -429,7 +439,7 @@ impl Identities {
 
     /// What the start of a process told.
     fn of_hint(
-        &self,
+        &mut self,
         process: ProcessKey,
         placement: Option<Arc<Placement>>,
         unsearched: bool,
@@ -437,8 +447,13 @@ impl Identities {
         let nothing = Hint::default();
         let entry = self.entries.get(&process);
         let hint = entry.map_or(&nothing, |entry| &entry.hint);
-        let (place, configured) = (placement.as_deref(), self.configured_name());
-        let attributes = attributes::of_hint(process, hint, place, &self.host, configured);
+        let asked = attributes::Asked {
+            host: &self.host,
+            configured: self.configured_name(),
+            arguments: false,
+            per_process: self.settings.per_process,
+        };
+        let attributes = attributes::of_hint(process, hint, placement.as_deref(), &asked);
         let container = placement
             .as_ref()
             .and_then(|placement| placement.container.as_ref());
@@ -484,9 +499,9 @@ impl Identities {
         }
     }
 
-    fn made_of(&self, mut attributes: Vec<Attribute>) -> Arc<Resource> {
+    fn made_of(&mut self, mut attributes: Vec<Attribute>) -> Arc<Resource> {
         attributes.extend_from_slice(&self.settings.extra);
-        Arc::new(Resource::new(attributes))
+        self.instances.resource(attributes)
     }
 
     fn entry(&mut self, process: ProcessKey) -> &mut Entry {

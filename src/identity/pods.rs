@@ -166,7 +166,7 @@ impl Identities {
         let alone = known.resource.attributes().iter();
         attributes.extend(alone.filter(|attribute| is_of_process(attribute)).cloned());
         attributes.extend(self.settings.extra.iter().cloned());
-        let resource = Arc::new(Resource::new(attributes));
+        let resource = self.instances.resource(attributes);
         let kept = Arc::clone(&resource);
         if let Some(entry) = self.entries.get_mut(&process)
             && let Some(known) = &mut entry.known

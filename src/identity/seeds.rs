@@ -10,6 +10,7 @@ use spandrel_k8s_meta::owner::Kind;
 use spandrel_model::recording::{RecordedIdentity, RecordedPod, RecordedWorkload};
 use spandrel_model::{ProcessKey, Resource, UnixTime};
 
+use super::instances::Instances;
 use super::{Candidate, Known, PodOf};
 
 /// The identities of the processes of a recording.
@@ -66,7 +67,11 @@ impl Seeds {
     }
 
     /// What is known by the one that holds now.
-    pub(super) fn known(&mut self, process: ProcessKey) -> Option<Known> {
+    pub(super) fn known(
+        &mut self,
+        process: ProcessKey,
+        instances: &mut Instances,
+    ) -> Option<Known> {
         let of = self.0.get_mut(&process)?;
         of.used = true;
         let seed = of.seeds.get_mut(of.now)?;
@@ -77,7 +82,7 @@ impl Seeds {
                 None if seed.recorded.pod_unknown => PodOf::NotYet,
                 None => PodOf::Nobody,
             };
-            (Arc::new(Resource::new(attributes)), pod)
+            (instances.resource(attributes), pod)
         });
         let text = |key| resource.text(key);
         Some(Known {

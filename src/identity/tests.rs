@@ -595,10 +595,50 @@ fn a_replay_knows_what_was_recorded_and_nothing_of_this_machine() {
 }
 
 #[test]
+fn instances_are_containers_then_units_then_what_is_called_so_on_this_host() {
+    let tree = Tree::new();
+    let id = |pid, exe, cgroup: &str| {
+        tree.process(&Seen {
+            pid,
+            exe,
+            cgroup,
+            ..Seen::default()
+        });
+        let resource = tree.identities().resource(key(pid, 500), 0);
+        resource.text("service.instance.id").unwrap().to_owned()
+    };
+    let container = format!("0::/system.slice/docker-{CONTAINER}.scope");
+    let other = container.replace("a4f1", "b4f1");
+    let session = |number| format!("0::/user.slice/user-1.slice/session-{number}.scope");
+    let ids = [
+        id(1, "/bin/a", &container),
+        id(2, "/bin/a", &other),
+        id(3, "/bin/a", "0::/system.slice/a.service"),
+        id(4, "/bin/a", "0::/system.slice/b.service"),
+        id(5, "/bin/a", &session(1)),
+        id(6, "/bin/b", &session(1)),
+    ];
+    assert_eq!(HashSet::from(ids.clone()).len(), 6);
+    let again = [
+        id(11, "/bin/b", &container),
+        id(12, "/bin/b", &other),
+        id(13, "/bin/b", "0::/system.slice/a.service"),
+        id(14, "/bin/b", "0::/system.slice/b.service"),
+        id(15, "/bin/a", &session(2)),
+        id(16, "/bin/b", "0::/system.slice/cron.service"),
+    ];
+    assert_eq!(ids, again);
+}
+
+#[test]
 fn instance_ids_differ_by_process_and_start_and_survive_a_restart_of_the_agent() {
     let tree = Tree::new();
     let id = |pid, ticks| {
-        let resource = tree.identities().resource(key(pid, ticks), 0);
+        let settings = Settings {
+            per_process: true,
+            ..tree.settings()
+        };
+        let resource = Identities::new(settings).resource(key(pid, ticks), 0);
         resource.text("service.instance.id").unwrap().to_owned()
     };
     let ids = [id(1, 1), id(1, 2), id(2, 1)];

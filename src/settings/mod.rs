@@ -219,6 +219,7 @@ pub fn identities(config: &Config, beside: bool) -> Identities {
         beside,
         node: kubernetes::node_name(config),
         extra: resource_attributes(config),
+        per_process: config.aggregation.per_process,
         ..identity::Settings::default()
     };
     Identities::new(settings)
@@ -228,6 +229,7 @@ pub fn identities(config: &Config, beside: bool) -> Identities {
 pub fn recorded_identities(config: &Config) -> Identities {
     let settings = identity::Settings {
         extra: resource_attributes(config),
+        per_process: config.aggregation.per_process,
         ..identity::Settings::replay()
     };
     Identities::new(settings)

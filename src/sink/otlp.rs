@@ -167,6 +167,7 @@ impl OtlpSink {
 
     /// Takes a request into the metrics, and leaves its span to others.
     pub fn measure(&mut self, resource: &Arc<Resource>, measured: &Measured) {
+        let resource = resource.instance();
         for (index, view) in self.views.iter_mut().enumerate() {
             view.aggregator.record(resource, measured);
             let last_points = view.aggregator.take_last_points();

@@ -199,6 +199,7 @@ impl Default for Aggregation {
                 2.5, 5.0, 7.5, 10.0,
             ],
             exemplars: true,
+            per_process: false,
         }
     }
 }

@@ -156,6 +156,10 @@ fn spandrel(ours: &Node, config: &mut Config, to: &mut Findings) {
             &mut config.aggregation.exemplars,
             boolean(metrics.get("exemplars")),
         );
+        set(
+            &mut config.aggregation.per_process,
+            boolean(metrics.get("per_process")),
+        );
         if let Some(list) = metrics.get("explicit_bucket_boundaries") {
             let bounds: Vec<f64> = list
                 .items()

@@ -223,6 +223,7 @@ fn spandrel(config: &Config) -> Value {
         "metrics": {
             "explicit_bucket_boundaries": config.aggregation.explicit_bucket_boundaries,
             "exemplars": config.aggregation.exemplars,
+            "per_process": config.aggregation.per_process,
         },
         "sampling": sampler::print_block(&config.sampling),
         "export": {

@@ -421,6 +421,8 @@ pub struct Aggregation {
     pub explicit_bucket_boundaries: Vec<f64>,
     /// Whether points name a span as an example.
     pub exemplars: bool,
+    /// Whether each process is a service instance of its own.
+    pub per_process: bool,
 }
 
 /// Which spans are sent.

@@ -1,14 +1,16 @@
 //! Resources: whose telemetry it is.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::attribute::{Attribute, Value};
 
-/// A set of resource attributes, made once per service instance and shared as `Arc<Resource>`.
+/// A set of resource attributes, made once per process and shared as `Arc<Resource>`.
 #[derive(Debug, PartialEq)]
 pub struct Resource {
     id: u64,
     attributes: Vec<Attribute>,
+    instance: Option<Arc<Resource>>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -21,7 +23,22 @@ impl Resource {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             attributes,
+            instance: None,
         }
+    }
+
+    /// The resource of a process, with that of the service instance that it is one of the processes of.
+    pub fn of_process(attributes: Vec<Attribute>, instance: Arc<Self>) -> Self {
+        Self {
+            instance: Some(instance),
+            ..Self::new(attributes)
+        }
+    }
+
+    /// Whose its metrics are: a service instance lives longer than a process, so that short ones make no series of
+    /// their own.
+    pub fn instance(self: &Arc<Self>) -> &Arc<Self> {
+        self.instance.as_ref().unwrap_or(self)
     }
 
     /// A number unique within this run: cheap to hash and compare. Not stable between runs.

@@ -132,6 +132,9 @@ static METRICS: Shape = Shape::Map(&Map::closed(&[
     )
     .acts("Boundaries in seconds, used if the histograms are explicit ones."),
     Field::new("exemplars", &BOOL).acts("Whether metric points name a span as an example."),
+    Field::new("per_process", &BOOL).acts(
+        "Whether each process is a service instance of its own: metrics have process.*, and service.instance.id is the process's.",
+    ),
 ]));
 static KEEP_SLOW: Shape = Shape::Map(&Map::closed(&[
     Field::new("enabled", &BOOL).acts("Whether slow spans are kept whatever the sampler says."),
