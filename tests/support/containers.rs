@@ -72,6 +72,33 @@ impl Containerd {
         command
     }
 
+    /// What a list of ctr has, a word a line. Empty where there is none.
+    fn listed(&self, list: &[&str]) -> Vec<String> {
+        let output = self.ctr(list).stdout(Stdio::piped()).output();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let text = text.unwrap_or_default();
+        text.split_ascii_whitespace().map(str::to_owned).collect()
+    }
+
+    fn kill(&self, namespace: &str, id: &str) {
+        let kill = ["tasks", "kill", "--all", "--signal", "SIGKILL", id];
+        drop(
+            self.ctr(&[&["--namespace", namespace], &kill[..]].concat())
+                .status(),
+        );
+    }
+
+    /// Removes a container, whatever it does.
+    fn remove(&self, namespace: &str, id: &str) {
+        let namespace = ["--namespace", namespace];
+        for remove in [
+            &["tasks", "remove", "--force", id][..],
+            &["containers", "remove", id],
+        ] {
+            drop(self.ctr(&[&namespace[..], remove].concat()).status());
+        }
+    }
+
     /// Runs a program in a container of this id, in the host's network, until it ends or is killed.
     pub(crate) fn run(
         &self,
@@ -138,7 +165,8 @@ impl Containerd {
             containerd: self,
             id: id.to_owned(),
             namespace: options.namespace.to_owned(),
-            process: Process::start(&mut command),
+            cgroup: options.cgroup.to_owned(),
+            process: Some(Process::start(&mut command)),
         }
     }
 
@@ -241,18 +269,27 @@ fn archive(root: &Path, directory: &Path, name: &str) -> PathBuf {
 
 impl Drop for Containerd {
     fn drop(&mut self) {
+        // Containers go with their guards: these are those of a test that has forgotten one.
+        for namespace in self.listed(&["namespaces", "list", "--quiet"]) {
+            let of = ["--namespace", &namespace];
+            for id in self.listed(&[&of[..], &["tasks", "list", "--quiet"]].concat()) {
+                self.remove(&namespace, &id);
+            }
+        }
         if let Some(process) = self.process.take() {
-            drop(process.terminate(Duration::from_secs(30)));
+            process.end(Duration::from_secs(30));
         }
     }
 }
 
-/// A container that runs.
+/// A container that runs. Where a test panics it ends with this.
 pub(crate) struct Container<'a> {
     containerd: &'a Containerd,
     id: String,
     namespace: String,
-    process: Process,
+    cgroup: String,
+    /// `None` once it was waited for.
+    process: Option<Process>,
 }
 
 impl Container<'_> {
@@ -266,18 +303,67 @@ impl Container<'_> {
     }
 
     /// Waits until what runs in it has ended by itself.
-    pub(crate) fn ended(self) {
-        let finished = self.process.wait(Duration::from_secs(60));
+    pub(crate) fn ended(mut self) {
+        let process = self.process.take().expect("it runs");
+        let finished = process.wait(Duration::from_secs(60));
         assert!(finished.status.success(), "{}", finished.stderr.join("\n"));
     }
 
     /// Kills what runs in it and waits until it is gone.
     pub(crate) fn kill(self) {
-        let namespace = ["--namespace", &self.namespace];
-        let kill = ["task", "kill", "--signal", "SIGKILL", &self.id];
-        let kill = [&namespace[..], &kill].concat();
-        drop(self.containerd.ctr(&kill).status());
-        drop(self.process.wait(Duration::from_secs(30)));
+        drop(self);
+    }
+}
+
+impl Drop for Container<'_> {
+    /// Never panics: a test may be panicking.
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // One that is only just starting has nothing to kill yet.
+            for _ in 0..30 {
+                self.containerd.kill(&self.namespace, &self.id);
+                if process.ends_within(Duration::from_secs(1)) {
+                    break;
+                }
+            }
+            drop(process);
+            self.containerd.remove(&self.namespace, &self.id);
+        }
+        remove_groups(&self.cgroup);
+    }
+}
+
+/// The directories of a control group in each hierarchy.
+pub(crate) fn groups(path: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten();
+    let roots = hierarchies
+        .map(|entry| entry.path())
+        .chain([root.to_owned()]);
+    let group = |root: PathBuf| root.join(path.trim_start_matches('/'));
+    roots.map(group).filter(|group| group.is_dir()).collect()
+}
+
+/// Removes what a runtime has left of a container's group: groups that a test made in it, and that of its pod.
+fn remove_groups(path: &str) {
+    fn remove(group: &Path) {
+        let inner = fs::read_dir(group).into_iter().flatten().flatten();
+        for entry in inner.filter(|entry| entry.file_type().is_ok_and(|it| it.is_dir())) {
+            remove(&entry.path());
+        }
+        drop(fs::remove_dir(group));
+    }
+    groups(path).iter().for_each(|group| remove(group));
+    if let Some((pod, _)) = path.rsplit_once('/')
+        && pod
+            .rsplit('/')
+            .next()
+            .is_some_and(|name| name.starts_with("pod"))
+    {
+        // Another container of the pod may be there.
+        groups(pod)
+            .iter()
+            .for_each(|group| drop(fs::remove_dir(group)));
     }
 }
 

@@ -123,7 +123,7 @@ impl Drop for Docker {
         for id in running.unwrap_or_default().split_ascii_whitespace() {
             drop(self.command(&["rm", "--force", id]).output());
         }
-        drop(process.terminate(Duration::from_secs(30)));
+        process.end(Duration::from_secs(30));
         // It leaves a network namespace and its data mounted, and then the directory cannot be removed.
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));

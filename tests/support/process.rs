@@ -166,6 +166,26 @@ impl Process {
         }
     }
 
+    /// Whether it ends by itself within a time. Never panics, as it is for guards.
+    pub(crate) fn ends_within(&mut self, limit: Duration) -> bool {
+        let deadline = Instant::now() + patience(limit);
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+
+    /// Asks it to end, and kills it after `limit`. Never panics, as it is for guards.
+    pub(crate) fn end(mut self, limit: Duration) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal(Signal::TERM);
+            self.ends_within(limit);
+        }
+    }
+
     /// Asks it to end and waits for that.
     pub(crate) fn terminate(self, limit: Duration) -> Finished {
         self.signal(Signal::TERM);
