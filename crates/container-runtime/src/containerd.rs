@@ -3,25 +3,18 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use hyper_util::rt::TokioIo;
 use prost::Message;
-use tokio::net::UnixStream;
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
-use tonic_prost::ProstCodec;
 
 use crate::description::{Description, InPod, text};
 use crate::failure::Failure;
+use crate::grpc::Client;
 
-/// Longest answer that is read: a container comes with its whole specification.
-const MAX_ANSWER: usize = 1 << 20;
 /// Most namespaces that are searched for a container.
 const MAX_NAMESPACES: usize = 32;
 /// Docker's containers: it keeps names and images to itself, and its own API tells them.
 const DOCKERS: &str = "moby";
+/// The header that says in which namespace a question is meant.
+const NAMESPACE: &str = "containerd-namespace";
 
 // The few messages that are wanted, each with the members that are wanted, by containerd's own definitions
 // (api/services/{namespaces,containers,images}/v1).
@@ -89,16 +82,15 @@ struct Descriptor {
 
 /// Asks about one container, in each namespace. An image that is gone meanwhile costs its digest only.
 pub(crate) async fn describe(socket: &Path, id: &str) -> Result<Description, Failure> {
-    let mut client = connect(socket).await?;
+    let mut client = Client::connect(socket).await?;
     let list = "/containerd.services.namespaces.v1.Namespaces/List";
-    let found: ListNamespacesResponse =
-        call(&mut client, list, None, ListNamespacesRequest {}).await?;
+    let found: ListNamespacesResponse = client.call(list, ListNamespacesRequest {}).await?;
     let namespaces = found.namespaces.into_iter().map(|namespace| namespace.name);
     for namespace in namespaces.filter(|it| it != DOCKERS).take(MAX_NAMESPACES) {
         let wanted = GetContainerRequest { id: id.to_owned() };
         let get = "/containerd.services.containers.v1.Containers/Get";
         let found: Result<GetContainerResponse, _> =
-            call(&mut client, get, Some(&namespace), wanted).await;
+            client.call_with((NAMESPACE, &namespace), get, wanted).await;
         let container = match found {
             Ok(found) => found.container.ok_or(Failure::Malformed)?,
             Err(Failure::NotFound) => continue,
@@ -138,68 +130,17 @@ fn repository(image: &str) -> &str {
     }
 }
 
-async fn digest_of(client: &mut Grpc<Channel>, namespace: &str, image: &str) -> Option<String> {
+async fn digest_of(client: &mut Client, namespace: &str, image: &str) -> Option<String> {
     if image.is_empty() {
         return None;
     }
     let name = image.to_owned();
     let get = "/containerd.services.images.v1.Images/Get";
-    let found: GetImageResponse = call(client, get, Some(namespace), GetImageRequest { name })
+    let found: GetImageResponse = client
+        .call_with((NAMESPACE, namespace), get, GetImageRequest { name })
         .await
         .ok()?;
     text(Some(&found.image?.target?.digest))
-}
-
-async fn connect(socket: &Path) -> Result<Grpc<Channel>, Failure> {
-    // Connected here, as the channel would tell of a failure in words only.
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|error| Failure::of_connecting(&error))?;
-    let mut stream = Some(stream);
-    let once = tower::service_fn(move |_| {
-        let stream = stream.take().map(TokioIo::new);
-        std::future::ready(stream.ok_or_else(|| std::io::Error::other("it broke")))
-    });
-    let channel = Endpoint::from_static("http://localhost")
-        .connect_with_connector(once)
-        .await
-        .map_err(|_| Failure::Unavailable)?;
-    Ok(Grpc::new(channel).max_decoding_message_size(MAX_ANSWER))
-}
-
-async fn call<Q, A>(
-    client: &mut Grpc<Channel>,
-    method: &'static str,
-    namespace: Option<&str>,
-    question: Q,
-) -> Result<A, Failure>
-where
-    Q: Message + Send + Sync + 'static,
-    A: Message + Default + Send + Sync + 'static,
-{
-    client.ready().await.map_err(|_| Failure::Unavailable)?;
-    let mut request = Request::new(question);
-    if let Some(namespace) = namespace {
-        let value = AsciiMetadataValue::try_from(namespace).map_err(|_| Failure::Malformed)?;
-        request.metadata_mut().insert("containerd-namespace", value);
-    }
-    let codec = ProstCodec::<Q, A>::default();
-    let answer = client
-        .unary(request, PathAndQuery::from_static(method), codec)
-        .await;
-    answer.map(tonic::Response::into_inner).map_err(of_status)
-}
-
-fn of_status(status: Status) -> Failure {
-    match status.code() {
-        Code::NotFound => Failure::NotFound,
-        Code::PermissionDenied | Code::Unauthenticated => Failure::Denied,
-        Code::Unavailable | Code::Cancelled => Failure::Unavailable,
-        Code::DeadlineExceeded => Failure::Timeout,
-        Code::OutOfRange | Code::ResourceExhausted => Failure::TooLarge,
-        Code::Internal | Code::DataLoss | Code::Unknown => Failure::Malformed,
-        _ => Failure::Refused,
-    }
 }
 
 #[cfg(test)]

@@ -12,14 +12,18 @@ pub enum Api {
     Containerd,
     /// Docker Engine's, HTTP; Podman speaks it too.
     Docker,
+    /// The Container Runtime Interface, gRPC, of CRI-O.
+    Cri,
 }
 
 impl Api {
-    /// By the name of the socket: containerd's have `containerd` in it.
+    /// By the name of the socket: containerd's have `containerd` in it, CRI-O's `crio`.
     pub fn of(path: &Path) -> Self {
-        let name = path.file_name().unwrap_or_default();
-        if name.to_string_lossy().contains("containerd") {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.contains("containerd") {
             Self::Containerd
+        } else if name.contains("crio") {
+            Self::Cri
         } else {
             Self::Docker
         }
@@ -92,6 +96,8 @@ mod tests {
             ("/run/podman/podman.sock", Api::Docker),
             ("/run/containerd/containerd.sock", Api::Containerd),
             ("/run/containerd/docker.sock", Api::Docker),
+            ("/var/run/crio/crio.sock", Api::Cri),
+            ("/run/crio/docker.sock", Api::Docker),
         ] {
             assert_eq!(Api::of(Path::new(path)), api, "{path}");
         }

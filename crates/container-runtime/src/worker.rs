@@ -13,7 +13,7 @@ use crate::answered::Answered;
 use crate::description::Description;
 use crate::failure::Failure;
 use crate::sockets::{Api, Socket};
-use crate::{containerd, docker};
+use crate::{containerd, cri, docker};
 
 /// Questions that wait at most, and answers that wait to be taken in.
 const WAITING: usize = 256;
@@ -109,6 +109,7 @@ async fn ask(sockets: &Sockets, question: &Question) -> Result<Description, Fail
                     match api {
                         Api::Containerd => containerd::describe(&path, &question.id).await,
                         Api::Docker => docker::describe(&path, &question.id).await,
+                        Api::Cri => cri::describe(&path, &question.id).await,
                     }
                 };
                 let answer = tokio::time::timeout(PATIENCE, answer).await;

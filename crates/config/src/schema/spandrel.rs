@@ -345,7 +345,7 @@ static CONTAINERS: Shape = Shape::Map(&Map::closed(&[
     Field::new("enabled", &BOOL)
         .acts("Whether container runtimes are asked what a container is called and which image it runs."),
     Field::new("sockets", &TEXTS)
-        .acts("Their sockets, asked in this order; one with containerd in its file name is containerd's, others speak the Docker API."),
+        .acts("Their sockets, asked in this order; one with containerd in its file name is containerd's, one with crio CRI-O's, others speak the Docker API."),
     Field::new("hold", &DURATION)
         .acts("How long what a new container does waits for the answer; without a socket nothing waits."),
 ]));

@@ -3,7 +3,9 @@
 
 mod bad;
 mod containerd;
+mod cri;
 mod docker;
+mod grpc;
 mod server;
 mod waiting;
 
