@@ -69,6 +69,13 @@ fn observe(
     (requests, outcome.spans(), recording.events)
 }
 
+/// Kernels that do not know what programs have read of MPTCP: positions are sums of lengths there.
+fn is_counted() -> bool {
+    let types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
+    let field = b"\0bytes_consumed\0";
+    !types.windows(field.len()).any(|part| part == field)
+}
+
 fn assert_both_ends(requests: &[Request], spans: &[Span], events: &[Event], port: u16) {
     assert_eq!(requests.len(), COUNT);
     let mut expected: Vec<_> = requests
@@ -121,7 +128,7 @@ fn assert_both_ends(requests: &[Request], spans: &[Span], events: &[Event], port
     for event in events {
         match event {
             Event::Message(message) => {
-                assert_eq!((message.unseen, message.flags.counted), (0, false));
+                assert_eq!((message.unseen, message.flags.counted), (0, is_counted()));
             }
             Event::ConnectionClosed(closed) => {
                 assert!(!closed.reset, "{closed:?}");
