@@ -266,6 +266,9 @@ fn consume(
         asks.by_ref()
             .take(MAX_ASKED)
             .for_each(|asked| pipeline.asked(&asked));
+        for group in batch.groups.drain(..) {
+            pipeline.name_group(&group);
+        }
         pipeline.hear();
         batch
             .events

@@ -109,6 +109,7 @@ fn a_request_that_waits_in_the_ring_still_gets_its_response() {
     let begin = 100 * SECOND;
     let (sender, receiver) = sync_channel(BATCHES);
     let batch = |events, until| Batch {
+        groups: Vec::new(),
         events,
         until: KernelTime(until),
     };
@@ -150,6 +151,7 @@ fn time_passes_without_an_event() {
     ] {
         sender
             .send(Batch {
+                groups: Vec::new(),
                 events,
                 until: KernelTime(until),
             })

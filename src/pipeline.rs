@@ -13,7 +13,7 @@ use spandrel_model::{
     CapturePolicy, ClockOffset, ConnectionId, Event, KernelTime, Ledger, Measured, ProcessKey,
     Resource, UnixTime,
 };
-use spandrel_probes::{Asked, GoroutineLayout};
+use spandrel_probes::{Asked, GoroutineLayout, Group};
 use spandrel_protocols::{Output, Tracker};
 
 use crate::identity::{Identities, News, Whose};
@@ -197,6 +197,13 @@ impl Pipeline {
         match heard.filter(|_| !asked.executed && !self.identities.is_ahead(asked.process)) {
             Some(allow) => self.tell_kernel(asked.process, allow),
             None => self.identities.ask_ahead(asked),
+        }
+    }
+
+    /// The kernel side tells where a control group is, ahead of the events that name it.
+    pub fn name_group(&mut self, group: &Group) {
+        if self.identities.name_group(group) {
+            self.heard = true;
         }
     }
 

@@ -17,7 +17,9 @@ use support::containers::{cgroup, fresh_id};
 use support::machine::{free_port, has, skip, wait_until};
 use support::netns::{Netns, NetnsPair};
 use support::otlp::Span;
+use support::pid_namespace::wrap;
 use support::plain_server::{get, server};
+use support::process::Process;
 
 /// The one client span of this path.
 fn asked(collector: &Collector, path: &str) -> Span {
@@ -139,6 +141,64 @@ async fn a_process_that_is_gone_is_attributed_by_the_control_group_of_its_events
     let outcome = node.agent.stop();
     assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
 }
+
+/// In a pod the agent's /sys/fs/cgroup has no group but its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_of_a_moments_life_have_their_pod_where_the_agent_sees_no_control_groups() {
+    const TEST: &str =
+        "containers_of_a_moments_life_have_their_pod_where_the_agent_sees_no_control_groups";
+    const SELECTORS: &str =
+        "    capture:\n      selectors:\n        include: [{kubernetes: {namespace: shop}}]\n";
+    let hides = "mount -t tmpfs none /sys/fs/cgroup && exec \"$0\" \"$@\"";
+    let words = ["unshare", "--mount", "sh", "-c", hides].map(str::to_owned);
+    let started = Node::start_with(TEST, SELECTORS, &[], |command| wrap(command, &words)).await;
+    let Some(node) = started else {
+        return;
+    };
+    let Node {
+        containerd,
+        collector,
+        admin,
+        ..
+    } = &node;
+    let port = free_port();
+    let program = server(port);
+    let serving = Process::start(Command::new(&program[0]).args(&program[1..]));
+    get(port, "/serves");
+    let mut ran = Vec::new();
+    for n in 0..CONTAINERS {
+        let (name, id) = (format!("job-5d9c7b8f6d-{n:05}"), fresh_id());
+        let uid = deployed(admin, &name).await;
+        let url = |k| format!("http://127.0.0.1:{port}/{n}/{k}");
+        let urls: Vec<String> = (0..=n % 5).map(url).collect();
+        let mut curl = vec!["/usr/bin/curl", "-s"];
+        let outputs = urls.iter().flat_map(|url| ["-o", "/dev/null", url]);
+        curl.extend(outputs);
+        let run = || {
+            let container = containerd.run(&id, &cgroup(&uid, &id), &[], &curl);
+            container.ended();
+        };
+        // Every other one is gone before the agent can look at it.
+        if n % 2 == 0 {
+            unseen(&node, run);
+        } else {
+            run();
+        }
+        runs(admin, &name, &id, None).await;
+        ran.push((name, id, urls));
+    }
+    for (name, id, urls) in &ran {
+        for url in urls {
+            is_of(&asked(collector, url), name, id);
+        }
+    }
+    serving.terminate(LIMIT);
+    let outcome = node.agent.stop();
+    assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
+}
+
+/// So many containers, of one to five requests each.
+const CONTAINERS: usize = 20;
 
 /// The id of the container that served this path.
 fn resource_id(collector: &Collector, path: &str) -> String {

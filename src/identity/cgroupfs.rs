@@ -15,12 +15,18 @@ const MAX_DIRECTORIES: usize = 16_384;
 /// A thread that searches on its own does so in one go.
 const SLICE: Duration = Duration::from_secs(1);
 
-/// Where the version 2 hierarchy is mounted, alone or beside those of version 1.
+/// Where the version 2 hierarchy is mounted, alone or beside those of version 1: the node's in a pod, whose own view has
+/// no other groups than its own.
 pub(super) fn unified_root() -> Option<PathBuf> {
-    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
-        .into_iter()
-        .map(PathBuf::from)
-        .find(|root| root.join("cgroup.controllers").is_file())
+    [
+        "/host/sys/fs/cgroup",
+        "/host/sys/fs/cgroup/unified",
+        "/sys/fs/cgroup",
+        "/sys/fs/cgroup/unified",
+    ]
+    .into_iter()
+    .map(PathBuf::from)
+    .find(|root| root.join("cgroup.controllers").is_file())
 }
 
 /// A mounted hierarchy, and what is added to the inode numbers of its directories to make the ids of its groups.

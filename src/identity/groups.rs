@@ -28,6 +28,8 @@ pub(super) struct Groups {
     begun: u64,
     ended: u64,
     wanted: u64,
+    /// How many groups have become known by themselves.
+    named: u64,
     /// Nothing is searched for before that.
     rests_until: Option<Instant>,
 }
@@ -53,12 +55,27 @@ impl Groups {
             begun: 0,
             ended: 0,
             wanted: 0,
+            named: 0,
             rests_until: None,
         }
     }
 
     pub(super) fn remember(&mut self, id: u64, placement: Arc<Placement>) {
+        // In a pod the agent's own group is shown as the root.
+        if placement.kind == Kind::Root && self.known(id).is_some() {
+            return;
+        }
         self.known.insert(id, placement);
+    }
+
+    /// The kernel has told where a group is. Whether it was not known before.
+    pub(super) fn name(&mut self, id: u64, placement: Placement) -> bool {
+        if self.known(id).is_some() {
+            return false;
+        }
+        self.named += 1;
+        self.remember(id, Arc::new(placement));
+        true
     }
 
     /// The group of this id, which is searched for where it is not known. `wanted` is kept by whoever asks again: a search
@@ -100,9 +117,9 @@ impl Groups {
             && self.rests_until.is_none_or(|until| Instant::now() >= until)
     }
 
-    /// How many searches have ended.
-    pub(super) fn searched(&self) -> u64 {
-        self.ended
+    /// Another one whenever groups may be known that were not.
+    pub(super) fn version(&self) -> u64 {
+        self.ended + self.named
     }
 
     /// Whether the search that something waits for has ended.
@@ -198,6 +215,17 @@ mod tests {
             assert!(groups.known(id).is_some(), "{id} is new");
         }
         assert!(groups.known(2).is_none(), "the oldest");
+    }
+
+    #[test]
+    fn what_the_kernel_tells_of_a_group_counts_where_it_is_shown_as_the_root() {
+        let mut groups = Groups::new(Vec::new(), 100);
+        let place = || parse_path("/system.slice/cron.service");
+        groups.remember(7, Arc::new(parse_path("/")));
+        assert!(groups.name(7, place()));
+        groups.remember(7, Arc::new(parse_path("/")));
+        assert!(!groups.name(7, place()), "known");
+        assert_eq!(groups.known(7), Some(Arc::new(place())));
     }
 
     #[test]

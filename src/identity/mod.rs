@@ -28,13 +28,13 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use spandrel_container_runtime::{Description, Names};
 use spandrel_k8s_meta::attributes::Identity;
-use spandrel_k8s_meta::cgroup::Placement;
+use spandrel_k8s_meta::cgroup::{self, Placement};
 use spandrel_model::recording::RecordedIdentity;
 use spandrel_model::{
     Attribute, KernelTime, ProcessExited, ProcessKey, ProcessStarted, Resource, UnixTime, Value,
 };
-use spandrel_probes::GoroutineLayout;
 use spandrel_probes::cgroup::VERSION1;
+use spandrel_probes::{GoroutineLayout, Group};
 
 use ahead::{Ahead, MAX_AHEAD};
 pub use cgroupfs::Root as CgroupRoot;
@@ -354,12 +354,16 @@ impl Identities {
         let again = self.is_search_due();
         let entry = self.entry(process);
         entry.in_group(cgroup);
+        let group = entry.hint.cgroup;
         let (search, asked) = (entry.search, matches!(entry.reading, Reading::Asked(_)));
         let kept = entry.known.take();
         let again = again || self.groups.has_searched(search);
+        // The kernel has told since where its group is.
+        let is_placed = kept.as_ref().is_none_or(|it| it.placement.is_some());
+        let is_named = !is_placed && self.groups.known(group).is_some();
         let known = match kept {
             Some(known) if known.unread && asked => known,
-            Some(known) if !(known.unread || known.unsearched && again) => known,
+            Some(known) if !(known.unread || is_named || known.unsearched && again) => known,
             _ => self.look(process, cgroup),
         };
         self.entry(process).known.insert(known)
@@ -481,7 +485,17 @@ impl Identities {
     /// Another one whenever the pods of many processes may be other ones than before: those of the node, or groups, are.
     pub(crate) fn pods_version(&self) -> (u64, u64) {
         let pods = self.kubernetes.as_ref().map_or(0, Kubernetes::version);
-        (pods, self.groups.searched())
+        (pods, self.groups.version())
+    }
+
+    /// The kernel side tells where a group is. Whether that was not known.
+    pub(crate) fn name_group(&mut self, group: &Group) -> bool {
+        let placement = cgroup::parse_path(&group.path);
+        // The innermost names tell the container; without the outermost nothing is known of who has none.
+        if group.cut && placement.container.is_none() {
+            return false;
+        }
+        self.groups.name(group.id, placement)
     }
 
     /// Whether the group of a process that is gone may be found now.

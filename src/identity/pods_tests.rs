@@ -14,6 +14,7 @@ use spandrel_model::{
     AttributeSet, ConnectionId, Measured, ProcessKey, Resource, SpanId, SpanKind, SpanRecord,
     SpanStatus, TraceId, UnixTime,
 };
+use spandrel_probes::Group;
 
 use super::tests::{Seen, Tree, key, started};
 use super::{Identities, PodOf, Whose};
@@ -183,6 +184,33 @@ fn a_java_property_goes_before_the_environment_and_the_pod_and_the_configured_na
     let other = known(identities.whose(key(43, 500), 0, at(1), false));
     assert_eq!(other.service_name(), "web");
     assert_eq!(other.text("service.team"), Some("said"));
+}
+
+#[test]
+fn a_process_that_is_gone_with_its_group_is_placed_by_what_the_kernel_tells_of_the_group() {
+    let tree = Tree::new();
+    let mut identities = identities(&tree);
+    tell(&mut identities, Change::Apply(pod(1, FIRST, None)), at(0));
+    let (early, late) = (key(42, 500), key(43, 500));
+    let unplaced = searched(&mut identities, early, 9000);
+    assert_eq!(unplaced.text("container.id"), None);
+    let named = |id, path: String, cut| Group { id, path, cut };
+    let path = group(FIRST).trim_start_matches("0::").trim().to_owned();
+    assert!(identities.name_group(&named(9000, path.clone(), false)));
+    assert!(!identities.name_group(&named(9000, path, false)), "known");
+    for process in [early, late] {
+        let resource = known(identities.whose(process, 9000, at(1), false));
+        assert_eq!(resource.text("k8s.pod.uid"), Some(UID));
+        assert_eq!(resource.text("container.id"), Some(FIRST));
+    }
+    // What is around it is not known: it may be a container all the same.
+    assert!(!identities.name_group(&named(9001, "/a.slice/b.service".to_owned(), true)));
+    let hosts = named(9002, "/system.slice/cron.service".to_owned(), false);
+    assert!(identities.name_group(&hosts));
+    let host = known(identities.whose(key(44, 500), 9002, at(1), false));
+    assert_eq!(host.text("k8s.pod.uid"), None);
+    let counts = [("found", 2), ("no_cgroup", 1), ("not_in_pod", 1)];
+    assert_eq!(counted(&mut identities), counts);
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub(crate) mod admin;
 pub(crate) mod cluster;
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -49,6 +50,16 @@ impl Node {
     /// Starts it with these lines below `distribution.spandrel` and these arguments more; skips the test where that cannot
     /// be. The namespace is `shop`.
     pub(crate) async fn start(test: &str, lines: &str, arguments: &[&str]) -> Option<Self> {
+        Self::start_with(test, lines, arguments, |_| {}).await
+    }
+
+    /// The same with a change to the agent's command.
+    pub(crate) async fn start_with(
+        test: &str,
+        lines: &str,
+        arguments: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Option<Self> {
         static SHOP: OnceCell<()> = OnceCell::const_new();
         if !(is_root(test) && has(test, &["containerd", "ctr", "runc", "python3", "curl"])) {
             return None;
@@ -65,7 +76,7 @@ impl Node {
         let mut run = vec!["run", "--config", file.path().to_str().unwrap()];
         run.extend(arguments);
         Some(Self {
-            agent: Agent::start(&run),
+            agent: Agent::start_with(&run, change),
             containerd: Containerd::start(),
             collector,
             admin,

@@ -75,6 +75,10 @@ layouts! {
     }
     /// The last thread ended.
     ProcessExited = "event_process_exited" { header: Header, process_started: u64, tgid: u32, pad: u32 }
+    /// The name of a control group and of those around it.
+    Group = "event_group" {
+        header: Header, group: u64, levels: u32, cut: u32, names: [u8; 12 * 128],
+    }
     /// The kernel side's counters, one per CPU.
     Counters = "counters" {
         seen: u64, outcomes: [u64; 11], lost_control: u64, copy_faults: u64,
@@ -100,6 +104,7 @@ pub(crate) mod kind {
     pub(crate) const CLOSED: u8 = 5;
     pub(crate) const PROCESS_STARTED: u8 = 6;
     pub(crate) const PROCESS_EXITED: u8 = 7;
+    pub(crate) const GROUP: u8 = 8;
 }
 
 /// `enum message_flag`.

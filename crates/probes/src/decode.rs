@@ -10,6 +10,7 @@ use spandrel_model::{
 };
 
 use crate::abi;
+use crate::batch::Group;
 
 /// Why a record is not an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -166,6 +167,30 @@ pub(crate) fn decode(
     };
     Ok((event, Place::default()))
 }
+
+/// A record that tells of a control group; `None` if it is of another kind, or too short.
+pub(crate) fn group(bytes: &[u8]) -> Option<Group> {
+    let record = sized(bytes, abi::kind::GROUP, abi::Group::LAYOUT.size).ok()?;
+    if at!(record.u8(Header.kind)) != abi::kind::GROUP {
+        return None;
+    }
+    let names = std::mem::offset_of!(abi::Group, names);
+    let levels = (at!(record.u32(Group.levels)) as usize).min(GROUP_LEVELS);
+    let mut path = String::new();
+    for level in (0..levels).rev() {
+        path.push('/');
+        path.push_str(&record.text(names + level * GROUP_NAME, GROUP_NAME));
+    }
+    Some(Group {
+        id: at!(record.u64(Group.group)),
+        path,
+        cut: at!(record.u32(Group.cut)) != 0,
+    })
+}
+
+/// `GROUP_LEVELS` and `GROUP_NAME`.
+const GROUP_LEVELS: usize = 12;
+const GROUP_NAME: usize = 128;
 
 fn sized(bytes: &[u8], kind: u8, expected: usize) -> Result<Record<'_>, DecodeError> {
     if bytes.len() < expected {
@@ -369,11 +394,32 @@ mod tests {
                 *byte = kind;
             }
             let mut arena = BytesMut::new();
+            group(&bytes);
             if let Ok((Event::Message(mut message), place)) = decode(&bytes, &mut arena, |_| 0) {
                 place.cut(&arena.freeze(), &mut message);
                 prop_assert!(message.payload.len() + message.tail.len() <= message.length as usize);
             }
         }
+    }
+
+    #[test]
+    fn the_names_of_a_group_are_its_path_from_the_root() {
+        let mut bytes = vec![0; abi::Group::LAYOUT.size];
+        bytes[10] = abi::kind::GROUP;
+        bytes[std::mem::offset_of!(abi::Group, group)] = 7;
+        bytes[std::mem::offset_of!(abi::Group, levels)] = 2;
+        let names = std::mem::offset_of!(abi::Group, names);
+        bytes[names..names + 6].copy_from_slice(b"inner\0");
+        bytes[names + GROUP_NAME..names + GROUP_NAME + 5].copy_from_slice(b"outer");
+        let path = "/outer/inner".to_owned();
+        let expected = Group {
+            id: 7,
+            path,
+            cut: false,
+        };
+        assert_eq!(group(&bytes), Some(expected));
+        bytes.pop();
+        assert_eq!(group(&bytes), None, "it is cut short");
     }
 
     #[test]

@@ -9,10 +9,10 @@ use bytes::BytesMut;
 use spandrel_model::{Event, KernelTime, Stamp};
 
 use crate::abi;
-use crate::batch::Batch;
+use crate::batch::{Batch, Group};
 use crate::capture::Shared;
 use crate::clock;
-use crate::decode::{Place, decode};
+use crate::decode::{self, Place, decode};
 
 /// Most events of one batch, and most bytes: a batch's bytes are freed together.
 const BATCH_EVENTS: usize = 512;
@@ -34,6 +34,7 @@ pub(crate) struct Handover {
     sink: SyncSender<Batch>,
     shared: Arc<Shared>,
     arena: BytesMut,
+    groups: Vec<Group>,
     pending: Vec<Event>,
     /// For each pending event, where its bytes are in the arena.
     places: Vec<Place>,
@@ -53,6 +54,7 @@ impl Handover {
             sink,
             shared,
             arena: BytesMut::with_capacity(BATCH_BYTES),
+            groups: Vec::new(),
             pending: Vec::with_capacity(BATCH_EVENTS),
             places: Vec::with_capacity(BATCH_EVENTS),
             sequences: Vec::new(),
@@ -65,6 +67,10 @@ impl Handover {
 
     /// Takes one record of the ring. Whether there is room for another one before the next [`Self::flush`].
     pub(crate) fn take(&mut self, record: &[u8]) -> bool {
+        if let Some(group) = decode::group(record) {
+            self.groups.push(group);
+            return self.groups.len() < BATCH_EVENTS;
+        }
         let sequences = &mut self.sequences;
         let decoded = decode(record, &mut self.arena, |cpu| next(sequences, cpu));
         match decoded {
@@ -111,9 +117,10 @@ impl Handover {
     /// Hands over what there is, and waits for room.
     pub(crate) fn flush(&mut self) {
         let until = self.until;
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && self.groups.is_empty() {
             if Duration::from_nanos(until.since(self.told)) >= IDLE {
                 let idle = Batch {
+                    groups: Vec::new(),
                     events: Vec::new(),
                     until,
                 };
@@ -125,6 +132,7 @@ impl Handover {
             return;
         }
         self.told = until;
+        let groups = std::mem::take(&mut self.groups);
         let arena = self.arena.split().freeze();
         let mut messages = 0;
         for (event, place) in self.pending.iter_mut().zip(self.places.drain(..)) {
@@ -137,7 +145,11 @@ impl Handover {
         let next = Vec::with_capacity(self.pending.len().next_multiple_of(64).min(BATCH_EVENTS));
         let events = std::mem::replace(&mut self.pending, next);
         self.arena.reserve(BATCH_BYTES);
-        let counter = self.send(Batch { events, until });
+        let counter = self.send(Batch {
+            groups,
+            events,
+            until,
+        });
         counter.fetch_add(messages, Ordering::Release);
     }
 

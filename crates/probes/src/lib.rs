@@ -26,7 +26,7 @@ mod settings;
 mod skeleton;
 
 pub use asked::{Asked, Asks};
-pub use batch::Batch;
+pub use batch::{Batch, Group};
 pub use capture::Capture;
 pub use control::{Control, ControlError, GoroutineLayout, Verdict};
 pub use counters::Counters;

@@ -6,13 +6,12 @@ mod observed;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 
+use observed::cgroup::{Cgroup, Version};
 use observed::{Running, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
 use spandrel_model::{CapturePolicy, ConnectionId, Event, Origin};
-use spandrel_probes::cgroup::{VERSION1, version1};
+use spandrel_probes::cgroup::version1;
 use spandrel_probes::{BackendChoice, CaptureSettings, Verdict};
 
 #[test]
@@ -257,58 +256,6 @@ fn the_ends_of_connections_and_processes_outlive_a_full_ring() {
             "{backend:?}: no exit"
         );
         assert_eq!(seen.counters.lost_control, 0, "{backend:?}");
-    }
-}
-
-/// A cgroup of this test, wherever its hierarchy is mounted.
-struct Cgroup {
-    path: PathBuf,
-    version: Version,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Version {
-    One,
-    Two,
-}
-
-impl Cgroup {
-    fn new(name: &str, version: Version) -> Self {
-        let controller = version1().map_or("", |chosen| chosen.controller.as_str());
-        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-        let root = mounts
-            .lines()
-            .map(|line| line.split(' ').collect::<Vec<_>>())
-            .find(|fields| match version {
-                Version::One => {
-                    fields[2] == "cgroup" && fields[3].split(',').any(|one| one == controller)
-                }
-                Version::Two => fields[2] == "cgroup2",
-            })
-            .expect("the hierarchy of cgroups is mounted")[1]
-            .to_owned();
-        let path = PathBuf::from(root).join(format!("spandrel-{name}-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Self { path, version }
-    }
-
-    fn id(&self) -> u64 {
-        let id = std::fs::metadata(&self.path).unwrap().ino();
-        match self.version {
-            Version::One => id | VERSION1,
-            Version::Two => id,
-        }
-    }
-
-    fn path(&self) -> &str {
-        self.path.to_str().unwrap()
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // A process that still is in it leaves with the test.
-        drop(std::fs::remove_dir(&self.path));
     }
 }
 

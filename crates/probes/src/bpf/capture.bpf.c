@@ -12,6 +12,7 @@
 #include "pid_namespace.h"
 #include "cgroup.h"
 #include "asked.h"
+#include "groups.h"
 #include "connection.h"
 #include "own.h"
 #include "reader.h"
@@ -41,4 +42,5 @@ struct event_opened_unix *layout_opened_unix;
 struct event_half_closed *layout_half_closed;
 struct event_closed *layout_closed;
 struct event_process_exited *layout_process_exited;
+struct event_group *layout_group;
 struct process_asked *layout_process_asked;

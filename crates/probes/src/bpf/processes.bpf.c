@@ -39,6 +39,7 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	bpf_probe_read_kernel(event->comm, sizeof(event->comm), task->comm);
 	length = bpf_probe_read_kernel_str(event->filename, sizeof(event->filename), BPF_CORE_READ(binary, filename));
 	event->filename_length = length > 0 ? length - 1 : 0;
+	tell_group(task, event->cgroup);
 	ask_about(task, tgid, event->header.time, true);
 	submit_started(event);
 	return 0;

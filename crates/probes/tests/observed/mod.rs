@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use spandrel_model::{ConnectionClosed, ConnectionId, ConnectionOpened, Direction, Event, Message};
-use spandrel_probes::{BackendChoice, Batch, Capture, CaptureSettings, Control, Counters, Status};
+use spandrel_probes::{
+    BackendChoice, Batch, Capture, CaptureSettings, Control, Counters, Group, Status,
+};
 
 mod backends;
+pub mod cgroup;
 pub use backends::backends;
 
 pub fn settings(backend: BackendChoice) -> CaptureSettings {
@@ -98,12 +101,14 @@ pub struct Seen {
     pub status: Status,
     pub pid: u32,
     pub said: Vec<Value>,
+    pub groups: Vec<Group>,
 }
 
 pub struct Running {
     pub capture: Capture,
     receiver: Receiver<Batch>,
     events: Vec<Event>,
+    groups: Vec<Group>,
 }
 
 impl Running {
@@ -119,6 +124,7 @@ impl Running {
             capture,
             receiver,
             events: Vec::new(),
+            groups: Vec::new(),
         }
     }
 
@@ -132,8 +138,9 @@ impl Running {
         while !self.events.iter().any(&wanted) {
             let left = deadline.saturating_duration_since(Instant::now());
             let batch = self.receiver.recv_timeout(left);
-            self.events
-                .extend(batch.expect("the awaited event did not come"));
+            let batch = batch.expect("the awaited event did not come");
+            self.groups.extend(batch.groups);
+            self.events.extend(batch.events);
         }
     }
 
@@ -144,10 +151,13 @@ impl Running {
     pub fn finish(mut self, traffic: Traffic) -> Seen {
         let (pid, said) = traffic.finish();
         let receiver = self.receiver;
-        let rest = std::thread::spawn(move || receiver.iter().flatten().collect::<Vec<_>>());
+        let rest = std::thread::spawn(move || receiver.iter().collect::<Vec<_>>());
         let status = self.capture.status().clone();
         let counters = self.capture.stop();
-        self.events.extend(rest.join().unwrap());
+        for batch in rest.join().unwrap() {
+            self.groups.extend(batch.groups);
+            self.events.extend(batch.events);
+        }
         assert!(counters.is_closed(), "{counters:?}");
         let undelivered: u64 = counters.undelivered.values().sum();
         assert_eq!(
@@ -166,6 +176,7 @@ impl Running {
             status,
             pid,
             said,
+            groups: self.groups,
         }
     }
 }

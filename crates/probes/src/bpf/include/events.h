@@ -9,6 +9,8 @@
 #define TAIL_MAX 32
 #define PATH_MAX_COPY 256
 #define UNIX_PATH_MAX 108
+#define GROUP_LEVELS 12
+#define GROUP_NAME 128
 
 enum event_kind {
 	EVENT_MESSAGE = 1,
@@ -18,6 +20,7 @@ enum event_kind {
 	EVENT_CLOSED = 5,
 	EVENT_PROCESS_STARTED = 6,
 	EVENT_PROCESS_EXITED = 7,
+	EVENT_GROUP = 8,
 };
 
 enum direction { DIRECTION_INGRESS = 0, DIRECTION_EGRESS = 1 };
@@ -151,6 +154,15 @@ struct event_process_exited {
 	__u64 process_started;
 	__u32 tgid;
 	__u32 pad;
+};
+
+/* Where a control group is. */
+struct event_group {
+	struct event_header header;
+	__u64 group;
+	__u32 levels; /* how many names there are, the innermost first; the root has none */
+	__u32 cut; /* more groups are around these, or a name is longer */
+	__u8 names[GROUP_LEVELS * GROUP_NAME];
 };
 
 /* Value of the map `counters`, one per CPU. */

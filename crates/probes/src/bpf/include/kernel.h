@@ -257,6 +257,13 @@ struct signal_struct {
 
 struct kernfs_node {
 	__u64 id;
+	const char *name;
+	struct kernfs_node *__parent;
+};
+
+/* Before kernel 6.15. */
+struct kernfs_node___old {
+	struct kernfs_node *parent;
 };
 
 struct cgroup {

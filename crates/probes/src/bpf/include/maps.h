@@ -65,6 +65,7 @@ struct connection {
 	__u64 connect_process_started;
 	__u64 judged; /* by judge_process() */
 	struct follow follow[2];
+	__u64 group; /* of the last message, once it is told */
 	__u64 inode; /* of the socket, where that tells it from a later one at its address; 0: not known yet */
 	__u32 connect_tgid;
 	__u32 epoch;

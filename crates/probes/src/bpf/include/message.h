@@ -333,6 +333,8 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	s->message.cgroup = cgroup_of(task);
 	if (!within_rate(c, s->message.cgroup, s->message.header.time))
 		return OUTCOME_RATE_LIMITED;
+	if (c->group != s->message.cgroup && tell_group(task, s->message.cgroup))
+		c->group = s->message.cgroup;
 	if (!c->announced) {
 		if (!(facts->family == AF_UNIX ? announce_unix(sk, c, direction, position) :
 						 announce_tcp(sk, c, direction, position)))
