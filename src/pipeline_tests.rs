@@ -66,6 +66,7 @@ fn start(time: u64) -> ProcessStarted {
         parent: 1,
         comm: "x".to_owned(),
         filename: None,
+        executable: None,
         cgroup: 0,
     }
 }

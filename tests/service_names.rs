@@ -160,3 +160,43 @@ fn a_program_that_npms_bun_runs_is_named_as_one_of_node_is() {
     let _server = start(&words.map(str::to_owned), |_| {});
     assert_eq!(names(agent, &[port]), ["traffic"]);
 }
+
+/// Many are gone before anybody reads what they are: then their start tells.
+#[test]
+fn a_program_that_lives_shortly_has_the_name_of_its_executable() {
+    const TEST: &str = "a_program_that_lives_shortly_has_the_name_of_its_executable";
+    const TIMES: usize = 60;
+    if !is_root(TEST) || !has(TEST, &["curl"]) {
+        return;
+    }
+    let port = free_port();
+    let agent = agent("", &[port]);
+    let _server = start(&server(port), |_| {});
+    get(port, "/ready");
+    for number in 0..TIMES {
+        let url = format!("http://127.0.0.1:{port}/short/{number}");
+        let words = ["-s", "-o", "/dev/null", &url];
+        let status = Command::new("curl").args(words).status().unwrap();
+        assert!(status.success(), "{status}");
+    }
+    let mut found: Vec<Option<String>> = Vec::new();
+    wait_until("spans of all clients", LIMIT, || {
+        let lines = agent.output();
+        let spans = lines.iter().flat_map(|line| Span::of_line(line));
+        let clients =
+            spans.filter(|span| span.kind == "client" && span.text("url.full").contains("/short/"));
+        let name = |span: Span| {
+            Some(
+                span.resource
+                    .get("process.executable.name")?
+                    .as_str()?
+                    .to_owned(),
+            )
+        };
+        found = clients.map(name).collect();
+        found.len() == TIMES
+    });
+    agent.stop();
+    let named = found.iter().filter(|name| name.as_deref() == Some("curl"));
+    assert_eq!(named.count(), TIMES, "{found:?}");
+}

@@ -100,12 +100,14 @@ pub(super) fn of_hint(
     let instance = instance(key, Some(&name), placement, asked);
     let mut attributes = vec![Attribute::new("service.name", name)];
     attributes.extend(instance);
-    // The path given to execve may be a script or a relative path: it does not tell the executable.
+    // The path given to execve may be a script or a relative path: it does not tell where the executable is.
     attributes.extend(process(
         key,
         (hint.parent != 0).then_some(hint.parent),
         None,
     ));
+    let executable = hint.executable.clone();
+    attributes.extend(executable.map(|it| Attribute::new("process.executable.name", it)));
     attributes.extend(placement.and_then(container));
     attributes.extend(asked.host.attributes.iter().cloned());
     attributes.extend(distribution());

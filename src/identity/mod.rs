@@ -127,6 +127,7 @@ pub struct Candidate {
 struct Hint {
     comm: String,
     filename: Option<String>,
+    executable: Option<String>,
     parent: u32,
     cgroup: u64,
 }
@@ -255,6 +256,7 @@ impl Identities {
         entry.hint = Hint {
             comm: event.comm.clone(),
             filename: event.filename.clone(),
+            executable: event.executable.clone(),
             parent: event.parent,
             cgroup: event.cgroup,
         };

@@ -130,6 +130,7 @@ pub(super) fn started(process: ProcessKey, comm: &str, filename: Option<&str>) -
         parent: 7,
         comm: comm.to_owned(),
         filename: filename.map(str::to_owned),
+        executable: filename.map(|it| it.rsplit('/').next().unwrap().to_owned()),
         cgroup: 0,
     }
 }
@@ -439,6 +440,8 @@ fn a_process_that_is_gone_is_named_by_what_its_start_said() {
         let resource = identities.resource(key(pid, 500), 0);
         assert_eq!(resource.service_name(), expected);
         assert_eq!(resource.text("process.executable.path"), None);
+        let file = filename.map(|it| it.rsplit('/').next().unwrap());
+        assert_eq!(resource.text("process.executable.name"), file);
         assert_eq!(resource.text("host.name"), Some("web-1"));
     }
 }

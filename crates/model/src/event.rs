@@ -78,6 +78,9 @@ pub struct ProcessStarted {
     pub comm: String,
     /// Path given to `execve`, where the kernel side saw it.
     pub filename: Option<String>,
+    /// File name of the executable, where the kernel side saw it: of a script the interpreter's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executable: Option<String>,
     /// Id of its cgroup, 0 if unknown: in the version 2 hierarchy, or with 2^52 added in one of version 1.
     pub cgroup: u64,
 }

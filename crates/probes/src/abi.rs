@@ -71,7 +71,7 @@ layouts! {
     /// A program was executed.
     ProcessStarted = "event_process_started" {
         header: Header, process_started: u64, cgroup: u64, tgid: u32, parent: u32, comm: [u8; 16],
-        filename_length: u32, filename: [u8; 256], pad: u32,
+        filename_length: u32, executable_length: u32, filename: [u8; 256], executable: [u8; 256],
     }
     /// The last thread ended.
     ProcessExited = "event_process_exited" { header: Header, process_started: u64, tgid: u32, pad: u32 }

@@ -141,6 +141,8 @@ pub(crate) fn decode(
             let record = sized(bytes, kind, abi::ProcessStarted::LAYOUT.size)?;
             let length = at!(record.u32(ProcessStarted.filename_length)) as usize;
             let offset = std::mem::offset_of!(abi::ProcessStarted, filename);
+            let name_length = at!(record.u32(ProcessStarted.executable_length)) as usize;
+            let name_offset = std::mem::offset_of!(abi::ProcessStarted, executable);
             Event::ProcessStarted(ProcessStarted {
                 stamp: stamp(),
                 process: ProcessKey {
@@ -150,6 +152,8 @@ pub(crate) fn decode(
                 parent: at!(record.u32(ProcessStarted.parent)),
                 comm: record.text(std::mem::offset_of!(abi::ProcessStarted, comm), 16),
                 filename: (length > 0).then(|| record.text(offset, length.min(256))),
+                executable: (name_length > 0)
+                    .then(|| record.text(name_offset, name_length.min(256))),
                 cgroup: at!(record.u64(ProcessStarted.cgroup)),
             })
         }

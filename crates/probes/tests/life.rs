@@ -189,6 +189,10 @@ fn a_process_is_reported_when_it_executes_and_when_it_exits() {
         });
         let started = started.expect("the child's start");
         assert_eq!(started.filename.as_deref(), Some("/usr/bin/python3"));
+        // What that is a link to, as /proc shows it.
+        let executable = std::fs::canonicalize("/usr/bin/python3").unwrap();
+        let name = executable.file_name().unwrap().to_str();
+        assert_eq!(started.executable.as_deref(), name);
         assert!(started.comm.starts_with("python3"), "{started:?}");
         assert_eq!(started.parent, std::process::id());
         assert!(seen.events.iter().any(|event| matches!(

@@ -40,6 +40,10 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	length = bpf_probe_read_kernel_str(event->filename, sizeof(event->filename), BPF_CORE_READ(binary, filename));
 	event->filename_length = length > 0 ? length - 1 : 0;
 	tell_group(task, event->cgroup);
+	/* Of a script it is the interpreter, as /proc/PID/exe shows it. */
+	length = bpf_probe_read_kernel_str(event->executable, sizeof(event->executable),
+					   BPF_CORE_READ(binary, file, f_path.dentry, d_name.name));
+	event->executable_length = length > 0 ? length - 1 : 0;
 	ask_about(task, tgid, event->header.time, true);
 	submit_started(event);
 	return 0;

@@ -8,6 +8,7 @@
 #define COPY_MAX 28672
 #define TAIL_MAX 32
 #define PATH_MAX_COPY 256
+#define NAME_MAX_COPY 256
 #define UNIX_PATH_MAX 108
 #define GROUP_LEVELS 12
 #define GROUP_NAME 128
@@ -144,9 +145,10 @@ struct event_process_started {
 	__u32 tgid;
 	__u32 parent;
 	__u8 comm[16];
-	__u32 filename_length; /* without the final zero */
+	__u32 filename_length; /* both without the final zero */
+	__u32 executable_length;
 	__u8 filename[PATH_MAX_COPY];
-	__u32 pad;
+	__u8 executable[NAME_MAX_COPY];
 };
 
 struct event_process_exited {
