@@ -5,7 +5,9 @@
 mod support;
 
 use std::cell::Cell;
+use std::fs::Permissions;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -57,25 +59,36 @@ fn observe(test: &str, backend: &str, unix_sockets: bool, spans: usize) -> Optio
     );
     let served = server.wait_for(COUNT);
     let ours = format!("/api/{}/", nginx.port);
-    let is_ours = |span: &Span| {
-        span.text("url.path").starts_with(&ours) || span.text("url.full").contains(&ours)
-    };
     // The other backend's test has traffic of its own, which this agent sees as well.
-    let ours_seen = Cell::new(0);
-    let last = |span: &Span| {
-        ours_seen.set(ours_seen.get() + usize::from(is_ours(span)));
-        ours_seen.get() >= spans
-    };
-    agent.wait_for_span(last, LIMIT);
+    wait_for_spans_of(&agent, spans, &ours);
     let outcome = agent.stop();
     assert!(outcome.status.success(), "{}", outcome.stderr.join("\n"));
-    let spans = outcome.spans().into_iter().filter(is_ours).collect();
+    let spans = of_path(outcome.spans(), &ours);
     Some(Observed {
         outcome,
         served,
         socket,
         spans,
     })
+}
+
+fn is_of_path(span: &Span, path: &str) -> bool {
+    span.text("url.path").starts_with(path) || span.text("url.full").contains(path)
+}
+
+fn of_path(mut spans: Vec<Span>, path: &str) -> Vec<Span> {
+    spans.retain(|span| is_of_path(span, path));
+    spans
+}
+
+/// Waits until as many spans of requests with such a path are there.
+fn wait_for_spans_of(agent: &Agent, count: usize, path: &str) {
+    let seen = Cell::new(0);
+    let last = |span: &Span| {
+        seen.set(seen.get() + usize::from(is_of_path(span, path)));
+        seen.get() >= count
+    };
+    agent.wait_for_span(last, LIMIT);
 }
 
 fn over_unix(spans: &[Span]) -> Vec<&Span> {
@@ -171,6 +184,61 @@ on_each_backend! {
             assert_eq!(of.len(), 1, "{path}: {spans:#?}");
             assert_eq!(of[0].integer("http.response.status_code"), Some(200));
             assert_eq!(of[0].text("error.type"), "", "{:#?}", of[0]);
+        }
+    }
+
+    fn requests_that_are_pipelined_over_a_new_unix_socket_are_told_at_both_ends(backend) {
+        const PIPELINED: usize = 41;
+        let directory = TempDir::new().unwrap();
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        let socket = directory.path().join("server.sock");
+        let socket = socket.to_str().unwrap();
+        let nginx = Nginx::start(&Options {
+            more: format!("listen unix:{socket};"),
+            ..Options::default()
+        });
+        let agent = trace(backend, true, &[]);
+        let count = PIPELINED.to_string();
+        for run in 0..4 {
+            let path = format!("/{}/{run}/{{n}}", nginx.port);
+            Client::Pipelined.run_unix(socket, &["--count", &count, "--path", &path]);
+        }
+        let ours = format!("/{}/", nginx.port);
+        wait_for_spans_of(&agent, 8 * PIPELINED, &ours);
+        let spans = of_path(agent.stop().spans(), &ours);
+        for kind in ["client", "server"] {
+            let of = spans.iter().filter(|span| span.kind == kind);
+            assert_eq!(of.count(), 4 * PIPELINED, "{backend}, {kind}");
+        }
+    }
+
+    fn requests_to_a_go_server_behind_a_unix_socket_are_told_at_both_ends(backend) {
+        const REQUESTS: usize = 120;
+        if !has("requests_to_a_go_server_behind_a_unix_socket_are_told_at_both_ends", &["go"]) {
+            return;
+        }
+        let directory = TempDir::new().unwrap();
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        let socket = directory.path().join("go.sock");
+        let socket = socket.to_str().unwrap().to_owned();
+        let server = Server::go_unix(&socket);
+        let nginx = Nginx::start(&Options {
+            upstream: Some(format!("unix:{socket}")),
+            ..Options::default()
+        });
+        let agent = trace(backend, true, &[]);
+        let ours = format!("/api/{}/", nginx.port);
+        Client::KeepAlive.run(
+            nginx.port,
+            &["--count", &REQUESTS.to_string(), "--connections", "4", "--path", &format!("{ours}{{n}}")],
+        );
+        server.wait_for(REQUESTS);
+        wait_for_spans_of(&agent, 4 * REQUESTS, &ours);
+        let spans = of_path(agent.stop().spans(), &ours);
+        let unix = over_unix(&spans);
+        for kind in ["client", "server"] {
+            let of = unix.iter().filter(|span| span.kind == kind);
+            assert_eq!(of.count(), REQUESTS, "{backend}, {kind}");
         }
     }
 

@@ -106,6 +106,13 @@ impl Client {
         command.arg("--port").arg(port.to_string()).args(arguments);
         Running(Process::start(&mut command))
     }
+
+    /// Runs it to its end on a unix socket.
+    pub(crate) fn run_unix(self, path: &str, arguments: &[&str]) -> Vec<Request> {
+        let mut command = self.command();
+        command.args(["--unix", path]).args(arguments);
+        Running(Process::start(&mut command)).finish()
+    }
 }
 
 /// A client at work.
@@ -167,6 +174,12 @@ impl Server {
     /// The server on Go's net/http.
     pub(crate) fn go() -> Self {
         Self::start(&mut with_mode(Command::new(go_binary()), "server"))
+    }
+
+    /// The same on a unix socket.
+    pub(crate) fn go_unix(path: &str) -> Self {
+        let mut command = with_mode(Command::new(go_binary()), "server");
+        Self::start(command.args(["--unix", path]))
     }
 
     /// The same, listening by MPTCP, as Go 1.24 does unless told otherwise.

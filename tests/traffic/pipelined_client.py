@@ -8,14 +8,21 @@ from raw_http import Responses
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--host", default="127.0.0.1")
-parser.add_argument("--port", type=int, required=True)
+parser.add_argument("--port", type=int)
+parser.add_argument("--unix", help="connect to this path instead")
 parser.add_argument("--count", type=int, default=1)
 parser.add_argument("--path", default="/pipelined/{n}")
 parser.add_argument("--body", type=int, default=0, help="bytes of each request's body, which makes it a POST")
 arguments = parser.parse_args()
 
 paths = [arguments.path.replace("{n}", str(number)) for number in range(arguments.count)]
-with socket.create_connection((arguments.host, arguments.port), timeout=30) as connection:
+if arguments.unix:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(30)
+    connection.connect(arguments.unix)
+else:
+    connection = socket.create_connection((arguments.host, arguments.port), timeout=30)
+with connection:
     start = now()
     method = "POST" if arguments.body else "GET"
     length = f"Content-Length: {arguments.body}\r\n" if arguments.body else ""

@@ -7,7 +7,7 @@ mod observed;
 use observed::{Running, Seen, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
 use spandrel_model::{ConnectionClosed, ConnectionId, Event, Origin, Role};
-use spandrel_probes::Verdict;
+use spandrel_probes::{BackendChoice, Verdict};
 
 fn closed(seen: &Seen, id: ConnectionId) -> &ConnectionClosed {
     let mut found = seen.events.iter().filter_map(|event| match event {
@@ -205,6 +205,68 @@ fn a_process_is_reported_when_it_executes_and_when_it_exits() {
             Some(started.process),
             "one key for one process"
         );
+    }
+}
+
+/// The kernel tells no beginning of a Unix stream either.
+#[test]
+fn only_unix_streams_that_began_after_the_capture_are_observed_from_their_first_byte() {
+    for backend in backends() {
+        let folder = format!("spandrel-origins-{}-{backend:?}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("socket").to_str().unwrap().to_owned();
+        let mut traffic = Traffic::start("unix_origins", &path);
+        traffic.until_ready();
+        let mut settings = settings(backend);
+        settings.unix_sockets = true;
+        let running = Running::start(settings);
+        traffic.go();
+        let seen = running.finish(traffic);
+        std::fs::remove_dir_all(folder).unwrap();
+        // Who sends this text first, and who reads it.
+        let ends = |text: &str| {
+            [Egress, Ingress].map(|direction| {
+                let message = seen.events.iter().find_map(|event| match event {
+                    Event::Message(message)
+                        if message.process.tgid == seen.pid
+                            && message.direction == direction
+                            && message.payload == text.as_bytes() =>
+                    {
+                        Some(message)
+                    }
+                    _ => None,
+                });
+                let id = message.expect(text).connection;
+                let opened = seen.events.iter().find_map(|event| match event {
+                    Event::ConnectionOpened(opened) if opened.connection == id => Some(opened),
+                    _ => None,
+                });
+                let opened = opened.expect("the announcement of a connection");
+                (opened.origin, opened.role)
+            })
+        };
+        let older =
+            [Some(Role::Client), Some(Role::Server)].map(|role| (Origin::PreExisting, role));
+        let newer = [Some(Role::Client), Some(Role::Server)].map(|role| (Origin::Observed, role));
+        assert_eq!(ends("old"), older, "{backend:?}");
+        assert_eq!(ends("bound"), newer, "{backend:?}");
+        assert_eq!(
+            ends("old pair"),
+            [(Origin::PreExisting, None); 2],
+            "{backend:?}"
+        );
+        let [client, server] = ends("accepted");
+        assert_eq!(client, older[0], "{backend:?}: it has sent before");
+        // What the accepting end reads is all seen, but only some backends see that it is accepted.
+        let pair = if backend == BackendChoice::Syscall {
+            assert_eq!(server, newer[1]);
+            Origin::Observed
+        } else {
+            assert_eq!(server, older[1]);
+            Origin::PreExisting
+        };
+        assert_eq!(ends("pair"), [(pair, None); 2], "{backend:?}");
     }
 }
 

@@ -363,6 +363,36 @@ def unix():
     c.close(); s.close()
 
 
+def unix_origins():
+    """A Unix stream that is older than the capture, then new ones: one whose ends are both bound, one accepted late, a pair."""
+    path = sys.argv[2]
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path); listener.listen()
+
+    def connect(bound=None):
+        c = socket.socket(socket.AF_UNIX)
+        if bound:
+            c.bind(bound)
+        c.connect(path)
+        return c
+
+    def talk(c, s, text):
+        c.send(text); s.recv(100); s.send(b"answer to " + text); c.recv(100)
+
+    old = connect(); old_server, _ = listener.accept()
+    waiting = connect()
+    waiting.send(b"sent before")
+    pair = socket.socketpair()
+    say(ready=True); go()
+    talk(old, old_server, b"old")
+    accepted, _ = listener.accept()
+    accepted.recv(100); talk(waiting, accepted, b"accepted")
+    talk(*pair, b"old pair")
+    new = connect(path + ".bound"); server, _ = listener.accept()
+    talk(new, server, b"bound")
+    talk(*socket.socketpair(), b"pair")
+
+
 def unix_ended():
     """Unix streams, of which who is told the end reads it; one end is only shut at first."""
     c, s = socket.socketpair()

@@ -44,14 +44,21 @@ func (r record) print() {
 	}
 }
 
-func serve(host string, port int, multipath bool) error {
+func listen(host string, port int, multipath bool, path string) (net.Listener, error) {
 	var config net.ListenConfig
-	config.SetMultipathTCP(multipath)
-	listener, err := config.Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-	if err != nil {
-		return err
+	if path != "" {
+		return config.Listen(context.Background(), "unix", path)
 	}
-	fmt.Printf("{\"listening\": %d}\n", listener.Addr().(*net.TCPAddr).Port)
+	config.SetMultipathTCP(multipath)
+	return config.Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+}
+
+func serve(listener net.Listener) error {
+	port := 0
+	if address, ok := listener.Addr().(*net.TCPAddr); ok {
+		port = address.Port
+	}
+	fmt.Printf("{\"listening\": %d}\n", port)
 	return http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		received, err := io.Copy(io.Discard, r.Body)
@@ -111,10 +118,15 @@ func main() {
 	path := flags.String("path", "/", "path; {n} becomes the request's number")
 	body := flags.Int("body", 0, "bytes of the request's body")
 	multipath := flags.Bool("mptcp", false, "listen or connect by MPTCP")
+	socket := flags.String("unix", "", "listen on this path instead")
 	_ = flags.Parse(os.Args[2:])
 
 	if os.Args[1] == "server" {
-		fmt.Fprintln(os.Stderr, serve(*host, *port, *multipath))
+		listener, err := listen(*host, *port, *multipath, *socket)
+		if err == nil {
+			err = serve(listener)
+		}
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	if os.Args[1] == "goroutines" {

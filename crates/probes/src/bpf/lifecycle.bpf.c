@@ -227,10 +227,64 @@ static __always_inline __u64 arrival_time(struct sock *sk)
 	return time ? time : bpf_ktime_get_ns();
 }
 
+/* The socket of a descriptor of the current thread, which is in a call about it. */
+static __noinline struct sock *socket_of(__u32 fd)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct fdtable *table = task->files->fdt;
+	struct socket *socket;
+	struct file *file = NULL;
+
+	if (fd >= table->max_fds)
+		return NULL;
+	bpf_probe_read_kernel(&file, sizeof(file), &table->fd[fd]);
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return NULL;
+	socket = BPF_CORE_READ(file, private_data);
+	return BPF_CORE_READ(socket, sk);
+}
+
+/*
+ * A Unix stream's listener is told of a connection by who has just connected, and is still in that call. The other end may
+ * have been accepted meanwhile. Of pairs the kernel tells nothing.
+ */
+static __noinline int on_unix_connected(struct sock *listener)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct birth client = { .role = ROLE_CLIENT }, server = { .role = ROLE_SERVER };
+	struct unix_sock *connected, *other;
+	struct pt_regs *regs;
+
+	/* Before that, messages may pass that no program sees. */
+	if (!attached_at || task->flags & (PF_KTHREAD | PF_IO_WORKER))
+		return 0;
+	regs = saved_registers(task);
+	if (IS_COMPAT(regs) || !IN_CALL(regs) || classify_opening(CALL_NUMBER(regs)) != OPENING_CONNECT)
+		return 0;
+	connected = (void *)socket_of(ARGUMENT_1(regs));
+	if (!connected || BPF_CORE_READ((struct sock *)connected, __sk_common.skc_family) != AF_UNIX)
+		return 0;
+	other = (void *)BPF_CORE_READ(connected, peer);
+	/* Who is accepted has its listener's name. */
+	if (!other || BPF_CORE_READ(other, addr) != BPF_CORE_READ((struct unix_sock *)listener, addr))
+		return 0;
+	client.peer = (__u64)other;
+	server.peer = (__u64)connected;
+	bpf_map_update_elem(&births, &server.peer, &client, BPF_ANY);
+	bpf_map_update_elem(&births, &client.peer, &server, BPF_ANY);
+	return 0;
+}
+
 static __always_inline void on_data_ready(struct sock *sk)
 {
 	struct connection *c;
 
+	/* Backend `syscall` sees the end of calls that begin a stream. */
+	if (unix_sockets && use_storage && sk->__sk_common.skc_family == AF_UNIX) {
+		if (sk->__sk_common.skc_state == STATE_LISTEN && sk->sk_type == SOCK_STREAM)
+			on_unix_connected(sk);
+		return;
+	}
 	if (sk->sk_protocol != IPPROTO_TCP && sk->sk_protocol != IPPROTO_MPTCP)
 		return;
 	c = find_connection(sk);

@@ -235,6 +235,53 @@ static __always_inline void handle_several(struct call_message *message, __u64 v
 		handle_call(message);
 }
 
+/* Its own end only, on which its program can have done nothing yet. */
+__noinline int begin_unix(struct call_message *message, __u32 role)
+{
+	struct birth birth = { .role = role };
+	struct connection *c;
+	struct sock *sk;
+	__u64 key;
+
+	if (!message || message->facts.family != AF_UNIX)
+		return 0;
+	sk = (struct sock *)message->sk;
+	key = message->sk;
+	c = find_connection(sk);
+	if (c && c->inode == message->facts.inode)
+		return 0;
+	birth.peer = (__u64)BPF_CORE_READ((struct unix_sock *)sk, peer);
+	if (birth.peer)
+		bpf_map_update_elem(&births, &key, &birth, BPF_ANY);
+	return 0;
+}
+
+static __always_inline int on_opening(bool cast, struct pt_regs *regs, long ret, struct call_message *message)
+{
+	enum opening opening = classify_opening(CALL_NUMBER(regs));
+	__u32 fds[2] = {}, role = ROLE_UNKNOWN;
+
+	/* Before that, io_uring may have sent unseen. */
+	if (opening == OPENING_NONE || !attached_at || IS_COMPAT(regs))
+		return 0;
+	if (opening == OPENING_ACCEPT) {
+		fds[0] = ret;
+		role = ROLE_SERVER;
+	} else if (ret) {
+		return 0;
+	} else if (opening == OPENING_CONNECT) {
+		fds[0] = ARGUMENT_1(regs);
+		role = ROLE_CLIENT;
+	} else if (bpf_probe_read_user(fds, sizeof(fds), (void *)ARGUMENT_4(regs))) {
+		return 0;
+	}
+	if (cast ? look_up_cast(message, fds[0]) : look_up_read(message, fds[0]))
+		begin_unix(message, role);
+	if (opening == OPENING_PAIR && (cast ? look_up_cast(message, fds[1]) : look_up_read(message, fds[1])))
+		begin_unix(message, role);
+	return 0;
+}
+
 static __always_inline int on_exit(bool cast, struct pt_regs *regs, long ret)
 {
 	struct call_message message = {};
@@ -244,6 +291,8 @@ static __always_inline int on_exit(bool cast, struct pt_regs *regs, long ret)
 	if (ret < 0 || (!ret && !unix_sockets))
 		return 0;
 	call = classify(CALL_NUMBER(regs));
+	if (unix_sockets && call == CALL_OTHER)
+		return on_opening(cast, regs, ret, &message);
 	if (call == CALL_OTHER || IS_COMPAT(regs) || (!ret && !is_receive(call)))
 		return 0;
 	message.direction = is_receive(call) ? DIRECTION_INGRESS : DIRECTION_EGRESS;

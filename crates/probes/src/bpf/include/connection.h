@@ -225,7 +225,8 @@ static __noinline bool announce_unix(struct sock *sk, struct connection *c, __u3
 	event->local_length = read_unix_path(BPF_CORE_READ(self, addr), event->local_path);
 	if (peer)
 		event->peer_length = read_unix_path(BPF_CORE_READ(peer, addr), event->peer_path);
-	/* An accepted socket has its listener's name, and who connects seldom binds: otherwise unknown. */
+	event->role = c->role;
+	/* An accepted socket has its listener's name, and who connects seldom binds: otherwise only its beginning tells. */
 	if (event->local_length && peer && !event->peer_length)
 		event->role = ROLE_SERVER;
 	if (!event->local_length && event->peer_length)

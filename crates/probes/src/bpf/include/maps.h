@@ -207,6 +207,23 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
+/* A Unix stream's beginning. */
+struct birth {
+	__u64 peer; /* the other end's address */
+	__u64 role;
+};
+
+/*
+ * Of Unix streams whose beginning was seen, by the socket's address, until the first message. Once there is an entry, each
+ * later socket at its address began after it. What is forgotten here counts as older than the agent.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, struct birth);
+} births SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, SLOTS);

@@ -235,19 +235,47 @@ __noinline __u64 take_start(struct connection *c, __u32 tid, __u32 length, __u32
 	return *end - length == send->first ? started : 0;
 }
 
+/* The first message of a Unix stream: it is the first of all if the beginning was seen. */
+static __noinline struct connection *find_unix(struct sock *sk)
+{
+	__u64 key = (__u64)sk, peer = 0, role = ROLE_UNKNOWN;
+	struct birth *birth = bpf_map_lookup_elem(&births, &key);
+	struct connection *c;
+
+	if (birth) {
+		peer = birth->peer;
+		role = birth->role;
+		/* Before anything can fail: the next message is not the first. */
+		bpf_map_delete_elem(&births, &key);
+	}
+	c = make_connection(sk, birth ? ORIGIN_OBSERVED : ORIGIN_PRE_EXISTING);
+	if (!c)
+		return NULL;
+	c->ports_unknown = 1;
+	if (peer == (__u64)BPF_CORE_READ((struct unix_sock *)sk, peer))
+		c->role = role;
+	return c;
+}
+
+/* Its messages are counted from the first on, also those that are not told. */
+static __always_inline bool begins_unix(struct sock *sk, const struct facts *facts)
+{
+	__u64 key = (__u64)sk;
+
+	return facts->family == AF_UNIX && bpf_map_lookup_elem(&births, &key);
+}
+
 /* A connection that is known only by its first message. */
-static __noinline struct connection *find_older(struct sock *sk, __u32 family, __u32 direction, __u32 number)
+static __noinline struct connection *find_older(struct sock *sk, __u32 direction, __u32 number)
 {
 	/* Data that came with a SYN may be read before the connection is established. */
-	bool opening = family != AF_UNIX && BPF_CORE_READ(sk, __sk_common.skc_state) == STATE_SYN_RECV;
+	bool opening = BPF_CORE_READ(sk, __sk_common.skc_state) == STATE_SYN_RECV;
 	struct connection *c = make_connection(sk, opening ? ORIGIN_OBSERVED : ORIGIN_PRE_EXISTING);
 	struct listener listener = {};
 
 	if (!c)
 		return NULL;
 	c->ports_unknown = 1;
-	if (family == AF_UNIX)
-		return c;
 	listener.netns = read_netns(sk);
 	listener.port = BPF_CORE_READ(sk, __sk_common.skc_num);
 	if (opening || bpf_map_lookup_elem(&listeners, &listener))
@@ -296,9 +324,9 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 			c->ignored = OUTCOME_SELF;
 	}
 	if (!c) {
-		if (reason)
+		if (reason && !begins_unix(sk, facts))
 			return reason;
-		c = find_older(sk, facts->family, direction, facts->end - length);
+		c = facts->family == AF_UNIX ? find_unix(sk) : find_older(sk, direction, facts->end - length);
 		if (!c)
 			return OUTCOME_STATE_FULL;
 		if (facts->family == AF_UNIX && is_unix_peer_self(sk))

@@ -110,6 +110,26 @@ static __always_inline __u32 classify(__u64 number)
 }
 #endif
 
+/* Calls after which a socket is the end of a new Unix stream. */
+enum opening { OPENING_NONE, OPENING_CONNECT, OPENING_ACCEPT, OPENING_PAIR };
+
+static __always_inline enum opening classify_opening(__u64 number)
+{
+#if defined(__TARGET_ARCH_x86)
+	if (number == 42)
+		return OPENING_CONNECT;
+	if (number == 43 || number == 288)
+		return OPENING_ACCEPT;
+	return number == 53 ? OPENING_PAIR : OPENING_NONE;
+#else
+	if (number == 203)
+		return OPENING_CONNECT;
+	if (number == 202 || number == 242)
+		return OPENING_ACCEPT;
+	return number == 199 ? OPENING_PAIR : OPENING_NONE;
+#endif
+}
+
 /* The bytes of recvmsg and sendmsg. */
 static __always_inline void source_of_header(struct source *source, __u64 address)
 {
