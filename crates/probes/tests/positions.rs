@@ -26,6 +26,35 @@ fn what_is_read_by_splice_has_its_length_and_its_place() {
 }
 
 #[test]
+fn what_is_read_by_splice_of_a_unix_stream_moves_what_follows() {
+    for backend in backends() {
+        let folder = format!("spandrel-splice-{}-{backend:?}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("socket").to_str().unwrap().to_owned();
+        let mut settings = settings(backend);
+        settings.unix_sockets = true;
+        let seen = Running::start(settings).finish(Traffic::start("unix_splice", &path));
+        std::fs::remove_dir_all(folder).unwrap();
+        let reader = seen.events.iter().find_map(|event| match event {
+            spandrel_model::Event::Message(message)
+                if message.direction == Ingress && message.process.tgid == seen.pid =>
+            {
+                Some(message.connection)
+            }
+            _ => None,
+        });
+        let spliced = match backend {
+            BackendChoice::Syscall => "1000 bytes",
+            _ => "<1000>",
+        };
+        let once = ["head", spliced, "ne", "xt", "waits"];
+        let read = seen.texts(reader.unwrap(), Ingress);
+        assert_eq!(read, [once, once].concat(), "{backend:?}");
+    }
+}
+
+#[test]
 fn a_read_without_a_copy_moves_what_follows() {
     for backend in backends() {
         let seen = observe(settings(backend), "zero_copy");

@@ -363,6 +363,25 @@ def unix():
     c.close(); s.close()
 
 
+def unix_splice():
+    """Reads of a Unix stream by splice, then by read while more waits."""
+    path = sys.argv[2]
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path); listener.listen()
+    c = socket.socket(socket.AF_UNIX); c.connect(path)
+    s, _ = listener.accept()
+    r, w = os.pipe()
+    for _ in range(2):
+        c.send(b"head"); s.recv(4)
+        c.send(b"b" * 1000); got = 0
+        while got < 1000:
+            got += os.splice(s.fileno(), w, 1000 - got)
+        os.read(r, 4096)
+        c.send(b"next"); c.send(b"waits")
+        s.recv(2); s.recv(2); s.recv(100)
+    c.close(); s.close()
+
+
 def unix_origins():
     """A Unix stream that is older than the capture, then new ones: one whose ends are both bound, one accepted late, a pair."""
     path = sys.argv[2]

@@ -20,6 +20,7 @@
 #include "payload.h"
 #include "lineage.h"
 #include "positions.h"
+#include "unix.h"
 #include "message.h"
 #include "syscall.h"
 #include "several.h"

@@ -270,6 +270,9 @@ static __noinline int on_unix_connected(struct sock *listener)
 		return 0;
 	client.peer = (__u64)other;
 	server.peer = (__u64)connected;
+	/* What was sent to the sockets that were here before. */
+	bpf_map_delete_elem(&unix_sent, &client.peer);
+	bpf_map_delete_elem(&unix_sent, &server.peer);
 	bpf_map_update_elem(&births, &server.peer, &client, BPF_ANY);
 	bpf_map_update_elem(&births, &client.peer, &server, BPF_ANY);
 	return 0;

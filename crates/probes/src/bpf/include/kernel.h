@@ -147,6 +147,7 @@ typedef struct {
 } atomic64_t;
 
 struct sk_buff_head {
+	struct sk_buff *next;
 	__u32 qlen;
 };
 
@@ -365,6 +366,7 @@ struct page {
 };
 
 struct sk_buff {
+	struct sk_buff *next;
 	struct sock *sk;
 	char cb[48];
 	unsigned int len;

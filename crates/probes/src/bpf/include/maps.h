@@ -224,6 +224,14 @@ struct {
 	__type(value, struct birth);
 } births SEC(".maps");
 
+/* Bytes sent on a Unix stream whose beginning was seen, by the reading socket's address. What is forgotten is not compared. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, __u64);
+} unix_sent SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, SLOTS);

@@ -341,6 +341,11 @@ static __always_inline __u32 deliver(__u32 slot, struct task_struct *task, struc
 	if (facts->inode && c->inode != facts->inode)
 		c->inode = facts->inode;
 	position = take_position(c, facts, length, direction, &unseen);
+	/* Backend `syscall` sees splice. */
+	if (use_storage && facts->family == AF_UNIX && c->origin == ORIGIN_OBSERVED) {
+		unseen = missed_of_unix(c, direction, length);
+		position += unseen;
+	}
 	if (any_ports && c->ports_unknown) {
 		c->ports_unknown = 0;
 		if (!socket_wanted(sk, facts->family))
