@@ -76,7 +76,7 @@ fn on_the_small_disk(disk: &Path) {
     assert_eq!(full.items, full.records * 7);
 
     // What was told to be on the disk is delivered, in order; then what is left in memory, which goes to the disk as
-    // soon as there is room.
+    // soon as there is room, and may be overtaken on its way there.
     let mut got = Vec::new();
     while got.len() < (on_disk + in_memory) as usize {
         let delivery = queue.next_blocking(SOON).expect("there is more");
@@ -86,8 +86,11 @@ fn on_the_small_disk(disk: &Path) {
         queue.ack(delivery.position);
     }
     assert_eq!(got[..on_disk as usize], (0..on_disk).collect::<Vec<_>>());
-    assert!(got.windows(2).all(|pair| pair[0] < pair[1]), "{got:?}");
-    assert_eq!(got.last(), Some(&299));
+    let mut others = got[on_disk as usize..].to_vec();
+    others.sort_unstable();
+    others.dedup();
+    assert_eq!(others.len() as u64, in_memory, "{got:?}");
+    assert!(others.iter().all(|number| (on_disk..300).contains(number)));
     // The segments that were sent made room.
     while queue.push(0, 7, body(300)).unwrap() == Held::InMemory {
         let delivery = queue.next_blocking(SOON).unwrap();
