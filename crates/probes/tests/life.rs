@@ -4,7 +4,7 @@
 
 mod observed;
 
-use observed::{Running, Seen, Traffic, backends, observe, settings};
+use observed::{Running, Seen, SocketPath, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
 use spandrel_model::{ConnectionClosed, ConnectionId, Event, Origin, Role};
 use spandrel_probes::{BackendChoice, Verdict};
@@ -212,18 +212,14 @@ fn a_process_is_reported_when_it_executes_and_when_it_exits() {
 #[test]
 fn only_unix_streams_that_began_after_the_capture_are_observed_from_their_first_byte() {
     for backend in backends() {
-        let folder = format!("spandrel-origins-{}-{backend:?}", std::process::id());
-        let folder = std::env::temp_dir().join(folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("socket").to_str().unwrap().to_owned();
-        let mut traffic = Traffic::start("unix_origins", &path);
+        let path = SocketPath::new("origins", backend);
+        let mut traffic = Traffic::start("unix_origins", &path.text());
         traffic.until_ready();
         let mut settings = settings(backend);
         settings.unix_sockets = true;
         let running = Running::start(settings);
         traffic.go();
         let seen = running.finish(traffic);
-        std::fs::remove_dir_all(folder).unwrap();
         // Who sends this text first, and who reads it.
         let ends = |text: &str| {
             [Egress, Ingress].map(|direction| {

@@ -4,7 +4,7 @@
 
 mod observed;
 
-use observed::{Running, Traffic, backends, observe, settings};
+use observed::{Running, SocketPath, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
 use spandrel_probes::{Backend, BackendChoice};
 
@@ -304,15 +304,11 @@ fn sendfile_counts_and_what_is_sent_after_it_is_in_its_place() {
 #[test]
 fn unix_streams_are_seen_where_asked_for() {
     for backend in backends() {
-        let folder =
-            std::env::temp_dir().join(format!("spandrel-{}-{backend:?}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("socket").to_str().unwrap().to_owned();
+        let path = SocketPath::new("seen", backend);
         let mut settings = settings(backend);
         settings.unix_sockets = true;
-        let seen = Running::start(settings).finish(Traffic::start("unix", &path));
-        std::fs::remove_dir_all(folder).unwrap();
-        let endpoint = spandrel_model::Endpoint::Path(path);
+        let seen = Running::start(settings).finish(Traffic::start("unix", &path.text()));
+        let endpoint = spandrel_model::Endpoint::Path(path.text());
         let opened = |server: bool| {
             seen.events
                 .iter()

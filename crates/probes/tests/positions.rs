@@ -4,7 +4,7 @@
 
 mod observed;
 
-use observed::{Running, Traffic, backends, observe, settings};
+use observed::{Running, SocketPath, Traffic, backends, observe, settings};
 use spandrel_model::Direction::{Egress, Ingress};
 use spandrel_probes::BackendChoice;
 
@@ -28,14 +28,10 @@ fn what_is_read_by_splice_has_its_length_and_its_place() {
 #[test]
 fn what_is_read_by_splice_of_a_unix_stream_moves_what_follows() {
     for backend in backends() {
-        let folder = format!("spandrel-splice-{}-{backend:?}", std::process::id());
-        let folder = std::env::temp_dir().join(folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("socket").to_str().unwrap().to_owned();
+        let path = SocketPath::new("splice", backend);
         let mut settings = settings(backend);
         settings.unix_sockets = true;
-        let seen = Running::start(settings).finish(Traffic::start("unix_splice", &path));
-        std::fs::remove_dir_all(folder).unwrap();
+        let seen = Running::start(settings).finish(Traffic::start("unix_splice", &path.text()));
         let reader = seen.events.iter().find_map(|event| match event {
             spandrel_model::Event::Message(message)
                 if message.direction == Ingress && message.process.tgid == seen.pid =>

@@ -353,30 +353,38 @@ def sendfile():
     c.close(); s.close()
 
 
-def unix():
-    path = sys.argv[2]
+def unix_listener():
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path); listener.listen()
-    c = socket.socket(socket.AF_UNIX); c.connect(path)
-    s, _ = listener.accept()
+    listener.bind(sys.argv[2]); listener.listen()
+    return listener
+
+
+def unix_pair():
+    listener = unix_listener()
+    c = socket.socket(socket.AF_UNIX); c.connect(sys.argv[2])
+    return c, listener.accept()[0]
+
+
+def read_by_splice(s, pipe, length):
+    got = 0
+    while got < length:
+        got += os.splice(s.fileno(), pipe[1], length - got)
+    os.read(pipe[0], length)
+
+
+def unix():
+    c, s = unix_pair()
     c.send(b"over a path"); s.recv(100); s.send(b"back"); c.recv(100)
     c.close(); s.close()
 
 
 def unix_splice():
     """Reads of a Unix stream by splice, then by read while more waits."""
-    path = sys.argv[2]
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path); listener.listen()
-    c = socket.socket(socket.AF_UNIX); c.connect(path)
-    s, _ = listener.accept()
-    r, w = os.pipe()
+    c, s = unix_pair()
+    pipe = os.pipe()
     for _ in range(2):
         c.send(b"head"); s.recv(4)
-        c.send(b"b" * 1000); got = 0
-        while got < 1000:
-            got += os.splice(s.fileno(), w, 1000 - got)
-        os.read(r, 4096)
+        c.send(b"b" * 1000); read_by_splice(s, pipe, 1000)
         c.send(b"next"); c.send(b"waits")
         s.recv(2); s.recv(2); s.recv(100)
     c.close(); s.close()
@@ -385,8 +393,7 @@ def unix_splice():
 def unix_origins():
     """A Unix stream that is older than the capture, then new ones: one whose ends are both bound, one accepted late, a pair."""
     path = sys.argv[2]
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path); listener.listen()
+    listener = unix_listener()
 
     def connect(bound=None):
         c = socket.socket(socket.AF_UNIX)
@@ -727,16 +734,13 @@ def long_body():
 def splice():
     """Reads by splice, which no tracepoint tells of, then by read; the last bytes again by splice."""
     c, s = pair()
-    r, w = os.pipe()
+    pipe = os.pipe()
     c.send(b"head"); s.recv(4)
-    c.send(b"b" * 1000); got = 0
-    while got < 1000:
-        got += os.splice(s.fileno(), w, 1000 - got)
-    os.read(r, 4096)
+    c.send(b"b" * 1000); read_by_splice(s, pipe, 1000)
     c.send(b"next"); s.recv(100)
     c.send(b"tail" * 10); c.shutdown(socket.SHUT_WR)
     s.recv(1, socket.MSG_PEEK)
-    while os.splice(s.fileno(), w, 4096):
+    while os.splice(s.fileno(), pipe[1], 4096):
         pass
     s.close(); c.close()
 

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stderr, dead_code, missing_docs, unreachable_pub)]
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
@@ -182,6 +183,30 @@ impl Running {
 }
 
 /// Captures a scenario from its start to its end.
+/// The path of a Unix socket in a folder of its own, which goes with it.
+pub struct SocketPath(PathBuf);
+
+impl SocketPath {
+    /// For a test on a backend.
+    pub fn new(test: &str, backend: BackendChoice) -> Self {
+        let folder = format!("spandrel-{test}-{}-{backend:?}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    /// The path.
+    pub fn text(&self) -> String {
+        self.0.join("socket").to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
 pub fn observe(settings: CaptureSettings, scenario: &str) -> Seen {
     let running = Running::start(settings);
     running.finish(Traffic::start(scenario, ""))
