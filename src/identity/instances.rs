@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, Weak};
 
 use foldhash::fast::RandomState;
-use spandrel_model::{Attribute, Resource, Value};
+use spandrel_model::{Attribute, Resource};
 
 /// Fewer are not worth the search for those that are gone.
 const FEW: usize = 1024;
@@ -63,16 +63,7 @@ impl Instances {
     fn hash(&self, attributes: &[Attribute]) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         for attribute in attributes {
-            hasher.write(attribute.key.as_bytes());
-            match &attribute.value {
-                Value::Str(text) => hasher.write(text.as_bytes()),
-                Value::I64(value) => hasher.write_i64(*value),
-                Value::Bool(value) => hasher.write_u8(u8::from(*value)),
-                Value::F64(value) => hasher.write_u64(value.to_bits()),
-                Value::StrArray(texts) => {
-                    texts.iter().for_each(|text| hasher.write(text.as_bytes()));
-                }
-            }
+            attribute.feed(&mut hasher);
         }
         hasher.finish()
     }

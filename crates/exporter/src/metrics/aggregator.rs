@@ -9,7 +9,7 @@ use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 use spandrel_model::{
     Attribute, AttributeSet, Instrument, InstrumentKind, Ledger, Measured, Measurement, Resource,
-    SpanRecord, UnixTime, Value, ledger::Reason,
+    SpanRecord, UnixTime, ledger::Reason,
 };
 
 use super::cardinality::{OverflowReport, Watch};
@@ -348,18 +348,7 @@ impl Aggregator {
         let mut hasher = self.hasher.build_hasher();
         hasher.write_u64(resource_id);
         for attribute in attributes {
-            hasher.write(attribute.key.as_bytes());
-            match &attribute.value {
-                Value::Str(text) => hasher.write(text.as_bytes()),
-                Value::I64(value) => hasher.write_i64(*value),
-                Value::Bool(value) => hasher.write_u8(u8::from(*value)),
-                Value::F64(value) => hasher.write_u64(value.to_bits()),
-                Value::StrArray(texts) => {
-                    for text in texts {
-                        hasher.write(text.as_bytes());
-                    }
-                }
-            }
+            attribute.feed(&mut hasher);
         }
         hasher.finish()
     }
