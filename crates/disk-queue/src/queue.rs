@@ -81,7 +81,7 @@ impl DiskQueue {
         let recovered = store.live();
         let directory = store.directory.clone();
         let shared = Arc::new(Shared::new(store.settings.clone(), store.clock.clone()));
-        writer::publish(&shared, &store);
+        drop(writer::publish(&shared, &store));
         let failed = |source| OpenError::Directory {
             what: "start a thread for",
             path: directory.clone(),

@@ -1,6 +1,7 @@
 //! The thread that writes and reads the files of a queue.
 
 use std::io;
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use crate::settings::{DropReason, SyncPolicy};
@@ -63,7 +64,7 @@ pub(crate) fn run(shared: &Shared, store: Store) {
             break;
         }
     }
-    publish(shared, &writer.store);
+    drop(publish(shared, &writer.store));
     let orphaned = writer.store.orphaned();
     // The directory is free before anybody hears that it is.
     drop(writer.store);
@@ -183,8 +184,7 @@ impl Writer<'_> {
             }
         }
         self.spread_news();
-        publish(self.shared, &self.store);
-        let mut state = self.shared.lock();
+        let mut state = publish(self.shared, &self.store);
         state.acks_written = work.acks_handed;
         self.hand_over_unsynced(&mut state);
         went_on |= work.closing && !state.acks.is_empty();
@@ -195,7 +195,8 @@ impl Writer<'_> {
 
     /// Takes what was written from memory, and lets those go on who wait for it.
     fn finish_writing(&mut self, written: &[Record], first: Option<u64>) {
-        let mut state = self.shared.lock();
+        // In one step: between memory and the disk a record would be nowhere.
+        let mut state = publish(self.shared, &self.store);
         state.writing = 0;
         for _ in written {
             if let Some(staged) = state.take_staged() {
@@ -210,7 +211,6 @@ impl Writer<'_> {
                     .push_back((first + index as u64, record.clone()));
             }
         }
-        state.unread = self.store.has_unread();
         self.hand_over_unsynced(&mut state);
         drop(state);
         self.shared.announce();
@@ -369,8 +369,8 @@ fn first_records(state: &State, at_most: usize) -> Vec<Record> {
     records
 }
 
-/// Tells what is on the disk.
-pub(crate) fn publish(shared: &Shared, store: &Store) {
+/// Tells what is on the disk; what belongs to that is changed before the lock is let go.
+pub(crate) fn publish<'a>(shared: &'a Shared, store: &Store) -> MutexGuard<'a, State> {
     let (bytes, live, oldest) = (store.bytes(), store.live(), store.oldest());
     let mut state = shared.lock();
     state.unread = store.has_unread();
@@ -382,4 +382,5 @@ pub(crate) fn publish(shared: &Shared, store: &Store) {
     stats.torn_bytes = store.torn_bytes;
     stats.damaged_acks = store.damaged_acks;
     stats.quarantined = store.quarantine.kept;
+    state
 }
