@@ -33,11 +33,12 @@ def run(arguments, first, count):
     if arguments.mptcp:
         connection._create_connection = multipath
     paths = arguments.path or ["/"]
-    headers = dict(header.split(": ", 1) for header in arguments.header)
     for number in range(first, first + count):
         if asked_to_end.is_set():
             break
         path = paths[number % len(paths)].replace("{n}", str(number))
+        filled = (header.replace("{id}", f"{number + 1:016x}") for header in arguments.header)
+        headers = dict(header.split(": ", 1) for header in filled)
         method = arguments.method[number % len(arguments.method)]
         start = now()
         connection.request(method, path, body=body_of(arguments), headers=headers, encode_chunked=arguments.chunked)
@@ -68,7 +69,7 @@ def main():
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--method", action="append", default=[])
     parser.add_argument("--path", action="append", help="taken in turn; {n} becomes the request's number")
-    parser.add_argument("--header", action="append", default=[], help="'Name: value'")
+    parser.add_argument("--header", action="append", default=[], help="'Name: value'; {id} becomes 16 hexadecimal digits, one more than the request's number")
     parser.add_argument("--hold", action="store_true", help="keeps idle connections open until SIGTERM")
     parser.add_argument("--body", type=int, default=0, help="bytes of the request's body")
     parser.add_argument("--chunked", action="store_true", help="send the body with Transfer-Encoding: chunked")

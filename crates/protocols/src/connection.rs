@@ -83,6 +83,7 @@ impl Connection {
                 role: None,
                 local: Endpoint::Unknown,
                 peer: Endpoint::Unknown,
+                netns: 0,
                 peer_text: None,
                 local_ip: None,
                 connect_nanos: None,
@@ -118,6 +119,7 @@ impl Connection {
         self.facts.role = event.role;
         self.facts.local = event.local.clone();
         self.facts.peer = event.peer.clone();
+        self.facts.netns = event.netns;
         self.facts.peer_text = peer_text(&event.peer);
         self.facts.local_ip = event.local.ip().map(|ip| ip.to_string().into());
         self.facts.connect_nanos = event

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod forwarding;
 pub mod http1;
 mod idle;
 mod protocol;

@@ -8,6 +8,7 @@ use spandrel_model::{
 };
 
 use crate::Settings;
+use crate::forwarding::Forwarding;
 use crate::http1::{KnownHeads, MetricAttributes};
 use crate::route::Routes;
 use crate::stream::Item;
@@ -140,6 +141,8 @@ pub(crate) struct Facts {
     pub(crate) role: Option<Role>,
     pub(crate) local: Endpoint,
     pub(crate) peer: Endpoint,
+    /// Network namespace, 0 if unknown.
+    pub(crate) netns: u32,
     /// The peer's address as text, made once.
     pub(crate) peer_text: Option<Text>,
     /// This end's IP address as text, made once.
@@ -175,6 +178,8 @@ pub(crate) struct Shared {
     pub(crate) offset: ClockOffset,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) routes: Routes,
+    /// Open requests that carry a `traceparent`.
+    pub(crate) forwarding: Forwarding,
     /// Heads of HTTP/1 that were read before.
     pub(crate) known_heads: KnownHeads,
     /// Attributes of series that were made before.

@@ -14,6 +14,7 @@ use spandrel_model::{
 
 use crate::Settings;
 use crate::connection::Connection;
+use crate::forwarding::Forwarding;
 use crate::http1::{KnownHeads, MetricAttributes};
 use crate::idle::Idle;
 use crate::protocol::{Output, Protocol, Shared};
@@ -80,6 +81,7 @@ impl Tracker {
                 offset: ClockOffset(0),
                 ledger,
                 routes: Routes::new(settings.routes.clone()),
+                forwarding: Forwarding::default(),
                 known_heads: KnownHeads::default(),
                 metric_attributes: MetricAttributes::default(),
                 scratch: String::new(),
@@ -338,6 +340,7 @@ impl Tracker {
                 self.forget(id);
             }
         }
+        self.shared.forwarding.tick(now, output);
         self.bound(now, output);
         if now >= self.next_sweep {
             self.next_sweep = KernelTime(now.0.saturating_add(SWEEP_NANOS));
@@ -381,6 +384,7 @@ impl Tracker {
         for id in ids {
             self.drop_connection(id, "exchange.unfinished", output);
         }
+        self.shared.forwarding.finish(output);
         self.due.clear();
     }
 

@@ -1,9 +1,11 @@
 //! A request with what has become of it so far.
 
-use spandrel_model::KernelTime;
+use spandrel_model::{Direction, KernelTime};
 
 use super::head::{RequestHead, ResponseHead};
 use super::pairing::Passed;
+use crate::forwarding::Request;
+use crate::protocol::Facts;
 use crate::stream::Meta;
 
 /// What holding an exchange costs besides its texts.
@@ -92,6 +94,22 @@ impl Exchange {
             Ending::Open => false,
             Ending::Whole { .. } => self.request_body != RequestBody::Coming,
             Ending::Broken { .. } | Ending::Dropped(_) => true,
+        }
+    }
+
+    /// What of it is passed on, where its trace context is.
+    pub(super) fn carried<'a>(&'a self, facts: &'a Facts, requests: Direction) -> Request<'a> {
+        Request {
+            facts,
+            requests,
+            position: self.position,
+            process: self.first.process,
+            time: match requests {
+                Direction::Ingress => self.first.time,
+                Direction::Egress => self.began(),
+            },
+            trace_parent: self.request.fields.trace_parent.as_ref(),
+            cut: self.request.cut,
         }
     }
 

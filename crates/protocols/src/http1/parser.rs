@@ -146,13 +146,15 @@ impl Http1 {
             cx.shared.ledger.break_pairings(broken);
         }
         while let Some(exchange) = self.pairing.pop() {
+            let carried = exchange.carried(cx.facts, self.requests);
+            let link = cx.shared.forwarding.end(carried);
             if let Ending::Dropped(reason) = exchange.ending {
                 cx.shared.ledger.exchanges.drop_for(reason, 1);
                 continue;
             }
             self.completed += 1;
             self.failures = 0;
-            span::finish(cx, exchange, self.requests);
+            span::finish(cx, exchange, self.requests, link);
         }
     }
 }

@@ -205,7 +205,7 @@ impl Http1 {
             self.pairing.requests_unseen(Gap::Cut, start.meta.time);
         } else {
             self.tell(cx, CapturePolicy::Headers);
-            self.pairing.push(Exchange {
+            let exchange = Exchange {
                 request: head,
                 position: start.position,
                 first: start.meta,
@@ -218,7 +218,11 @@ impl Http1 {
                 malformed: false,
                 response: None,
                 ending: Ending::Open,
-            });
+            };
+            let carried = exchange.carried(cx.facts, self.requests);
+            let shared = &mut *cx.shared;
+            shared.forwarding.begin(shared.id_seed, carried, cx.output);
+            self.pairing.push(exchange);
         }
         self.request.searched = false;
         match framing {

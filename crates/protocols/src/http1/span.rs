@@ -1,8 +1,8 @@
 //! Exchange to span and measurements, by the HTTP semantic conventions (stable) and our own `spandrel.*`.
 
 use spandrel_model::{
-    Attribute, Direction, KernelTime, Measured, SpanKind, SpanRecord, SpanStatus, Text, Transport,
-    Value,
+    Attribute, Direction, KernelTime, Measured, SpanId, SpanKind, SpanRecord, SpanStatus, Text,
+    Transport, Value,
 };
 
 use super::exchange::{Ending, Exchange, RequestBody};
@@ -10,6 +10,7 @@ use super::head;
 use super::metric::measurements;
 use super::query::{QueryValues, push_redacted};
 use super::target::{Target, split_authority};
+use crate::forwarding::Link;
 use crate::protocol::Context;
 use crate::route::{Evidence, Route, ServiceKey, shows_a_route};
 use crate::trace_context;
@@ -50,7 +51,12 @@ pub(super) struct Spot {
 }
 
 /// Counts the exchange and hands its span over.
-pub(crate) fn finish(cx: &mut Context<'_>, mut exchange: Exchange, requests: Direction) {
+pub(crate) fn finish(
+    cx: &mut Context<'_>,
+    mut exchange: Exchange,
+    requests: Direction,
+    link: Link,
+) {
     cx.shared.ledger.exchanges.settle(1);
     let target_text = exchange.request.target.take();
     let target = target_text.as_deref().map_or_else(Target::default, |text| {
@@ -58,8 +64,20 @@ pub(crate) fn finish(cx: &mut Context<'_>, mut exchange: Exchange, requests: Dir
     });
     let spot = locate(cx, &exchange, requests, &target);
     let url = Url::new(cx, &spot, &target, target_text.as_ref());
-    let measured = measure(cx, exchange, spot, url);
-    cx.output.measured.push(measured);
+    let end = spot.end;
+    let parent = match link {
+        Link::Child(parent) => Some(parent),
+        Link::None | Link::Awaited(_) => None,
+    };
+    let measured = measure(cx, exchange, spot, url, parent);
+    if let Link::Awaited(awaited) = link {
+        let settle = cx.shared.settings.settle.as_nanos() as u64;
+        let due = KernelTime(end.0.saturating_add(settle));
+        let waiting = &mut cx.shared.forwarding;
+        waiting.wait(*awaited, due, measured, cx.output);
+    } else {
+        cx.output.measured.push(measured);
+    }
 }
 
 fn locate(
@@ -211,7 +229,13 @@ impl Url {
     }
 }
 
-fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Measured {
+fn measure(
+    cx: &mut Context<'_>,
+    exchange: Exchange,
+    spot: Spot,
+    url: Url,
+    link: Option<SpanId>,
+) -> Measured {
     let server = spot.kind == SpanKind::Server;
     let request = exchange.request;
     let name = match &spot.route {
@@ -332,7 +356,10 @@ fn measure(cx: &mut Context<'_>, exchange: Exchange, spot: Spot, url: Url) -> Me
     let (own_trace, span_id) = trace_context::ids(seed, id, exchange.position);
     let (trace_id, parent_span_id, parent_is_remote, trace_flags) =
         match request.fields.trace_parent {
-            Some(parent) => (parent.trace_id, Some(parent.parent_id), true, parent.flags),
+            Some(parent) => match link {
+                Some(span) => (parent.trace_id, Some(span), server, parent.flags),
+                None => (parent.trace_id, Some(parent.parent_id), true, parent.flags),
+            },
             // A truncated head may have carried a parent: none is made up.
             None => match cx.facts.twin.filter(|_| server && !request.cut) {
                 Some(twin) => {

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! open 1 server 10.0.0.1:8080 10.0.0.9:40000        role, local and peer address; then any of
-//!      preexisting passed=READ,WRITTEN
+//!      preexisting passed=READ,WRITTEN netns=N
 //! read 1 1000 "GET / HTTP/1.1\r\n\r\n"               connection, microseconds, bytes; then any of
-//!      hidden=N tail="..." started=US arrived=US srtt=US retransmits=N at=POSITION head_cut=1
+//!      hidden=N tail="..." started=US arrived=US srtt=US retransmits=N at=POSITION head_cut=1 pid=N
 //! write 1 2000 "HTTP/1.1 204 No Content\r\n\r\n"
 //! skip 1 read 100                                    so many bytes are lost
 //! shut 1 write 2500                                  half-close
@@ -119,6 +119,10 @@ pub fn parse(script: &str) -> Vec<Step> {
                         egress: number(written),
                     })
                 });
+                let netns = words.iter().find_map(|word| {
+                    let text = std::str::from_utf8(word).ok()?;
+                    text.strip_prefix("netns=")?.parse().ok()
+                });
                 if let Some(passed) = passed {
                     positions.insert((number_at(1), Direction::Ingress), passed.ingress);
                     positions.insert((number_at(1), Direction::Egress), passed.egress);
@@ -144,7 +148,7 @@ pub fn parse(script: &str) -> Vec<Step> {
                     },
                     local,
                     peer: endpoint(text(4)),
-                    netns: 1,
+                    netns: netns.unwrap_or(1),
                     connect_started: (text(2) == "client").then(|| time(250)),
                     process: None,
                     passed,
@@ -191,6 +195,7 @@ pub fn parse(script: &str) -> Vec<Step> {
                         b"arrived" => message.arrived = Some(time(number())),
                         b"srtt" => message.srtt_us = number() as u32,
                         b"retransmits" => message.retransmits = number() as u32,
+                        b"pid" => message.process.tgid = number() as u32,
                         b"at" => at = Some(number()),
                         b"head_cut" => message.flags.head_cut = number() > 0,
                         other => panic!("unknown key {}", String::from_utf8_lossy(other)),
