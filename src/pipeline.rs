@@ -327,6 +327,19 @@ impl Pipeline {
         if let Some(reason) = left_out {
             return self.leave_out(reason, &one);
         }
+        if let Some(caller) = one.caller {
+            let told = self
+                .selection
+                .tells(caller.process, &one, &mut self.identities);
+            let unread = self.identities.is_unread(caller.process);
+            match (told, &mut self.hold) {
+                (Told::Yes, _) => {}
+                (Told::NotYet, _) if unread && !last => return self.unread.push(since, one),
+                (Told::NotYet, Some(hold)) if !last => return hold.push(since, one),
+                // Nobody would find the span that it names.
+                (Told::No(_) | Told::NotYet, _) => one.leave_caller_out(),
+            }
+        }
         let pods = self.identities.pods();
         let peer = match pods.and_then(|pods| pods.peer_of(&one.span, last)) {
             Some(PeerOf::NotYet) => return self.wait(since, one),

@@ -188,6 +188,35 @@ impl Selection {
         }
     }
 
+    /// Whether the spans of another process are told that has the same connection: one of them may be the parent.
+    pub fn tells(
+        &mut self,
+        caller: ProcessKey,
+        one: &Measured,
+        identities: &mut Identities,
+    ) -> Told {
+        if !self.by_pod && !self.by_program {
+            return Told::Yes;
+        }
+        let pod = match self.by_pod {
+            true => identities.pod_of(caller, one.span.end),
+            false => PodOf::Nobody,
+        };
+        let ports: Vec<u16> = one.ports.into_iter().flatten().collect();
+        let known = self.ruled.get(&caller);
+        let ruled = match known.filter(|ruled| ruled.pod == pod && !ruled.unread) {
+            Some(ruled) => ruled.rules.decide(Some(&ports)),
+            None => Self::ruling(&self.selectors, caller, pod, identities)
+                .rules
+                .decide(Some(&ports)),
+        };
+        match ruled {
+            Verdict::Allow => Told::Yes,
+            Verdict::Wait => Told::NotYet,
+            Verdict::Deny | Verdict::ByPort => Told::No("selection.denied"),
+        }
+    }
+
     /// What the kernel side should hear of a process whose events still wait, if it is this; its pod is not looked for yet.
     pub fn foresee(&self, candidate: Candidate) -> Option<bool> {
         let pod = match self.by_pod && candidate.container_id.is_some() {

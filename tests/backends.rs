@@ -346,6 +346,7 @@ fn measured(n: usize) -> Measured {
         .into_iter()
         .collect(),
         edge: None,
+        caller: None,
     }
 }
 

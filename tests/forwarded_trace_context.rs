@@ -190,6 +190,23 @@ on_each_backend! {
         nginx.finish();
     }
 
+    fn a_caller_that_selectors_leave_out_is_nobodys_parent(backend) {
+        let nginx = Nginx::start(&Options::default());
+        let settings = capture(backend, &[]);
+        let agent = trace(&settings, &["--exe", "*/nginx", "--port", &nginx.port.to_string()]);
+        let prefix = format!("/alone/{}/", nginx.port);
+        let (count, path) = (COUNT.to_string(), format!("{prefix}{{n}}"));
+        for _ in 0..3 {
+            Client::KeepAlive.run(nginx.port, &["--count", &count, "--connections", "8", "--path", &path]);
+        }
+        let spans = stop(agent, 3 * COUNT, &prefix);
+        assert_eq!(spans.len(), 3 * COUNT);
+        for span in &spans {
+            assert_eq!((span.kind, span.parent_span_id.as_str()), ("server", ""), "{span:#?}");
+        }
+        nginx.finish();
+    }
+
     fn with_many_requests_of_one_header_under_way_no_call_is_given_to_another_request(backend) {
         let upstream = Server::python(&[]);
         let nginx = Nginx::start(&Options {

@@ -454,6 +454,7 @@ pub(super) fn measured() -> Measured {
         metric_attributes: AttributeSet::from(Vec::new()),
         measurements: [].into_iter().collect(),
         edge: None,
+        caller: None,
     }
 }
 

@@ -106,6 +106,7 @@ mod tests {
             metric_attributes: AttributeSet::from(Vec::new()),
             measurements: [].into_iter().collect(),
             edge: None,
+            caller: None,
         }
     }
 

@@ -97,6 +97,7 @@ fn measured(route: usize) -> Measured {
         .into_iter()
         .collect(),
         edge: None,
+        caller: None,
     }
 }
 

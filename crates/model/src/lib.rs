@@ -33,7 +33,7 @@ pub use event::{
 };
 pub use ledger::{Account, DestinationAccounts, Ledger};
 pub use losses::LossesByCgroup;
-pub use metric::{Edge, Instrument, InstrumentKind, Measured, Measurement};
+pub use metric::{Caller, Edge, Instrument, InstrumentKind, Measured, Measurement};
 pub use process::ProcessKey;
 pub use resource::Resource;
 pub use span::{SpanId, SpanKind, SpanRecord, SpanStatus, TraceId};

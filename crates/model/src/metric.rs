@@ -3,7 +3,8 @@
 use smallvec::SmallVec;
 
 use crate::attribute::AttributeSet;
-use crate::span::SpanRecord;
+use crate::process::ProcessKey;
+use crate::span::{SpanId, SpanRecord, TraceId};
 
 /// What becomes of the values of an instrument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,4 +59,28 @@ pub struct Measured {
     pub measurements: SmallVec<[Measurement; 3]>,
     /// Its edge in the graph of services, where that is asked for.
     pub edge: Option<Box<Edge>>,
+    /// Who made the call that is the span's parent, where that is told by this agent, too.
+    pub caller: Option<Caller>,
+}
+
+/// Whose span is the parent of another one, and what holds where that span is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The process of the parent span.
+    pub process: ProcessKey,
+    /// The trace without it.
+    pub trace_id: TraceId,
+    /// The parent without it.
+    pub parent_span_id: Option<SpanId>,
+}
+
+impl Measured {
+    /// The span of the caller is not told: what holds without it.
+    pub fn leave_caller_out(&mut self) {
+        if let Some(caller) = self.caller.take() {
+            self.span.trace_id = caller.trace_id;
+            self.span.parent_span_id = caller.parent_span_id;
+            self.span.parent_is_remote = caller.parent_span_id.is_some();
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use spandrel_model::{
     CapturePolicy, ConnectionClosed, ConnectionId, ConnectionOpened, Direction, Endpoint,
-    KernelTime, Message, Origin, Role, Text, Transport,
+    KernelTime, Message, Origin, ProcessKey, Role, Text, Transport,
 };
 
 use crate::protocol::{
@@ -38,6 +38,8 @@ pub(crate) struct Connection {
     pub(crate) accounted: usize,
     /// Somebody will call [`Self::settle`].
     pub(crate) scheduled: bool,
+    /// Whose messages were reported first.
+    pub(crate) heard: Option<ProcessKey>,
     /// The key under which its other end may find it.
     pub(crate) ends: Option<crate::tracker::Ends>,
     ingress: Stream,
@@ -88,6 +90,7 @@ impl Connection {
                 local_ip: None,
                 connect_nanos: None,
                 twin: None,
+                twin_heard: None,
                 announced: false,
                 ignored: false,
                 withheld: None,
@@ -95,6 +98,7 @@ impl Connection {
             last_event: now,
             accounted: 0,
             scheduled: false,
+            heard: None,
             ends: None,
             ingress: Stream::default(),
             egress: Stream::default(),

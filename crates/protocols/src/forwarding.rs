@@ -1,4 +1,4 @@
-//! Requests that carry one `traceparent`: a proxy that passes it through unchanged makes a call for the request that it
+//! Which spans of this node are one call. Requests that carry one `traceparent`: a proxy that passes it through unchanged makes a call for the request that it
 //! serves, and whoever reads it next serves that call.
 //!
 //! The header names the same parent at all of these places. What tells them apart is who has the request open: a call is
@@ -11,7 +11,8 @@ use std::net::IpAddr;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use spandrel_model::{
-    ConnectionId, Direction, Endpoint, KernelTime, Measured, Origin, ProcessKey, SpanId, TraceId,
+    Caller, ConnectionId, Direction, Endpoint, KernelTime, Measured, Origin, ProcessKey, SpanId,
+    TraceId,
 };
 
 use crate::protocol::{Facts, Output};
@@ -20,10 +21,10 @@ use crate::trace_context::{self, TraceParent};
 /// Open requests with one header that are told apart. With more nothing is linked by it, until so few are left.
 const MAX_SHARED: usize = 32;
 /// Served requests that wait for the call to be reported that they may belong to. Of more, the oldest waits no longer.
-const MAX_WAITING: usize = 256;
+const MAX_WAITING: usize = 1024;
 
 /// Trace and parent as the header has them.
-type Header = (TraceId, SpanId);
+pub(crate) type Header = (TraceId, SpanId);
 
 fn header(parent: &TraceParent) -> Header {
     (parent.trace_id, parent.parent_id)
@@ -31,7 +32,7 @@ fn header(parent: &TraceParent) -> Header {
 
 /// An open request.
 #[derive(Clone, Debug)]
-struct Carried {
+pub(crate) struct Carried {
     connection: ConnectionId,
     position: u64,
     span: SpanId,
@@ -44,8 +45,8 @@ struct Carried {
     peer: Endpoint,
     /// When it was read, or when the call began.
     time: KernelTime,
-    /// Of a call, the request that it is made for; of a served one, the call.
-    link: Option<SpanId>,
+    /// Of a call, the request that it is made for; of a served one, the call; and whose it is.
+    link: Option<(SpanId, ProcessKey)>,
     /// No call is made for it, as far as can be told: its own process has sent the header before it read it.
     from_within: bool,
 }
@@ -91,8 +92,7 @@ struct Shared {
 #[derive(Debug)]
 struct Waiting {
     due: KernelTime,
-    header: Header,
-    served: Carried,
+    awaited: Awaited,
     measured: Measured,
 }
 
@@ -101,17 +101,19 @@ struct Waiting {
 pub(crate) enum Link {
     /// The header decides.
     None,
-    /// This span is its parent.
-    Child(SpanId),
+    /// This span of this process is its parent.
+    Child(SpanId, ProcessKey),
     /// The call that it may belong to may not have been reported yet.
     Awaited(Box<Awaited>),
 }
 
 /// What it takes to know that call.
 #[derive(Debug)]
-pub(crate) struct Awaited {
-    header: Header,
-    served: Carried,
+pub(crate) enum Awaited {
+    /// One with this header.
+    Call(Header, Carried),
+    /// The one at the same place of this connection, the other end of its own, which is this span.
+    Twin(ConnectionId, TraceId, SpanId),
 }
 
 /// All open requests that carry a `traceparent`: no more than there are open exchanges, which the tracker bounds.
@@ -219,12 +221,9 @@ impl Forwarding {
                     .iter()
                     .any(|other| other.served && other.process != ended.process);
                 match ended.link {
-                    Some(span) => Link::Child(span),
+                    Some((span, process)) => Link::Child(span, process),
                     None if ended.served && forwarded && shared.others == 0 => {
-                        Link::Awaited(Box::new(Awaited {
-                            header,
-                            served: ended,
-                        }))
+                        Link::Awaited(Box::new(Awaited::Call(header, ended)))
                     }
                     None => Link::None,
                 }
@@ -255,10 +254,30 @@ impl Forwarding {
         }
         self.waiting.push_back(Waiting {
             due,
-            header: awaited.header,
-            served: awaited.served,
+            awaited,
             measured,
         });
+    }
+
+    /// The first message of this connection was reported.
+    pub(crate) fn heard(
+        &mut self,
+        connection: ConnectionId,
+        process: ProcessKey,
+        output: &mut Output,
+    ) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        for mut one in std::mem::take(&mut self.waiting) {
+            match one.awaited {
+                Awaited::Twin(waiting, trace, span) if waiting == connection => {
+                    set_parent(&mut one.measured, trace, span, process);
+                    output.measured.push(one.measured);
+                }
+                _ => self.waiting.push_back(one),
+            }
+        }
     }
 
     /// Everything until `now` has been reported.
@@ -276,6 +295,18 @@ impl Forwarding {
     }
 }
 
+fn set_parent(measured: &mut Measured, trace: TraceId, parent: SpanId, process: ProcessKey) {
+    let span = &mut measured.span;
+    measured.caller = Some(Caller {
+        process,
+        trace_id: span.trace_id,
+        parent_span_id: span.parent_span_id,
+    });
+    span.trace_id = trace;
+    span.parent_span_id = Some(parent);
+    span.parent_is_remote = true;
+}
+
 /// A call was reported after what was read of it.
 fn tell_waiting(
     waiting: &mut VecDeque<Waiting>,
@@ -285,14 +316,15 @@ fn tell_waiting(
 ) {
     let fits = |index: &usize| {
         let one = waiting.get(*index);
-        one.is_some_and(|one| one.header == header && call.meets(&one.served))
+        one.is_some_and(|one| {
+            matches!(&one.awaited, Awaited::Call(other, served) if *other == header && call.meets(served))
+        })
     };
     let Some(index) = only(0..waiting.len(), fits) else {
         return;
     };
     if let Some(mut one) = waiting.remove(index) {
-        one.measured.span.parent_span_id = Some(call.span);
-        one.measured.span.parent_is_remote = true;
+        set_parent(&mut one.measured, header.0, call.span, call.process);
         output.measured.push(one.measured);
     }
 }
@@ -301,7 +333,7 @@ impl Shared {
     /// Links a request that is served from now on.
     fn serve(&self, served: &mut Carried) {
         let call = only(self.known.iter(), |one| one.meets(served));
-        served.link = call.and_then(|call| call.link.map(|_| call.span));
+        served.link = call.and_then(|call| call.link.map(|_| (call.span, call.process)));
         served.from_within = self
             .known
             .iter()
@@ -313,7 +345,7 @@ impl Shared {
         let may_cause =
             |one: &&Carried| one.served && one.process == call.process && one.time <= call.time;
         let cause = only(self.known.iter(), may_cause).filter(|one| !one.from_within && !hidden);
-        call.link = cause.map(|one| one.span);
+        call.link = cause.map(|one| (one.span, one.process));
         if call.link.is_none() {
             return;
         }
@@ -325,7 +357,7 @@ impl Shared {
         if let Some(index) = only(0..self.known.len(), meets)
             && let Some(served) = self.known.get_mut(index)
         {
-            served.link.get_or_insert(call.span);
+            served.link.get_or_insert((call.span, call.process));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use spandrel_model::{
     CapturePolicy, ClockOffset, ConnectionId, Direction, Endpoint, KernelTime, Ledger, Measured,
-    Origin, Role, Text, Transport,
+    Origin, ProcessKey, Role, Text, Transport,
 };
 
 use crate::Settings;
@@ -151,6 +151,8 @@ pub(crate) struct Facts {
     pub(crate) connect_nanos: Option<u64>,
     /// The other end of a loopback connection, where both are seen from their first byte.
     pub(crate) twin: Option<ConnectionId>,
+    /// Whose messages were reported from there: its spans are told. What selectors leave out is only seen to open.
+    pub(crate) twin_heard: Option<ProcessKey>,
     /// Its opening was reported.
     pub(crate) announced: bool,
     /// The kernel side was told to report nothing more of it.

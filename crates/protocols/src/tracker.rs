@@ -9,7 +9,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use spandrel_model::{
     CapturePolicy, ClockOffset, ConnectionId, ConnectionOpened, Endpoint, Event, KernelTime,
-    Ledger, Message, Origin, Role, Transport,
+    Ledger, Message, Origin, ProcessKey, Role, Transport,
 };
 
 use crate::Settings;
@@ -191,15 +191,33 @@ impl Tracker {
         let Some(other) = self.ends.get(&(event.netns, peer, local)).copied() else {
             return;
         };
+        let Some(other_end) = self.connections.get_mut(&other) else {
+            return;
+        };
         match event.role {
-            Some(Role::Server) => connection.facts.twin = Some(other),
-            Some(Role::Client) => {
-                let other = self.connections.get_mut(&other);
-                if let Some(server) = other.filter(|other| other.role() == Some(Role::Server)) {
-                    server.facts.twin = Some(event.connection);
-                }
+            Some(Role::Server) => {
+                connection.facts.twin = Some(other);
+                connection.facts.twin_heard = other_end.heard;
             }
-            None => {}
+            Some(Role::Client) if other_end.role() == Some(Role::Server) => {
+                other_end.facts.twin = Some(event.connection);
+            }
+            _ => {}
+        }
+    }
+
+    /// The first message of a connection came: the spans of its other end may be its children.
+    fn heard(&mut self, id: ConnectionId, process: ProcessKey, output: &mut Output) {
+        self.shared.forwarding.heard(id, process, output);
+        let ends = self.connections.get(&id).and_then(|one| one.ends);
+        let Some((netns, local, peer)) = ends else {
+            return;
+        };
+        if let Some(other) = self.ends.get(&(netns, peer, local))
+            && let Some(other_end) = self.connections.get_mut(other)
+            && other_end.facts.twin == Some(id)
+        {
+            other_end.facts.twin_heard = Some(process);
         }
     }
 
@@ -224,7 +242,10 @@ impl Tracker {
     /// Hands a message to its connection; `false` if there is none.
     fn deliver(&mut self, message: &Message, captured: &mut Captured, output: &mut Output) -> bool {
         let now = message.stamp.time;
-        self.with(message.connection, output, |connection, tracker, output| {
+        let mut first = false;
+        let found = self.with(message.connection, output, |connection, tracker, output| {
+            first = connection.heard.is_none();
+            connection.heard.get_or_insert(message.process);
             let ledger = &tracker.shared.ledger;
             if connection.is_ignored() {
                 ledger.messages.drop_for("stream.ignored", 1);
@@ -240,7 +261,11 @@ impl Tracker {
             } else {
                 ledger.messages.drop_for("stream.duplicate", 1);
             }
-        })
+        });
+        if first {
+            self.heard(message.connection, message.process, output);
+        }
+        found
     }
 
     /// Takes memory from the connections that hold most, a quarter of all at once: each time, all are looked through.

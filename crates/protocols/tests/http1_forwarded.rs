@@ -303,11 +303,39 @@ fn a_load_with_one_header_links_nothing_while_it_lasts_and_loses_nothing() {
     assert_chain(&outcome);
 }
 
+const LOOPBACK: &str = "open 1 client 127.0.0.1:40000 127.0.0.1:8080
+open 2 server 127.0.0.1:8080 127.0.0.1:40000
+";
+const PLAIN: &str = r#""GET /plain HTTP/1.1\r\nHost: shop\r\n\r\n""#;
+
+#[test]
+fn a_caller_of_whom_nothing_but_the_opening_is_reported_is_nobodys_parent() {
+    // Selectors leave its messages out.
+    let script =
+        format!("{LOOPBACK}read 2 1000 {PLAIN} pid=20\nwrite 2 1100 {OK} pid=20\ntick 101200\n");
+    let outcome = run(&script);
+    let served = &span(&outcome, SpanKind::Server, "/plain").span;
+    assert_eq!(served.parent_span_id, None);
+    assert!(served.trace_begun_here && !served.parent_is_remote);
+}
+
+#[test]
+fn a_caller_may_be_heard_after_its_request_was_served() {
+    let served = format!("read 2 1000 {PLAIN} pid=20\nwrite 2 1100 {OK} pid=20\n");
+    let call = format!("write 1 1200 {PLAIN} pid=10 started=900\nread 1 1300 {OK} pid=10\n");
+    let outcome = run(&format!("{LOOPBACK}{served}close 2 1150\n{call}"));
+    let served = span(&outcome, SpanKind::Server, "/plain");
+    let call = span(&outcome, SpanKind::Client, "/plain");
+    assert_eq!(parent(served), id(call));
+    assert_eq!(served.span.trace_id, call.span.trace_id);
+    assert_eq!(served.caller.map(|caller| caller.process.tgid), Some(10));
+}
+
 #[test]
 fn so_many_spans_wait_for_their_calls_and_the_oldest_are_told_first() {
     let one = get("/one");
     let mut script = format!("{PROXY}read 1 1000 {one} pid=10\n");
-    for number in 0..300 {
+    for number in 0..1500 {
         let connection = 100 + number;
         let request = get(&format!("/wait/{number}"));
         write!(
@@ -320,7 +348,7 @@ fn so_many_spans_wait_for_their_calls_and_the_oldest_are_told_first() {
         .unwrap();
     }
     let outcome = run(&script);
-    assert_eq!(outcome.output.measured.len(), 300);
+    assert_eq!(outcome.output.measured.len(), 1500);
     assert_unlinked(&outcome);
     let first = &outcome.output.measured[0].span;
     assert!(format!("{:?}", first.attribute("url.path")).contains("/wait/0"));

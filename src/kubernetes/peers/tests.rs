@@ -114,6 +114,7 @@ fn measured(kind: SpanKind, address: &str, seconds: u64) -> Measured {
         metric_attributes: AttributeSet::from(Vec::new()),
         measurements: [].into_iter().collect(),
         edge: None,
+        caller: None,
     }
 }
 

@@ -71,6 +71,7 @@ fn measured(route: &str, value: f64) -> Measured {
             }
         ],
         edge: None,
+        caller: None,
     }
 }
 

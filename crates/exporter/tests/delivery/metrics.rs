@@ -187,6 +187,7 @@ fn overflowing(ledger: &Arc<Ledger>) -> Aggregator {
             .into_iter()
             .collect(),
             edge: None,
+            caller: None,
         };
         aggregator.record(&shop, &measured);
     }
@@ -213,6 +214,7 @@ fn too_small(ledger: &Arc<Ledger>) -> Aggregator {
             .into_iter()
             .collect(),
             edge: None,
+            caller: None,
             ports: [None; 2],
         };
         aggregator.record(&shops[shop], &measured);

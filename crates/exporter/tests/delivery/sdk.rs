@@ -112,6 +112,7 @@ async fn any_metric_exporter_of_the_sdk_can_take_the_measurements() {
                 .into_iter()
                 .collect(),
                 edge: None,
+                caller: None,
             };
             sink.record(&owner, &measured);
         }

@@ -120,6 +120,7 @@ async fn write_everything(written: &Written) {
                 .into_iter()
                 .collect(),
                 edge: None,
+                caller: None,
             };
             aggregator.record(&shop, &measured);
         }

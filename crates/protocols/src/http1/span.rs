@@ -1,8 +1,8 @@
 //! Exchange to span and measurements, by the HTTP semantic conventions (stable) and our own `spandrel.*`.
 
 use spandrel_model::{
-    Attribute, Direction, KernelTime, Measured, SpanId, SpanKind, SpanRecord, SpanStatus, Text,
-    Transport, Value,
+    Attribute, Caller, Direction, KernelTime, Measured, ProcessKey, SpanId, SpanKind, SpanRecord,
+    SpanStatus, Text, TraceId, Transport, Value,
 };
 
 use super::exchange::{Ending, Exchange, RequestBody};
@@ -10,7 +10,7 @@ use super::head;
 use super::metric::measurements;
 use super::query::{QueryValues, push_redacted};
 use super::target::{Target, split_authority};
-use crate::forwarding::Link;
+use crate::forwarding::{Awaited, Link};
 use crate::protocol::Context;
 use crate::route::{Evidence, Route, ServiceKey, shows_a_route};
 use crate::trace_context;
@@ -65,8 +65,15 @@ pub(crate) fn finish(
     let spot = locate(cx, &exchange, requests, &target);
     let url = Url::new(cx, &spot, &target, target_text.as_ref());
     let end = spot.end;
+    let link = match (twin(cx, &exchange, &spot), link) {
+        (Some((trace, span)), Link::None) => match (cx.facts.twin, cx.facts.twin_heard) {
+            (Some(twin), None) => Link::Awaited(Box::new(Awaited::Twin(twin, trace, span))),
+            _ => Link::None,
+        },
+        (_, link) => link,
+    };
     let parent = match link {
-        Link::Child(parent) => Some(parent),
+        Link::Child(parent, process) => Some((parent, process)),
         Link::None | Link::Awaited(_) => None,
     };
     let measured = measure(cx, exchange, spot, url, parent);
@@ -78,6 +85,20 @@ pub(crate) fn finish(
     } else {
         cx.output.measured.push(measured);
     }
+}
+
+/// Trace and span of the call at the other end, where no header decides.
+fn twin(cx: &Context<'_>, exchange: &Exchange, spot: &Spot) -> Option<(TraceId, SpanId)> {
+    let request = &exchange.request;
+    // A truncated head may have carried a parent: none is made up.
+    let may_tell =
+        spot.kind == SpanKind::Server && !request.cut && request.fields.trace_parent.is_none();
+    let twin = cx.facts.twin.filter(|_| may_tell)?;
+    Some(trace_context::ids(
+        cx.shared.id_seed,
+        twin,
+        exchange.position,
+    ))
 }
 
 fn locate(
@@ -234,9 +255,10 @@ fn measure(
     exchange: Exchange,
     spot: Spot,
     url: Url,
-    link: Option<SpanId>,
+    link: Option<(SpanId, ProcessKey)>,
 ) -> Measured {
     let server = spot.kind == SpanKind::Server;
+    let twin = twin(cx, &exchange, &spot);
     let request = exchange.request;
     let name = match &spot.route {
         Some(route) => route.name.clone(),
@@ -354,29 +376,34 @@ fn measure(
     let id = cx.facts.id;
     let seed = cx.shared.id_seed;
     let (own_trace, span_id) = trace_context::ids(seed, id, exchange.position);
-    let (trace_id, parent_span_id, parent_is_remote, trace_flags) =
-        match request.fields.trace_parent {
-            Some(parent) => match link {
-                Some(span) => (parent.trace_id, Some(span), server, parent.flags),
-                None => (parent.trace_id, Some(parent.parent_id), true, parent.flags),
-            },
-            // A truncated head may have carried a parent: none is made up.
-            None => match cx.facts.twin.filter(|_| server && !request.cut) {
-                Some(twin) => {
-                    let (trace, parent) = trace_context::ids(seed, twin, exchange.position);
-                    (trace, Some(parent), true, 1)
-                }
-                None => (own_trace, None, false, 1),
-            },
-        };
+    let header = request.fields.trace_parent;
+    // What holds without the span of a caller that this agent sees.
+    let (trace_id, parent_span_id) = match header {
+        Some(parent) => (parent.trace_id, Some(parent.parent_id)),
+        None => (own_trace, None),
+    };
+    let seen = match header {
+        Some(parent) => link.map(|(span, process)| ((parent.trace_id, span), process)),
+        None => twin.zip(cx.facts.twin_heard),
+    };
+    let caller = seen.map(|(_, process)| Caller {
+        process,
+        trace_id,
+        parent_span_id,
+    });
+    let (trace_id, parent_span_id) = match seen {
+        Some(((trace, span), _)) => (trace, Some(span)),
+        None => (trace_id, parent_span_id),
+    };
     Measured {
         span: SpanRecord {
             trace_id,
             span_id,
             parent_span_id,
-            parent_is_remote,
-            trace_begun_here: request.fields.trace_parent.is_none() && !request.cut,
-            trace_flags,
+            // A client is told from the request that its own process serves.
+            parent_is_remote: parent_span_id.is_some() && (server || seen.is_none()),
+            trace_begun_here: header.is_none() && !request.cut,
+            trace_flags: header.map_or(1, |parent| parent.flags),
             trace_state: request.fields.trace_state.clone(),
             name,
             kind: spot.kind,
@@ -392,6 +419,7 @@ fn measure(
         metric_attributes,
         measurements,
         edge: None,
+        caller,
     }
 }
 
