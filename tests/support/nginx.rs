@@ -37,7 +37,8 @@ pub(crate) struct Options {
 /// A running nginx. Answers `ok` on every path, besides: `/files/NAME` from a file by sendfile, `/plain/NAME` the same by
 /// read and write, `/204`, `/301`, `/404`, `/500`, `/503`, and `/api/` from the upstream.
 pub(crate) struct Nginx {
-    process: Process,
+    /// `None` once it has ended.
+    process: Option<Process>,
     prefix: TempDir,
     pub(crate) port: u16,
 }
@@ -103,14 +104,14 @@ impl Nginx {
             fs::read_to_string(prefix.path().join("nginx.pid")).is_ok_and(|pid| pid.ends_with('\n'))
         });
         Self {
-            process,
+            process: Some(process),
             prefix,
             port,
         }
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.process.pid()
+        self.process.as_ref().expect("it runs").pid()
     }
 
     /// The served files: `small` (100 bytes), `64k`, `1m`.
@@ -124,11 +125,21 @@ impl Nginx {
     }
 
     /// Ends it when all requests have ended; returns the whole access log.
-    pub(crate) fn finish(self) -> Vec<Access> {
-        self.process.signal(Signal::QUIT);
-        let finished = self.process.wait(Duration::from_secs(30));
+    pub(crate) fn finish(mut self) -> Vec<Access> {
+        let process = self.process.take().expect("it runs");
+        process.signal(Signal::QUIT);
+        let finished = process.wait(Duration::from_secs(30));
         assert!(finished.status.success(), "{}", finished.stderr.join("\n"));
         read_log(self.prefix.path())
+    }
+}
+
+impl Drop for Nginx {
+    /// Its workers outlive a master that is killed.
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.end(Duration::from_secs(10));
+        }
     }
 }
 
