@@ -7,17 +7,17 @@ mod node;
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use node::{LIMIT, Node, deployed, resource, runs, served};
 use rustix::process::{Pid, Signal, kill_process};
+use support::cgroup::{unified, wrap};
 use support::collector::Collector;
 use support::containers::{cgroup, fresh_id};
 use support::machine::{free_port, has, skip, wait_until};
 use support::netns::{Netns, NetnsPair};
 use support::otlp::Span;
-use support::pid_namespace::wrap;
 use support::plain_server::{get, server};
 use support::process::Process;
 
@@ -205,14 +205,6 @@ fn resource_id(collector: &Collector, path: &str) -> String {
     resource(&served(collector, path), "container.id")
         .unwrap()
         .to_owned()
-}
-
-/// Where the version 2 hierarchy is.
-fn unified() -> Option<PathBuf> {
-    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
-    roots
-        .into_iter()
-        .find(|root| root.join("cgroup.controllers").is_file())
 }
 
 fn is_populated(group: &Path) -> bool {

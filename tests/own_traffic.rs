@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use support::agent::{Agent, Outcome, trace};
 use support::backends::on_each_backend;
+use support::cgroup::Cgroup;
 use support::machine::{free_port, is_root, wait_until};
 use support::nginx::{Nginx, Options};
 use support::otlp::Span;
-use support::pid_namespace::Cgroup;
 use support::plain_server::{get, server};
 use support::process::Process;
 use support::traffic::Server;

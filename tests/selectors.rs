@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use support::agent::{self, Agent, Outcome, capture};
 use support::backends::{load, on_each_backend};
+use support::cgroup::Cgroup;
 use support::machine::{find, has, is_root};
 use support::nginx::{Nginx, Options};
 use support::otlp::Span;
@@ -143,15 +144,17 @@ fn traced(
     if !is_root(test) || !has(test, &["nginx", "python3"]) {
         return None;
     }
-    let (wanted, other) = (
-        Nginx::start(&Options::default()),
-        Nginx::start(&Options::default()),
-    );
+    // Tokens of its own: what other tests say at the same time takes none of them.
+    let cgroup = Cgroup::new();
+    let start = || Nginx::start_with(&Options::default(), |command| cgroup.put(command));
+    let (wanted, other) = (start(), start());
     let mut arguments = ["trace", "--output", "json"].map(str::to_owned).to_vec();
     arguments.extend(select(&wanted, &find("nginx").unwrap()));
     let agent = Agent::start(&arguments);
     for nginx in [&other, &wanted, &other, &wanted] {
-        Client::KeepAlive.run(nginx.port, &["--count", "5", "--path", "/select/{n}"]);
+        let arguments = ["--count", "5", "--path", "/select/{n}"];
+        let client = Client::KeepAlive.start_with(nginx.port, &arguments, |it| cgroup.put(it));
+        client.finish();
     }
     let outcome = stop(agent);
     let ports = [wanted.port, other.port];

@@ -14,6 +14,7 @@
 pub(crate) mod agent;
 pub(crate) mod backends;
 pub(crate) mod certificates;
+pub(crate) mod cgroup;
 pub(crate) mod collector;
 pub(crate) mod containers;
 pub(crate) mod docker;

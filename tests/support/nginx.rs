@@ -67,6 +67,11 @@ pub(crate) struct Access {
 
 impl Nginx {
     pub(crate) fn start(options: &Options) -> Self {
+        Self::start_with(options, |_| {})
+    }
+
+    /// The same with a change to its command.
+    pub(crate) fn start_with(options: &Options, change: impl FnOnce(&mut Command)) -> Self {
         let prefix = TempDir::new().expect("a directory for nginx");
         fs::set_permissions(prefix.path(), Permissions::from_mode(0o755)).expect("open it");
         let files = prefix.path().join("files");
@@ -93,6 +98,7 @@ impl Nginx {
             .arg("-c")
             .arg(&configuration);
         command.arg("-e").arg(prefix.path().join("error.log"));
+        change(&mut command);
         let mut process = Process::start(&mut command);
         // Written after all sockets listen; a connection to find that out would be traffic that no client made.
         wait_until("nginx.pid", Duration::from_secs(10), || {

@@ -1,11 +1,11 @@
 //! A pid namespace with its own /proc, as the containers of a pod with `shareProcessNamespace` have it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::containers::fresh_id;
+use super::cgroup::{Cgroup, wrap};
 use super::machine::wait_until;
 use super::process::Process;
 
@@ -54,22 +54,6 @@ impl PidNamespace {
     }
 }
 
-/// Puts words before a command.
-pub(crate) fn wrap(command: &mut Command, words: &[String]) {
-    let mut outer = Command::new(&words[0]);
-    outer
-        .args(&words[1..])
-        .arg(command.get_program())
-        .args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => outer.env(name, value),
-            None => outer.env_remove(name),
-        };
-    }
-    *command = outer;
-}
-
 /// The one child of a process.
 pub(crate) fn child(pid: u32) -> Option<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
@@ -86,51 +70,4 @@ pub(crate) fn numbers(pid: u32) -> Vec<u32> {
 
 fn executable(pid: u32) -> PathBuf {
     fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default()
-}
-
-/// A control group with the name of a container, removed when dropped.
-pub(crate) struct Cgroup {
-    pub(crate) id: String,
-    path: PathBuf,
-}
-
-impl Cgroup {
-    /// All are siblings, as those of the containers of a pod.
-    pub(crate) fn new() -> Self {
-        let unified = Path::new("/sys/fs/cgroup");
-        let root = if unified.join("cgroup.controllers").exists() {
-            unified.to_owned()
-        } else {
-            unified.join("pids")
-        };
-        let id = fresh_id();
-        let path = root.join("spandrel-sidecar").join(&id);
-        fs::create_dir_all(&path).expect("make a control group");
-        Self { id, path }
-    }
-
-    /// A command of the shell whose process lives in it.
-    pub(crate) fn command(&self, line: &str) -> Command {
-        let mut command = Command::new("sh");
-        let procs = self.path.join("cgroup.procs");
-        command.args([
-            "-c",
-            &format!("echo $$ > {} && exec {line}", procs.display()),
-        ]);
-        command
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        wait_until(
-            "end of the processes of a control group",
-            Duration::from_secs(30),
-            || !self.path.exists() || fs::remove_dir(&self.path).is_ok(),
-        );
-        if let Some(parent) = self.path.parent() {
-            // Another test may use it.
-            let _ = fs::remove_dir(parent);
-        }
-    }
 }

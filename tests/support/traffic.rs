@@ -102,8 +102,19 @@ impl Client {
 
     /// Starts it.
     pub(crate) fn start(self, port: u16, arguments: &[&str]) -> Running {
+        self.start_with(port, arguments, |_| {})
+    }
+
+    /// The same with a change to its command.
+    pub(crate) fn start_with(
+        self,
+        port: u16,
+        arguments: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Running {
         let mut command = self.command();
         command.arg("--port").arg(port.to_string()).args(arguments);
+        change(&mut command);
         Running(Process::start(&mut command))
     }
 
