@@ -9,7 +9,7 @@ use rustix::thread::{Uid, set_thread_res_uid};
 use spandrel_container_runtime::Answer;
 
 use crate::server::{Server, docker, response};
-use crate::{HOLD, ID, SECOND, counts, ended, names};
+use crate::{HOLD, ID, SECOND, counts, ended, grpc, names};
 
 /// Answers `answer` about the container, and as Docker does about its version.
 fn about_the_container(answer: impl Fn() -> Vec<u8> + Send + Sync + 'static) -> Server {
@@ -61,6 +61,34 @@ fn each_bad_answer_has_its_reason() {
             "{:?}",
             String::from_utf8_lossy(&answer())
         );
+    }
+}
+
+/// Of a server that answers `before` to some methods and else with what is no container of this id, as `container` makes it of
+/// an id and an image.
+pub(crate) fn each_bad_answer_of_grpc_has_its_reason(
+    socket: &str,
+    before: fn(&str) -> Option<Vec<u8>>,
+    container: fn(&str, &str) -> Vec<u8>,
+) {
+    let another = container(&ID.replace('2', "3"), "");
+    let cases = [
+        ("not_found", Err(5)),
+        ("denied", Err(7)),
+        ("refused", Err(12)),
+        ("unavailable", Err(14)),
+        ("malformed", Ok(vec![0xff; 100])),
+        ("malformed", Ok(Vec::new())),
+        ("malformed", Ok(another)),
+        ("too_large", Ok(container(ID, &"x".repeat(2 << 20)))),
+    ];
+    for (reason, answer) in cases {
+        let server = grpc::Server::start(socket, move |method, _| {
+            before(method).map_or_else(|| answer.clone(), Ok)
+        });
+        let mut names = names(&[server.path()]);
+        assert_eq!(ended(&mut names, ID, SECOND), Answer::Unknown);
+        assert_eq!(counts(&names), [(reason, 1)]);
     }
 }
 

@@ -2,56 +2,36 @@
 
 use spandrel_container_runtime::Answer;
 
-use crate::grpc::{Server, field};
+use crate::bad::each_bad_answer_of_grpc_has_its_reason;
+use crate::grpc::Server;
+use crate::messages::{POD, field, map, text};
 use crate::{ID, SECOND, counts, ended, known, names};
 
-fn label(key: &str, value: &str) -> Vec<u8> {
-    field(
-        2,
-        &[field(1, key.as_bytes()), field(2, value.as_bytes())].concat(),
-    )
-}
-
-fn container(id: &str, image: &str, labels: &[Vec<u8>]) -> Vec<u8> {
-    let text = [
-        field(1, id.as_bytes()),
-        labels.concat(),
-        field(3, image.as_bytes()),
-    ]
-    .concat();
-    field(1, &text)
+fn container(id: &str, image: &str, labels: &[(&str, &str)]) -> Vec<u8> {
+    let container = [text(1, id), map(2, labels), text(3, image)];
+    field(1, &container.concat())
 }
 
 fn namespaces(names: &[&str]) -> Vec<u8> {
-    let one = |name: &&str| field(1, &field(1, name.as_bytes()));
+    let one = |name: &&str| field(1, &text(1, name));
     names.iter().flat_map(one).collect()
 }
 
 #[test]
 fn a_container_is_found_in_its_namespace_and_docker_is_left_to_its_own_api() {
-    let server = Server::start("containerd.sock", |method, namespace| {
-        match (method, namespace) {
-            ("Namespaces/List", _) => Ok(namespaces(&["default", "moby", "k8s.io"])),
-            ("Containers/Get", "k8s.io") => Ok(container(
-                ID,
-                "registry:5000/shop/web:1.4",
-                &[
-                    label("io.kubernetes.pod.namespace", "shop"),
-                    label("io.kubernetes.pod.name", "web-0"),
-                    label("io.kubernetes.pod.uid", "u"),
-                    label("io.kubernetes.container.name", "app"),
-                    label("nerdctl/name", "web"),
-                ],
-            )),
-            ("Images/Get", "k8s.io") => {
-                let target = [field(1, b"application/json"), field(2, b"sha256:d1d1")].concat();
-                Ok(field(
-                    1,
-                    &[field(1, b"registry:5000/shop/web:1.4"), field(3, &target)].concat(),
-                ))
-            }
-            _ => Err(5),
+    let labels = [&POD[..], &[("nerdctl/name", "web")]].concat();
+    let server = Server::start("containerd.sock", move |method, _| match method {
+        "Namespaces/List" => Ok(namespaces(&["default", "moby", "k8s.io"])),
+        "Containers/Get k8s.io" => Ok(container(ID, "registry:5000/shop/web:1.4", &labels)),
+        "Images/Get k8s.io" => {
+            let target = [text(1, "application/json"), text(2, "sha256:d1d1")];
+            let image = [
+                text(1, "registry:5000/shop/web:1.4"),
+                field(3, &target.concat()),
+            ];
+            Ok(field(1, &image.concat()))
         }
+        _ => Err(5),
     });
     let mut names = names(&[server.path()]);
     let found = known(ended(&mut names, ID, SECOND));
@@ -64,7 +44,7 @@ fn a_container_is_found_in_its_namespace_and_docker_is_left_to_its_own_api() {
     assert_eq!(
         asked,
         [
-            "Namespaces/List ",
+            "Namespaces/List",
             "Containers/Get default",
             "Containers/Get k8s.io",
             "Images/Get k8s.io"
@@ -74,26 +54,11 @@ fn a_container_is_found_in_its_namespace_and_docker_is_left_to_its_own_api() {
 
 #[test]
 fn each_bad_answer_of_containerd_has_its_reason() {
-    type Get = fn() -> Result<Vec<u8>, u8>;
-    let cases: [(&str, Get); 8] = [
-        ("not_found", || Err(5)),
-        ("denied", || Err(7)),
-        ("refused", || Err(12)),
-        ("unavailable", || Err(14)),
-        ("malformed", || Ok(vec![0xff; 100])),
-        ("malformed", || Ok(Vec::new())),
-        ("malformed", || Ok(container("another", "", &[]))),
-        ("too_large", || Ok(container(ID, &"x".repeat(2 << 20), &[]))),
-    ];
-    for (reason, get) in cases {
-        let server = Server::start("containerd.sock", move |method, _| match method {
-            "Namespaces/List" => Ok(namespaces(&["k8s.io"])),
-            _ => get(),
-        });
-        let mut names = names(&[server.path()]);
-        assert_eq!(ended(&mut names, ID, SECOND), Answer::Unknown);
-        assert_eq!(counts(&names), [(reason, 1)]);
-    }
+    each_bad_answer_of_grpc_has_its_reason(
+        "containerd.sock",
+        |method| (method == "Namespaces/List").then(|| namespaces(&["k8s.io"])),
+        |id, image| container(id, image, &[]),
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A gRPC server on a unix socket that answers what the test says.
 
 use std::convert::Infallible;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -13,39 +14,42 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 
-/// A field of text or of a message within.
-pub(crate) fn field(tag: u32, bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    prost::encoding::encode_key(tag, prost::encoding::WireType::LengthDelimited, &mut out);
-    prost::encoding::encode_varint(bytes.len() as u64, &mut out);
-    out.extend_from_slice(bytes);
-    out
-}
+type Answers = dyn Fn(&str, &[u8]) -> Result<Vec<u8>, u8> + Send + Sync;
 
-type Answers = dyn Fn(&str, &str) -> Result<Vec<u8>, u8> + Send + Sync;
-
-/// Method and namespace of each question, and its message.
+/// A method, with the namespace of containerd behind it, and its message.
 type Asked = Arc<Mutex<Vec<(String, Bytes)>>>;
 
+/// A server. Its socket is left where it is when it ends.
 pub(crate) struct Server {
-    _directory: TempDir,
     path: PathBuf,
+    directory: Option<TempDir>,
     asked: Asked,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Server {
-    /// `answers` gets a method and a namespace of containerd and makes a message, or the number of a gRPC status.
+    /// At a socket of this name in a directory of its own.
     pub(crate) fn start(
         name: &str,
-        answers: impl Fn(&str, &str) -> Result<Vec<u8>, u8> + Send + Sync + 'static,
+        answers: impl Fn(&str, &[u8]) -> Result<Vec<u8>, u8> + Send + Sync + 'static,
     ) -> Self {
         let directory = TempDir::new().unwrap();
-        let path = directory.path().join(name);
+        let mut server = Self::at(&directory.path().join(name), answers);
+        server.directory = Some(directory);
+        server
+    }
+
+    /// `answers` gets a method, with a namespace of containerd if there is one, and a message; it makes a message, or the
+    /// number of a gRPC status. What an earlier server left is removed.
+    pub(crate) fn at(
+        path: &Path,
+        answers: impl Fn(&str, &[u8]) -> Result<Vec<u8>, u8> + Send + Sync + 'static,
+    ) -> Self {
+        drop(fs::remove_file(path));
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let listener = {
             let _entered = runtime.enter();
-            UnixListener::bind(&path).unwrap()
+            UnixListener::bind(path).unwrap()
         };
         let asked = Asked::default();
         let (heard, answers): (_, Arc<Answers>) = (Arc::clone(&asked), Arc::new(answers));
@@ -53,16 +57,14 @@ impl Server {
             while let Ok((stream, _)) = listener.accept().await {
                 let (heard, answers) = (Arc::clone(&heard), Arc::clone(&answers));
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let namespace = request.headers().get("containerd-namespace");
-                    let namespace = namespace.map_or("", |it| it.to_str().unwrap()).to_owned();
-                    let method = request.uri().path().rsplit_once('.').unwrap().1.to_owned();
-                    let answer = answers(&method, &namespace);
-                    let heard = Arc::clone(&heard);
+                    let (heard, answers) = (Arc::clone(&heard), Arc::clone(&answers));
                     async move {
+                        let method = method(&request);
                         let body = request.into_body().collect().await.unwrap().to_bytes();
                         // Behind the flag and the length.
-                        let question = (format!("{method} {namespace}"), body.slice(5..));
-                        heard.lock().unwrap().push(question);
+                        let message = body.slice(5..);
+                        let answer = answers(&method, &message);
+                        heard.lock().unwrap().push((method, message));
                         Ok::<_, Infallible>(response(answer))
                     }
                 });
@@ -71,8 +73,8 @@ impl Server {
             }
         });
         Self {
-            _directory: directory,
-            path,
+            path: path.to_owned(),
+            directory: None,
             asked,
             _runtime: runtime,
         }
@@ -92,6 +94,15 @@ impl Server {
     pub(crate) fn questions(&self) -> Vec<Bytes> {
         let asked = self.asked.lock().unwrap();
         asked.iter().map(|(_, question)| question.clone()).collect()
+    }
+}
+
+/// `Service/Method`, or `Service/Method namespace`.
+fn method(request: &Request<Incoming>) -> String {
+    let method = request.uri().path().rsplit_once('.').unwrap().1;
+    match request.headers().get("containerd-namespace") {
+        Some(namespace) => format!("{method} {}", namespace.to_str().unwrap()),
+        None => method.to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@ mod containerd;
 mod cri;
 mod docker;
 mod grpc;
+mod messages;
 mod server;
 mod waiting;
 
