@@ -47,7 +47,8 @@ impl Identities {
             None => None,
             Some(Runtime::Containerd) => Some(Api::Containerd),
             Some(Runtime::Docker | Runtime::Podman) => Some(Api::Docker),
-            Some(Runtime::CriO | Runtime::Lxc) => return Whose::Known(alone),
+            Some(Runtime::CriO) => Some(Api::Cri),
+            Some(Runtime::Lxc) => return Whose::Known(alone),
         };
         let names = self.containers.as_mut();
         match names.map(|names| names.look_up(&container.id, api)) {

@@ -114,6 +114,28 @@ fn a_kubelets_labels_tell_the_pod_until_the_api_server_does() {
 }
 
 #[test]
+fn a_container_of_cri_o_is_not_asked_about_elsewhere() {
+    let tree = Tree::new();
+    let cgroup = format!("0::/kubepods.slice/crio-{FIRST}.scope\n");
+    tree.process(&Seen {
+        cgroup: &cgroup,
+        ..Seen::default()
+    });
+    let names = runtime(&tree);
+    let counters = names.counters();
+    let mut identities = tree.identities();
+    identities.with_containers(names);
+    identities.take_in(at(1));
+    let whose = identities.whose(key(42, 500), 0, at(1), false);
+    assert!(
+        matches!(whose, Whose::Known(_)),
+        "nothing waits for a Docker API"
+    );
+    let counts: Vec<_> = counters.snapshot().into_iter().collect();
+    assert_eq!(counts, [("no_socket", 1)]);
+}
+
+#[test]
 fn what_a_program_declares_goes_before_its_containers_name() {
     let declared = "OTEL_RESOURCE_ATTRIBUTES=service.namespace=own,container.name=liar,team=a\0\
                     OTEL_SERVICE_NAME=checkout\0";

@@ -156,13 +156,14 @@ impl Default for Peers {
     }
 }
 
-/// Where sockets of container runtimes usually are: containerd, that of k3s, of MicroK8s and of k0s; Docker Engine, Podman. The
-/// last two may be systemd's, and start their service when they are used.
-const RUNTIME_SOCKETS: [&str; 6] = [
+/// Where sockets of container runtimes usually are: containerd, that of k3s, of MicroK8s and of k0s; CRI-O; Docker Engine,
+/// Podman. The last two may be systemd's, and start their service when they are used.
+const RUNTIME_SOCKETS: [&str; 7] = [
     "/run/containerd/containerd.sock",
     "/run/k3s/containerd/containerd.sock",
     "/var/snap/microk8s/common/run/containerd.sock",
     "/run/k0s/containerd.sock",
+    "/var/run/crio/crio.sock",
     "/run/docker.sock",
     "/run/podman/podman.sock",
 ];
