@@ -27,8 +27,13 @@ pub(super) struct Asked<'a> {
     pub(super) per_process: bool,
 }
 
-/// Attributes of a process that `/proc` still shows.
-pub(super) fn of_observed(key: ProcessKey, seen: &Observed, asked: &Asked<'_>) -> Vec<Attribute> {
+/// Attributes of a process that `/proc` still shows. One that is ending shows no executable any more: there its start tells.
+pub(super) fn of_observed(
+    key: ProcessKey,
+    seen: &Observed,
+    hint: &Hint,
+    asked: &Asked<'_>,
+) -> Vec<Attribute> {
     let host = asked.host;
     let executable = seen.executable.as_deref();
     let given = seen.declared.name().or(asked.configured);
@@ -36,6 +41,7 @@ pub(super) fn of_observed(key: ProcessKey, seen: &Observed, asked: &Asked<'_>) -
         let unit = seen.placement.unit.as_deref();
         unit.and_then(naming::from_unit)
             .or_else(|| program_name(seen))
+            .or_else(|| naming::from_filename(hint.filename.as_deref()?))
             .or_else(|| (!seen.comm.is_empty()).then(|| seen.comm.clone()))
     });
     let mut attributes = Vec::with_capacity(24);
@@ -49,6 +55,8 @@ pub(super) fn of_observed(key: ProcessKey, seen: &Observed, asked: &Asked<'_>) -
     }
     attributes.extend(instance);
     attributes.extend(process(key, seen.parent, executable));
+    let told = hint.executable.clone().filter(|_| executable.is_none());
+    attributes.extend(told.map(|it| Attribute::new("process.executable.name", it)));
     if let Some(runtime) = executable
         .and_then(file_name)
         .and_then(interpreter::runtime)

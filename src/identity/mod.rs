@@ -405,11 +405,18 @@ impl Identities {
             arguments: self.settings.command_args,
             per_process: self.settings.per_process,
         };
-        let attributes = attributes::of_observed(process, &seen, &asked);
+        let nothing = Hint::default();
+        let entry = self.entries.get(&process);
+        let hint = entry.map_or(&nothing, |entry| &entry.hint);
+        let attributes = attributes::of_observed(process, &seen, hint, &asked);
+        let ending = seen.executable.is_none() && hint.executable.is_some();
         let names_itself = seen.declared.name().is_some();
         let known = Known {
             resource: self.made_of(attributes),
-            candidate: candidate(process, &seen),
+            candidate: Candidate {
+                gone: ending && !self.are_recorded(),
+                ..candidate(process, &seen)
+            },
             goroutines: None,
             declared: seen.declared.pairs(),
             names_itself,

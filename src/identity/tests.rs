@@ -77,6 +77,10 @@ impl Tree {
         }
     }
 
+    fn without_executable(&self, pid: u32) {
+        fs::remove_file(self.0.path().join(format!("proc/{pid}/exe"))).unwrap();
+    }
+
     pub(super) fn stat(&self, pid: u32, ticks: u64) {
         let zeros = "0 ".repeat(17);
         let stat = format!("{pid} (a) b (c)) S 7 {zeros}{ticks} 0\n");
@@ -444,6 +448,26 @@ fn a_process_that_is_gone_is_named_by_what_its_start_said() {
         assert_eq!(resource.text("process.executable.name"), file);
         assert_eq!(resource.text("host.name"), Some("web-1"));
     }
+}
+
+/// Its memory is gone, and with it its executable and command line; the rest of `/proc` is there until it is reaped.
+#[test]
+fn a_process_that_is_ending_is_named_by_what_its_start_said() {
+    let tree = Tree::new();
+    tree.process(&Seen {
+        cmdline: "",
+        environ: "",
+        ..Seen::default()
+    });
+    tree.without_executable(42);
+    let mut identities = tree.identities();
+    identities.started(&started(key(42, 500), "b", Some("./jobs.py")));
+    let resource = identities.resource(key(42, 500), 0);
+    assert_eq!(resource.service_name(), "jobs");
+    assert_eq!(resource.text("process.executable.name"), Some("jobs.py"));
+    assert_eq!(resource.text("process.executable.path"), None);
+    let candidate = identities.decide(key(42, 500));
+    assert!(candidate.gone, "selectors cannot tell what it was");
 }
 
 #[test]
