@@ -97,8 +97,8 @@ fn what_is_in_memory_when_a_broken_disk_is_closed_is_reported() {
     for at in 0..3 {
         queue.push(0, 5, body(at, 100)).unwrap();
     }
-    let in_hand = queue.next_blocking(SOON).unwrap();
-    assert_eq!(number(&in_hand), 0);
+    // Any of them: those that the disk is just trying to write are passed over.
+    let _in_hand = queue.next_blocking(SOON).unwrap();
     let report = queue.close(SOON);
     assert!(!report.finished);
     assert_eq!(report.in_memory.of(0).items, 10);
