@@ -4,31 +4,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure in a test is a panic
 
+mod node;
 mod support;
-
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "shared with the tests of the watch"
-)]
-#[path = "../crates/k8s-meta/tests/support/admin.rs"]
-mod admin;
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "shared with the tests of the watch"
-)]
-#[path = "../crates/k8s-meta/tests/support/cluster.rs"]
-mod cluster;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use admin::Admin;
-use cluster::{ADMIN_TOKEN, Cluster, cluster};
+use node::admin::Admin;
+use node::cluster::{ADMIN_TOKEN, Cluster, cluster};
+use node::{LIMIT, NODE};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use spandrel::kubernetes::{Kubernetes, Settings};
@@ -43,8 +30,6 @@ use support::machine::{repository, wait_until};
 use support::otlp::Attributes;
 use support::sending::{Sending, destination, span};
 
-const LIMIT: Duration = Duration::from_secs(60);
-const NODE: &str = "node-1";
 /// 2026-11-23T00:00:02.5Z, when all of the containers ran but those that had not started or had ended.
 const AT: UnixTime = UnixTime(1_795_392_002_500_000_000);
 

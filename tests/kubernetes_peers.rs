@@ -3,30 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure in a test is a panic
 
+mod node;
 mod support;
-
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "shared with the tests of the watch"
-)]
-#[path = "../crates/k8s-meta/tests/support/admin.rs"]
-mod admin;
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "shared with the tests of the watch"
-)]
-#[path = "../crates/k8s-meta/tests/support/cluster.rs"]
-mod cluster;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
-use admin::Admin;
-use cluster::cluster;
+use node::admin::Admin;
+use node::cluster::cluster;
+use node::{LIMIT, NODE, Pod, running};
 use serde_json::{Value, json};
 use support::agent::Agent;
 use support::collector::Collector;
@@ -38,29 +24,24 @@ use support::podnet::NodeNet;
 use support::process::Process;
 use tempfile::NamedTempFile;
 
-const LIMIT: Duration = Duration::from_secs(60);
-const NODE: &str = "node-1";
 const NODE_ADDRESS: &str = "192.0.2.1";
 const PORT: u16 = 8080;
 /// The pod of which nothing is asserted.
 const PROBER: &str = "prober";
 
+const IMAGE: &str = "registry.example/app:1";
+
 /// A pod of a Deployment as its controllers would make it. Its uid.
 async fn deployed(admin: &Admin, namespace: &str, workload: &str, host_network: bool) -> String {
-    let body = json!({
-        "metadata": {
-            "name": format!("{workload}-5d9c7b8f6d-aaaaa"),
-            "labels": {"pod-template-hash": "5d9c7b8f6d"},
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet",
-                "name": format!("{workload}-5d9c7b8f6d"),
-                "uid": "7c1a0000-0000-4000-8000-000000000001", "controller": true}],
-        },
-        "spec": {"nodeName": NODE, "hostNetwork": host_network,
-            "containers": [{"name": "app", "image": "registry.example/app:1"}]},
-    });
-    let path = format!("/api/v1/namespaces/{namespace}/pods");
-    let pod = admin.post(&path, &body).await;
-    pod["metadata"]["uid"].as_str().unwrap().to_owned()
+    let containers = json!([{"name": "app", "image": IMAGE}]);
+    let spec = json!({"hostNetwork": host_network, "containers": containers});
+    let name = format!("{workload}-5d9c7b8f6d-aaaaa");
+    let pod = Pod {
+        namespace,
+        workload,
+        name: &name,
+    };
+    pod.create(admin, json!({}), spec).await
 }
 
 /// Long enough ago that nothing here depends on the clocks of nodes.
@@ -82,17 +63,19 @@ async fn runs(
     ips: &[&str],
     since: &str,
 ) {
-    let ips: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip})).collect();
-    let status = json!({"status": {"phase": "Running", "hostIP": NODE_ADDRESS, "hostIPs": [{"ip": NODE_ADDRESS}],
-        "podIP": ips[0]["ip"], "podIPs": ips,
-        "containerStatuses": [{"name": "app", "containerID": format!("containerd://{container}"),
-            "image": "registry.example/app:1", "imageID": "", "ready": true, "restartCount": 0,
-            "state": {"running": {"startedAt": since}}}]}});
-    let path = format!("/api/v1/namespaces/{namespace}/pods/{workload}-5d9c7b8f6d-aaaaa/status");
-    admin.patch(&path, &status).await;
+    let name = format!("{workload}-5d9c7b8f6d-aaaaa");
+    let pod = Pod {
+        namespace,
+        workload,
+        name: &name,
+    };
+    let host = json!({"hostIP": NODE_ADDRESS, "hostIPs": [{"ip": NODE_ADDRESS}]});
+    pod.report(admin, ips, running(container, IMAGE, since), host)
+        .await;
 }
 
-async fn node(admin: &Admin) {
+/// The node as its kubelet registers it.
+async fn register_node(admin: &Admin) {
     let body = json!({"metadata": {"name": NODE}});
     admin.post("/api/v1/nodes", &body).await;
     let addresses = json!([{"type": "InternalIP", "address": NODE_ADDRESS}, {"type": "Hostname", "address": NODE}]);
@@ -108,18 +91,6 @@ async fn service(admin: &Admin, namespace: &str, name: &str, spec: &Value) -> St
     let path = format!("/api/v1/namespaces/{namespace}/services");
     let service = admin.post(&path, &body).await;
     service["spec"]["clusterIP"].as_str().unwrap().to_owned()
-}
-
-async fn kubeconfig(admin: &Admin, cluster: &cluster::Cluster) -> NamedTempFile {
-    let text = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "a",
-        "clusters": [{"name": "a", "cluster": {"server": cluster.url(), "certificate-authority": cluster.ca_file()}}],
-        "users": [{"name": "a", "user": {"token": admin.agent_token().await}}],
-        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
-    });
-    let file = NamedTempFile::new().unwrap();
-    fs::write(file.path(), text.to_string()).unwrap();
-    file
 }
 
 /// Deltas, so that the sum of all points is the number of all requests. Only pods of the namespace are told.
@@ -261,7 +232,7 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
     let admin = cluster.admin().await;
     admin.apply_file("peers-rbac.yaml").await;
     admin.namespace(SHOP, &json!({})).await;
-    node(&admin).await;
+    register_node(&admin).await;
     let ports = json!([{"port": 80, "targetPort": PORT}]);
     let web_address = service(&admin, SHOP, "web-svc", &json!({"ports": ports})).await;
     let on_nodes = json!([{"port": 80, "targetPort": PORT, "nodePort": 30080}]);
@@ -280,7 +251,7 @@ async fn both_ends_are_named_and_each_request_is_one_edge_of_the_graph() {
     net.translate((NODE_ADDRESS, 30080), (web_ip, PORT));
     net.translate((NODE_ADDRESS, 9090), (web_ip, PORT));
 
-    let access = kubeconfig(&admin, &cluster).await;
+    let access = cluster.kubeconfig(&admin.agent_token().await);
     let file = configuration(&collector, &access, SHOP, "20s");
     let agent = Agent::start(&["run", "--config", file.path().to_str().unwrap()]);
     let containerd = Containerd::start();
@@ -573,7 +544,7 @@ async fn without_the_rights_for_services_pods_are_named_and_the_missing_rule_is_
     let (web_net, front_net) = (net.pod(web_ip, None), net.pod(front_ip, None));
     net.translate((&web_address, 80), (web_ip, PORT));
 
-    let access = kubeconfig(&admin, &cluster).await;
+    let access = cluster.kubeconfig(&admin.agent_token().await);
     let file = configuration(&collector, &access, SHOP, "10s");
     let agent = Agent::start(&["run", "--config", file.path().to_str().unwrap()]);
     let containerd = Containerd::start();

@@ -35,6 +35,7 @@ use super::support::otlp::Span;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const NODE: &str = "node-1";
+const IMAGE: &str = "registry.example/shop/web:1.4.2";
 
 /// All of it, running. Dropped in this order.
 pub(crate) struct Node {
@@ -93,34 +94,83 @@ pub(crate) async fn deployed(admin: &Admin, name: &str) -> String {
 
 /// The same whose container has these variables by its spec.
 pub(crate) async fn deployed_with(admin: &Admin, name: &str, variables: &Value) -> String {
-    let body = json!({
-        "metadata": {
-            "name": name,
-            "labels": {"app": "web", "pod-template-hash": "5d9c7b8f6d", "tier": "front"},
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d9c7b8f6d",
-                "uid": "7c1a0000-0000-4000-8000-000000000001", "controller": true}],
-        },
-        "spec": {"nodeName": NODE, "containers": [{"name": "app", "image": "registry.example/shop/web:1.4.2",
-            "env": variables}]},
-    });
-    let pod = admin.post("/api/v1/namespaces/shop/pods", &body).await;
-    pod["metadata"]["uid"].as_str().unwrap().to_owned()
+    let pod = Pod {
+        namespace: "shop",
+        workload: "web",
+        name,
+    };
+    let spec = json!({"containers": [{"name": "app", "image": IMAGE, "env": variables}]});
+    let labels = json!({"app": "web", "tier": "front"});
+    pod.create(admin, labels, spec).await
 }
 
 /// What a kubelet reports when the container runs; `before` is the one before its restart.
 pub(crate) async fn runs(admin: &Admin, name: &str, container: &str, before: Option<&str>) {
+    let pod = Pod {
+        namespace: "shop",
+        workload: "web",
+        name,
+    };
     let started = format!("2026-11-23T00:00:0{}Z", 2 + u8::from(before.is_some()));
     let last = before.map(|id| {
         json!({"terminated": {"exitCode": 137, "reason": "Error", "containerID": format!("containerd://{id}"),
             "startedAt": "2026-11-23T00:00:00Z", "finishedAt": "2026-11-23T00:00:01Z"}})
     });
-    let status = json!({"status": {"phase": "Running", "startTime": "2026-11-23T00:00:01Z", "podIP": "10.1.2.3", "podIPs": [{"ip": "10.1.2.3"}],
-        "containerStatuses": [{"name": "app", "containerID": format!("containerd://{container}"),
-            "image": "registry.example/shop/web:1.4.2", "imageID": "", "ready": true,
-            "restartCount": before.map_or(0, |_| 1), "lastState": last.unwrap_or(json!({})),
-            "state": {"running": {"startedAt": started}}}]}});
-    let path = format!("/api/v1/namespaces/shop/pods/{name}/status");
-    admin.patch(&path, &status).await;
+    let mut status = running(container, IMAGE, &started);
+    status["restartCount"] = before.map_or(0, |_| 1).into();
+    status["lastState"] = last.unwrap_or(json!({}));
+    let times = json!({"startTime": "2026-11-23T00:00:01Z"});
+    pod.report(admin, &["10.1.2.3"], status, times).await;
+}
+
+/// The status of a container `app` that runs.
+pub(crate) fn running(container: &str, image: &str, since: &str) -> Value {
+    json!({"name": "app", "containerID": format!("containerd://{container}"), "image": image, "imageID": "",
+        "ready": true, "restartCount": 0, "state": {"running": {"startedAt": since}}})
+}
+
+/// A pod of a Deployment on the node.
+#[derive(Clone, Copy)]
+pub(crate) struct Pod<'a> {
+    pub(crate) namespace: &'a str,
+    /// The Deployment's name.
+    pub(crate) workload: &'a str,
+    pub(crate) name: &'a str,
+}
+
+impl Pod<'_> {
+    /// Makes it with these labels and this spec, as its controllers would. Its uid.
+    pub(crate) async fn create(self, admin: &Admin, mut labels: Value, mut spec: Value) -> String {
+        labels["pod-template-hash"] = "5d9c7b8f6d".into();
+        spec["nodeName"] = NODE.into();
+        let body = json!({
+            "metadata": {
+                "name": self.name,
+                "labels": labels,
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet",
+                    "name": format!("{}-5d9c7b8f6d", self.workload),
+                    "uid": "7c1a0000-0000-4000-8000-000000000001", "controller": true}],
+            },
+            "spec": spec,
+        });
+        let path = format!("/api/v1/namespaces/{}/pods", self.namespace);
+        let pod = admin.post(&path, &body).await;
+        pod["metadata"]["uid"].as_str().unwrap().to_owned()
+    }
+
+    /// What a kubelet reports of it while its one container has this status: its addresses, and `more`.
+    pub(crate) async fn report(self, admin: &Admin, ips: &[&str], container: Value, more: Value) {
+        let mut status = more;
+        status["phase"] = "Running".into();
+        status["podIP"] = ips[0].into();
+        status["podIPs"] = ips.iter().map(|ip| json!({"ip": ip})).collect();
+        status["containerStatuses"] = json!([container]);
+        let path = format!(
+            "/api/v1/namespaces/{}/pods/{}/status",
+            self.namespace, self.name
+        );
+        admin.patch(&path, &json!({"status": status})).await;
+    }
 }
 
 /// The one server span of this path.
